@@ -1,0 +1,1 @@
+"""What is true: pure values and functions. No file, socket, thread, clock, randomness or logging in here."""

@@ -1,0 +1,87 @@
+"""Coming moments: when time alone may change somebody's answer, in order.
+
+Moments are kept for a short horizon only; beyond it the leaves know them, and a scan of the columns (a millisecond
+per million people and leaf) brings in the next stretch. So a million pending expiries cost nothing.
+"""
+
+import heapq
+from collections.abc import Iterator, Mapping
+
+from backstory.core.leaf import NEVER_US
+from backstory.core.leaf_key import AnyLeaf, LeafKey
+from backstory.core.time import MINUTE_US
+
+HORIZON_US = 10 * MINUTE_US
+
+
+class Coming:
+    """The moments of the leaves it was told to ``watch``."""
+
+    def __init__(self) -> None:
+        self._leaves: Mapping[LeafKey, AnyLeaf] = {}
+        self._keys: list[LeafKey] = []
+        self._rank_of: dict[LeafKey, int] = {}
+        self._moments: list[tuple[int, int, int]] = []
+        self._horizon_us = 0
+        self._stale = True
+        self._settled_us = 0
+
+    def watch(self, leaves: Mapping[LeafKey, AnyLeaf]) -> None:
+        """These leaves count from now on; what was expected of others is forgotten."""
+        self._leaves = leaves
+        self._keys = [key for key, leaf in leaves.items() if leaf.timed]
+        self._rank_of = {key: rank for rank, key in enumerate(self._keys)}
+        self._stale = True
+
+    def start(self, now_us: int) -> None:
+        """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
+        self._settled_us = now_us
+        self._stale = True
+
+    def read_anew(self) -> None:
+        """Leaves were fed without ``expect``: read the coming moments from them again."""
+        self._stale = True
+
+    def expect(self, key: LeafKey, person: int, now_us: int) -> None:
+        """A timed leaf took something about a person."""
+        if self._stale:
+            return
+        moment = self._leaves[key].next_change_us(person, now_us)
+        if moment <= self._horizon_us:
+            heapq.heappush(self._moments, (moment, person, self._rank_of[key]))
+
+    def _scan(self, until_us: int) -> None:
+        """Read from the leaves every moment in (settled, until]."""
+        moments: list[tuple[int, int, int]] = []
+        for rank, key in enumerate(self._keys):
+            people, at_us = self._leaves[key].due_many(self._settled_us, until_us)
+            moments.extend(zip(at_us.tolist(), people.tolist(), [rank] * len(people), strict=True))
+        heapq.heapify(moments)
+        self._moments = moments
+        self._horizon_us = until_us
+        self._stale = False
+
+    def next_us(self) -> int:
+        """When to come back at the latest: the next coming moment, or the end of the horizon."""
+        if not self._keys:
+            return NEVER_US
+        if self._stale:
+            return self._settled_us
+        return min(self._moments[0][0], self._horizon_us) if self._moments else self._horizon_us
+
+    def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
+        """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
+        if self._stale and self._keys:
+            self._scan(self._settled_us + HORIZON_US)
+        while self._keys:
+            until_us = min(now_us, self._horizon_us)
+            while self._moments and self._moments[0][0] <= until_us:
+                moment, person, rank = heapq.heappop(self._moments)
+                self._settled_us = max(self._settled_us, moment)
+                yield moment, person, self._keys[rank]
+            self._settled_us = max(self._settled_us, until_us)
+            if self._horizon_us > now_us:
+                return
+            # A clock that jumped far is caught up in at most some sixty scans.
+            self._scan(self._horizon_us + max(HORIZON_US, (now_us - self._horizon_us) // 64))
+        self._settled_us = max(self._settled_us, now_us)

@@ -1,0 +1,77 @@
+"""Events: their stored form, their canonical data, and the key that says which two are the same event.
+
+With an id, an event is (person, id); without one but with an explicit time it is (person, kind, name, time,
+canonical data, ordinal within its source). Without id and time it matches nothing. Source: design section 7.
+The key is the first half of an MD5: stable over versions and computed alike here and inside DuckDB.
+It is a match only together with the person, so 96 bits decide.
+"""
+
+import hashlib
+import re
+from typing import cast
+
+import msgspec
+
+from backstory.core.condition import Json
+
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z", re.IGNORECASE | re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z", re.IGNORECASE | re.ASCII)
+_EXACT_FLOAT = 2.0**53
+
+_sorted_encoder = msgspec.json.Encoder(order="sorted")
+_json_decoder = msgspec.json.Decoder()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One event of one person. ``data`` is JSON text; ``key`` None means: equal to nothing."""
+
+    seq: int
+    person: int
+    name: str
+    kind: str
+    time_us: int
+    accept_us: int
+    data: bytes
+    event_id: str | None
+    key: int | None
+    import_id: int
+    duplicate: bool = False
+
+
+def is_event_id(text: str) -> bool:
+    """Is it a ULID or a UUID, the forms the Track API takes?"""
+    return bool(_ULID.match(text) or _UUID.match(text))
+
+
+def normal_id(event_id: str) -> str:
+    """ULIDs and UUIDs are the same in any case; every other id is exact."""
+    return event_id.lower() if is_event_id(event_id) else event_id
+
+
+def canonical(data: bytes) -> bytes:
+    """JSON with sorted keys, no blanks, and each number in its one form (1.0 is 1)."""
+    return _sorted_encoder.encode(_plain(_json_decoder.decode(data)))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _EXACT_FLOAT else value
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in cast("dict[str, Json]", value).items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in cast("list[Json]", value)]
+    return value
+
+
+def id_key(event_id: str) -> int:
+    """The key of an event that carries an id, as a signed 64-bit integer."""
+    return _key(b"i" + normal_id(event_id).encode())
+
+
+def content_key(kind: str, name: str, time_us: int, canonical_data: bytes) -> int:
+    """The key of an event without id but with an explicit time, as a signed 64-bit integer."""
+    return _key(b"c%s\x1f%s\x1f%d\x1f%s" % (kind.encode(), name.encode(), time_us, canonical_data))
+
+
+def _key(text: bytes) -> int:
+    return int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "little", signed=True)

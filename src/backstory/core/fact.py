@@ -1,0 +1,169 @@
+"""The facts the journal holds: a closed, versioned, tagged union.
+
+The edge makes facts out of requests; the loop applies them. A fact never changes after it was accepted.
+Times are microseconds; ``time_us`` is the time the sender named, None when it named none.
+JSON that came from outside stays text (``msgspec.Raw`` bytes) until somebody needs to look inside.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FORMAT_VERSION = 1
+
+IdentifierKind = Literal["id", "email", "cio_id"]
+EventKind = Literal["event", "page", "screen"]
+
+
+class Identifier(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One way to address a person. Emails are compared without case, everything else exactly."""
+
+    kind: IdentifierKind
+    value: str
+
+
+class Identify(msgspec.Struct, frozen=True, tag="identify", omit_defaults=True, kw_only=True, gc=False):
+    """Attributes of a person became true. ``attributes`` is a JSON object without control keys.
+
+    ``body_id`` and ``body_email`` are the identifiers named inside the body; ``update_only`` is ``_update``.
+    """
+
+    person: Identifier
+    attributes: bytes = b"{}"
+    body_id: str | None = None
+    body_email: str | None = None
+    anonymous_id: str | None = None
+    time_us: int | None = None
+    update_only: bool = False
+    rescaled: bool = False
+
+
+class Track(msgspec.Struct, frozen=True, tag="track", omit_defaults=True, kw_only=True, gc=False):
+    """A person did something. ``data`` is a JSON object."""
+
+    person: Identifier
+    name: str
+    kind: EventKind = "event"
+    data: bytes = b"{}"
+    time_us: int | None = None
+    event_id: str | None = None
+    rescaled: bool = False
+
+
+class TrackAnonymous(msgspec.Struct, frozen=True, tag="anonymous", omit_defaults=True, kw_only=True, gc=False):
+    """Somebody not yet known did something; kept until an identify claims the ``anonymous_id``."""
+
+    anonymous_id: str | None
+    name: str
+    kind: EventKind = "event"
+    data: bytes = b"{}"
+    time_us: int | None = None
+    event_id: str | None = None
+    rescaled: bool = False
+
+
+class DeletePerson(msgspec.Struct, frozen=True, tag="delete_person", kw_only=True, gc=False):
+    """A person and their data go; the tombstone refuses older facts that name the identifiers."""
+
+    person: Identifier
+
+
+class PutSegment(msgspec.Struct, frozen=True, tag="put_segment", omit_defaults=True, kw_only=True):
+    """A segment is made (``segment_id`` None) or edited. ``conditions`` is the JSON of the condition; None: manual."""
+
+    name: str
+    segment_id: int | None = None
+    description: str = ""
+    conditions: bytes | None = None
+
+
+class DeleteSegment(msgspec.Struct, frozen=True, tag="delete_segment", kw_only=True):
+    segment_id: int
+
+
+class ChangeMembers(msgspec.Struct, frozen=True, tag="change_members", kw_only=True):
+    """People are put into or taken out of a manual segment; unknown people are ignored."""
+
+    segment_id: int
+    people: tuple[Identifier, ...]
+    add: bool
+
+
+class PutCampaign(msgspec.Struct, frozen=True, tag="put_campaign", omit_defaults=True, kw_only=True):
+    """A campaign is made (``campaign_id`` None) or edited. ``definition`` is its validated JSON."""
+
+    definition: bytes
+    campaign_id: int | None = None
+
+
+class SetCampaignState(msgspec.Struct, frozen=True, tag="set_campaign_state", kw_only=True):
+    campaign_id: int
+    state: Literal["running", "stopped"]
+
+
+class EffectOutcome(msgspec.Struct, frozen=True, tag="effect_outcome", omit_defaults=True, kw_only=True):
+    """What came of attempting a delivery. ``retry_at_us`` is set when it is to be tried again."""
+
+    delivery_id: str
+    outcome: Literal["sent", "failed", "attempted", "dropped", "in_doubt"]
+    reason: str = ""
+    retry_at_us: int | None = None
+
+
+class RetryDelivery(msgspec.Struct, frozen=True, tag="retry_delivery", kw_only=True):
+    """A user asks for a failed or in-doubt delivery to be attempted again."""
+
+    delivery_id: str
+
+
+class StartImport(msgspec.Struct, frozen=True, tag="start_import", omit_defaults=True, kw_only=True):
+    """An import begins; its accept time is the accept time of all its rows (design section 9)."""
+
+    options: bytes
+    fingerprint: str
+
+
+class FinishImport(msgspec.Struct, frozen=True, tag="finish_import", omit_defaults=True, kw_only=True):
+    import_id: int
+    state: Literal["imported", "failed", "canceled"]
+    error: str = ""
+
+
+Fact = (
+    Identify | Track | TrackAnonymous | DeletePerson | PutSegment | DeleteSegment | ChangeMembers | PutCampaign
+    | SetCampaignState | EffectOutcome | RetryDelivery | StartImport | FinishImport
+)
+
+Result = Literal["applied", "skipped", "duplicate", "conflict", "suppressed", "dropped", "pending"]
+
+
+class SkippedValue(msgspec.Struct, frozen=True):
+    """An attribute that lost against a newer value; times in unix seconds, for the receipt."""
+
+    attribute: str
+    stored_at: float
+    sent_at: float
+
+
+class Receipt(msgspec.Struct, omit_defaults=True):
+    """What became of a fact (design section 5). ``subject`` is the number of a definition it made."""
+
+    result: Result
+    position: int = -1
+    skipped: list[SkippedValue] = []
+    reason: str = ""
+    subject: int | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Fact])
+
+
+def encode(facts: list[Fact]) -> bytes:
+    """The bytes of one journal row."""
+    return _encoder.encode(facts)
+
+
+def decode(body: bytes) -> list[Fact]:
+    """The facts of one journal row; raises ``msgspec.DecodeError`` when damaged."""
+    return _decoder.decode(body)

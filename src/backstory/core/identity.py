@@ -1,0 +1,124 @@
+"""Who is meant: the decision table of identify, as a function of what was found.
+
+Source: semantics section 1.2. A body identifier that contradicts the path is refused with a trace, the answer
+stays 200. People are dense numbers here; finding them is the caller's work.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backstory.core.fact import Identifier, IdentifierKind
+
+ALREADY_TAKEN = "The identifier is already associated with a different profile."
+ALREADY_SET = "The profile already has a different value for this identifier; address it by cio_id to change it."
+NOTHING_TO_UPDATE = "No profile matches and the call asked not to create one."
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Update ``person`` (None: create one) and give them ``assign``."""
+
+    person: int | None
+    assign: tuple[Identifier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Change nothing, leave a failed attribute change on ``person`` (None: on nobody)."""
+
+    person: int | None
+    attribute: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Change nothing: nobody has this cio_id."""
+
+    reason: str
+
+
+Decision = Apply | Refuse | Drop
+
+
+def normal(identifier: Identifier) -> Identifier:
+    """The form in which an identifier is compared: emails without case and blanks around them."""
+    if identifier.kind == "email":
+        return Identifier("email", identifier.value.strip().lower())
+    return identifier
+
+
+def decide(
+    path: Identifier,
+    body: tuple[Identifier, ...],
+    owner: Mapping[Identifier, int],
+    owned: Mapping[int, Mapping[IdentifierKind, str]],
+    *,
+    update_only: bool,
+) -> Decision:
+    """Judge one identify. All identifiers are normal; ``owner`` has those that are known, ``owned`` their people."""
+    person = owner.get(path)
+    if path.kind == "cio_id":
+        return _by_cio_id(person, body, owner)
+    if person is not None:
+        return _known(person, body, owner, owned[person])
+    named = {owner[identifier] for identifier in body if identifier in owner}
+    if len(named) > 1:
+        clash = next(identifier for identifier in body if identifier in owner)
+        return Refuse(None, clash.kind, clash.value, ALREADY_TAKEN)
+    if named:
+        return _relabel(named.pop(), path, body, owner, owned)
+    return _create(path, body, update_only=update_only)
+
+
+def _by_cio_id(person: int | None, body: tuple[Identifier, ...], owner: Mapping[Identifier, int]) -> Decision:
+    if person is None:
+        return Drop("nobody has this cio_id")
+    for identifier in body:
+        if owner.get(identifier, person) != person:
+            return Refuse(person, identifier.kind, identifier.value, ALREADY_TAKEN)
+    return Apply(person, tuple(identifier for identifier in body if identifier not in owner))
+
+
+def _known(
+    person: int,
+    body: tuple[Identifier, ...],
+    owner: Mapping[Identifier, int],
+    owned: Mapping[IdentifierKind, str],
+) -> Decision:
+    assign: list[Identifier] = []
+    for identifier in body:
+        if owner.get(identifier, person) != person:
+            return Refuse(person, identifier.kind, identifier.value, ALREADY_TAKEN)
+        if identifier in owner:
+            continue
+        if identifier.kind in owned:
+            return Refuse(person, identifier.kind, identifier.value, ALREADY_SET)
+        assign.append(identifier)
+    return Apply(person, tuple(assign))
+
+
+def _relabel(
+    person: int,
+    path: Identifier,
+    body: tuple[Identifier, ...],
+    owner: Mapping[Identifier, int],
+    owned: Mapping[int, Mapping[IdentifierKind, str]],
+) -> Decision:
+    """The path is unknown but the body names somebody: they get the path's identifier."""
+    if path.kind in owned[person]:
+        return Refuse(person, path.kind, path.value, ALREADY_SET)
+    decision = _known(person, body, owner, {**owned[person], path.kind: path.value})
+    if isinstance(decision, Apply):
+        return Apply(person, (path, *decision.assign))
+    return decision
+
+
+def _create(path: Identifier, body: tuple[Identifier, ...], *, update_only: bool) -> Decision:
+    if update_only:
+        return Refuse(None, path.kind, path.value, NOTHING_TO_UPDATE)
+    for identifier in body:
+        if identifier.kind == path.kind and identifier != path:
+            return Refuse(None, identifier.kind, identifier.value, f"{path.kind} attribute and identifier are not the same value")
+    return Apply(None, (path, *(identifier for identifier in body if identifier != path)))

@@ -1,0 +1,352 @@
+"""Leaves: the smallest questions of conditions, each with just enough state per person to stay exact.
+
+The theory (design section 8): an event leaf is "how many of the k most recent matching times <= now lie inside the
+window", so per person the k newest times are enough, they can be taken in any order, and with them the next moment
+at which time alone changes the answer is known. Windows with fixed ends, and "ever", need only a count up to k.
+Times in the future never come in here: whoever feeds a leaf keeps them apart until their moment.
+
+A leaf knows no other leaf, no segment and no storage. Equal tests share one leaf.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core import comparison
+from backstory.core.column import Column, Numbers, People, Truth
+from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
+
+NEVER_US = 1 << 62
+# Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
+_SHIFT_US = 1 << 57
+
+
+class Leaf(Protocol):
+    """What segments ask of a leaf. People passed in arrays are sorted and distinct."""
+
+    timed: bool
+
+    def holds(self, person: int, now_us: int) -> bool: ...
+
+    def holds_many(self, people: People, now_us: int) -> Truth: ...
+
+    def next_change_us(self, person: int, now_us: int) -> int:
+        """The first moment after ``now_us`` at which time alone may change the answer, or NEVER_US."""
+        ...
+
+    def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
+        """Everybody whose answer may change by time in (now_us, until_us], with the moment."""
+        ...
+
+    def forget(self, person: int) -> None: ...
+
+
+class EventLeaf(Protocol):
+    """A leaf over events: fed times of matching events."""
+
+    test: EventTest
+    column: Column
+
+    def add(self, person: int, time_us: int) -> None: ...
+
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+        """Feed events in bulk: distinct sorted ``people``, the row where each begins, all their times ascending."""
+        ...
+
+
+class CountLeaf:
+    """Events counted for ever or between two fixed moments; the count stops at the bound + 1."""
+
+    timed = False
+
+    def __init__(self, test: EventTest) -> None:
+        self.test = test
+        self.cap = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
+        self.column = Column("uint16")
+        window = test.window
+        self.from_us = window.from_us if isinstance(window, Between) else None
+        self.to_us = window.to_us if isinstance(window, Between) else None
+
+    def takes(self, time_us: int) -> bool:
+        """Does the time lie inside the fixed window?"""
+        return (self.from_us is None or time_us >= self.from_us) and (self.to_us is None or time_us < self.to_us)
+
+    def add(self, person: int, time_us: int) -> None:
+        if self.takes(time_us):
+            count = self.column.get(person)
+            if count < self.cap:
+                self.column.set(person, count + 1)
+
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+        counts = np.diff(np.append(first, len(times_us)))
+        if self.from_us is not None or self.to_us is not None:
+            inside = np.ones(len(times_us), dtype=bool)
+            if self.from_us is not None:
+                inside &= times_us >= self.from_us
+            if self.to_us is not None:
+                inside &= times_us < self.to_us
+            counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
+        some = counts > 0
+        people, counts = people[some], counts[some]
+        total = np.minimum(self.column.gather(people).astype(np.int64) + counts, self.cap)
+        self.column.scatter(people, total.astype(np.uint16))
+
+    def holds(self, person: int, now_us: int) -> bool:
+        count = self.column.get(person)
+        return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
+
+    def holds_many(self, people: People, now_us: int) -> Truth:
+        counts = self.column.gather(people)
+        truth = counts >= self.test.at_least
+        return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
+
+    def next_change_us(self, person: int, now_us: int) -> int:
+        return NEVER_US
+
+    def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
+        return np.empty(0, np.uint32), np.empty(0, np.int64)
+
+    def forget(self, person: int) -> None:
+        if self.column.get(person):
+            self.column.set(person, 0)
+
+
+class WindowLeaf:
+    """Events within the last so many microseconds: the k newest times of each person, newest first."""
+
+    timed = True
+
+    def __init__(self, test: EventTest) -> None:
+        assert isinstance(test.window, Last)
+        self.test = test
+        self.last_us = test.window.last_us
+        self.keep = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
+        self.column = Column("int64", self.keep)
+
+    def _times(self, person: int) -> list[int]:
+        row = [self.column.get(person)] if self.keep == 1 else self.column.row(person)
+        return [time - _SHIFT_US for time in row if time]
+
+    def _inside(self, count: int) -> bool:
+        return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
+
+    def add(self, person: int, time_us: int) -> None:
+        stored = time_us + _SHIFT_US
+        if self.keep == 1:
+            if stored > self.column.get(person):
+                self.column.set(person, stored)
+            return
+        row = self.column.row(person)
+        if stored > row[-1]:
+            row[-1] = stored
+            row.sort(reverse=True)
+            self.column.set(person, row)
+
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+        ends = np.append(first[1:], len(times_us))
+        newest = np.zeros((len(people), self.keep), dtype=np.int64)
+        for rank in range(self.keep):
+            at = ends - 1 - rank
+            has = at >= first
+            if not has.any():
+                break
+            newest[has, rank] = times_us[at[has]] + _SHIFT_US
+        held = self.column.gather(people).reshape(len(people), self.keep)
+        both = np.concatenate([held, newest], axis=1)
+        both.sort(axis=1)
+        best = both[:, ::-1][:, : self.keep]
+        self.column.scatter(people, best[:, 0] if self.keep == 1 else best)
+
+    def holds(self, person: int, now_us: int) -> bool:
+        edge = now_us - self.last_us
+        if self.keep == 1:
+            newest = self.column.get(person)
+            return self._inside(1 if newest and newest - _SHIFT_US > edge else 0)
+        return self._inside(sum(time > edge for time in self._times(person)))
+
+    def holds_many(self, people: People, now_us: int) -> Truth:
+        held = self.column.gather(people).reshape(len(people), self.keep)
+        counts = (held > now_us - self.last_us + _SHIFT_US).sum(axis=1)
+        truth = counts >= self.test.at_least
+        return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
+
+    def next_change_us(self, person: int, now_us: int) -> int:
+        edge = now_us - self.last_us
+        inside = [time for time in self._times(person) if time > edge]
+        now_true = self._inside(len(inside))
+        for left, time in enumerate(reversed(inside), start=1):
+            if self._inside(len(inside) - left) != now_true:
+                return time + self.last_us
+        return NEVER_US
+
+    def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
+        low, high = now_us - self.last_us + _SHIFT_US, until_us - self.last_us + _SHIFT_US
+        found: list[tuple[Numbers, Numbers]] = []
+        for start, page in self.column.each():
+            rows = page.reshape(-1, self.keep)
+            row, rank = np.nonzero((rows > low) & (rows <= high))
+            found.append(((row + start).astype(np.uint32), rows[row, rank] - _SHIFT_US + self.last_us))
+        if not found:
+            return np.empty(0, np.uint32), np.empty(0, np.int64)
+        return np.concatenate([people for people, _ in found]), np.concatenate([moments for _, moments in found])
+
+    def forget(self, person: int) -> None:
+        if self._times(person):
+            self.column.set(person, 0 if self.keep == 1 else [0] * self.keep)
+
+
+class KnownLeaf:
+    """Known for at least so long (``last_us``), or since before a fixed moment (``before_us``): the guard of
+    "has not done X within N days". All such leaves read one shared column of the earliest effective times."""
+
+    def __init__(self, known: "KnownSince", *, last_us: int | None, before_us: int | None) -> None:
+        self.known = known
+        self.last_us = last_us
+        self.before_us = before_us
+        self.timed = last_us is not None
+
+    def _edge_us(self, now_us: int) -> int:
+        if self.last_us is not None:
+            return now_us - self.last_us
+        assert self.before_us is not None
+        return min(now_us, self.before_us)
+
+    def holds(self, person: int, now_us: int) -> bool:
+        return self.known.get_us(person) <= self._edge_us(now_us)
+
+    def holds_many(self, people: People, now_us: int) -> Truth:
+        return self.known.gather_us(people) <= self._edge_us(now_us)
+
+    def next_change_us(self, person: int, now_us: int) -> int:
+        known_us = self.known.get_us(person)
+        if self.last_us is None or known_us == NEVER_US:
+            return NEVER_US
+        moment = known_us + self.last_us
+        return moment if moment > now_us else NEVER_US
+
+    def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
+        if self.last_us is None:
+            return np.empty(0, np.uint32), np.empty(0, np.int64)
+        return self.known.between(now_us - self.last_us, until_us - self.last_us, shift_us=self.last_us)
+
+    def forget(self, person: int) -> None:
+        """The shared column is cleared once, by its owner."""
+
+
+class KnownSince:
+    """The earliest effective time of any fact of each person."""
+
+    def __init__(self) -> None:
+        self.column = Column("int64")
+
+    def add(self, person: int, time_us: int) -> bool:
+        """Take a fact's time; returns whether the person is known for longer now."""
+        held = self.column.get(person)
+        if held and held - _SHIFT_US <= time_us:
+            return False
+        self.column.set(person, time_us + _SHIFT_US)
+        return True
+
+    def add_many(self, people: People, earliest_us: NDArray[np.int64]) -> None:
+        held = self.column.gather(people)
+        stored = earliest_us + _SHIFT_US
+        self.column.scatter(people, np.where(held == 0, stored, np.minimum(held, stored)))
+
+    def get_us(self, person: int) -> int:
+        held = self.column.get(person)
+        return held - _SHIFT_US if held else NEVER_US
+
+    def gather_us(self, people: People) -> NDArray[np.int64]:
+        held = self.column.gather(people)
+        return np.where(held == 0, NEVER_US, held - _SHIFT_US)
+
+    def between(self, low_us: int, high_us: int, *, shift_us: int) -> tuple[People, NDArray[np.int64]]:
+        """People first known in (low, high], with that moment plus ``shift_us``."""
+        return due_in(self.column, low_us, high_us, shift_us=shift_us)
+
+    def forget(self, person: int) -> None:
+        if self.column.get(person):
+            self.column.set(person, 0)
+
+
+class AttributeLeaf:
+    """A test of one attribute: the people for whom it holds, and when time will change that for whom."""
+
+    def __init__(self, test: AttributeTest) -> None:
+        self.test = test
+        self.field = test.field
+        self.root = test.field.partition(".")[0].partition("[")[0]
+        self.timed = "timestamp" in test.operator
+        self.true = BitMap()
+        self.changes = Column("int64")
+        # While the leaf is being built: who was judged by live facts, and must not be overwritten by the scan.
+        self.judged_live: set[int] | None = None
+
+    def set(self, person: int, values: dict[str, Json], now_us: int) -> None:
+        """Judge a person whose attributes changed, or whose moment has come."""
+        found = comparison.read_path(values, self.field)
+        moment = comparison.next_change_us(self.test, found, now_us) if self.timed else None
+        self.take(person, comparison.holds(self.test, found, now_us), moment)
+        if self.judged_live is not None:
+            self.judged_live.add(person)
+
+    def take(self, person: int, holds: bool, moment_us: int | None) -> None:
+        """Take a verdict, with the moment at which time will change it (None or NEVER_US: never)."""
+        if holds:
+            self.true.add(person)
+        else:
+            self.true.discard(person)
+        if self.timed:
+            stored = 0 if moment_us is None or moment_us == NEVER_US else moment_us + _SHIFT_US
+            if stored or self.changes.get(person):
+                self.changes.set(person, stored)
+
+    def holds_nothing(self, now_us: int) -> bool:
+        """Does the test hold for somebody without the attribute?"""
+        return comparison.holds(self.test, [], now_us)
+
+    def holds(self, person: int, now_us: int) -> bool:
+        return person in self.true
+
+    def holds_many(self, people: People, now_us: int) -> Truth:
+        return member_many(self.true, people)
+
+    def next_change_us(self, person: int, now_us: int) -> int:
+        stored = self.changes.get(person)
+        return stored - _SHIFT_US if stored else NEVER_US
+
+    def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
+        return due_in(self.changes, -_SHIFT_US, until_us, shift_us=0)
+
+    def forget(self, person: int) -> None:
+        self.true.discard(person)
+        if self.changes.get(person):
+            self.changes.set(person, 0)
+
+
+def due_in(column: Column, low_us: int, high_us: int, *, shift_us: int) -> tuple[People, NDArray[np.int64]]:
+    """People whose time in a column of shifted times lies in (low, high], with that time plus ``shift_us``."""
+    people: list[Numbers] = [np.empty(0, np.uint32)]
+    moments: list[Numbers] = [np.empty(0, np.int64)]
+    for start, page in column.each():
+        at = np.nonzero((page > low_us + _SHIFT_US) & (page <= high_us + _SHIFT_US))[0]
+        people.append((at + start).astype(np.uint32))
+        moments.append(page[at] - _SHIFT_US + shift_us)
+    return np.concatenate(people), np.concatenate(moments)
+
+
+def member_many(members: BitMap, people: People) -> Truth:
+    """Which of the sorted distinct people are in the bitmap."""
+    if not len(people) or not members:
+        return np.zeros(len(people), dtype=bool)
+    held = np.asarray((members & BitMap(people)).to_array(), dtype=np.uint32)
+    truth = np.zeros(len(people), dtype=bool)
+    truth[np.searchsorted(people, held)] = True
+    return truth
+
+
+def event_leaf(test: EventTest) -> CountLeaf | WindowLeaf:
+    """The leaf that answers an event test."""
+    return WindowLeaf(test) if isinstance(test.window, Last) else CountLeaf(test)

@@ -1,0 +1,134 @@
+"""A person's document: attributes as registers, each with the time its value became true.
+
+Per-attribute last-writer-wins by time; at equal times a value beats a removal, then the larger canonical JSON
+wins. A name with dots is a path (``address.city``) and a register of its own: the value shown is the newest
+whole write plus later path writes. Timed writes in any order, any number of times, end in one document.
+Source: design section 6.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+
+from backstory.core.condition import Json
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Register(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One value with its time; ``value`` is canonical JSON, None after a removal."""
+
+    time_us: int
+    value: bytes | None
+
+    def beats(self, other: "Register") -> bool:
+        """Does this write win against another of the same attribute?"""
+        if self.time_us != other.time_us:
+            return self.time_us > other.time_us
+        return (self.value is not None, self.value or b"") > (other.value is not None, other.value or b"")
+
+
+Document = dict[str, Register]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An attribute as it was and as it is; None where it was or is not set."""
+
+    name: str
+    before: Json
+    after: Json
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A write that lost against a newer one."""
+
+    name: str
+    stored_at_us: int
+    sent_at_us: int
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a write did: ``changed`` names every register that took the new value or time."""
+
+    changed: tuple[Change, ...]
+    lost: tuple[Loss, ...]
+    touched: bool
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[str, Register])
+
+
+def encode_document(document: Document) -> bytes:
+    return _encoder.encode(document)
+
+
+def decode_document(body: bytes) -> Document:
+    return _decoder.decode(body)
+
+
+def register(value: Json, time_us: int) -> Register:
+    """A write as a register: null and the empty string are removals."""
+    return Register(time_us, None if value is None or value == "" else _encode(value))
+
+
+def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> Written:
+    """Merge one call's attributes into ``document`` (in place) and say what came of each."""
+    changed: list[Change] = []
+    lost: list[Loss] = []
+    touched = False
+    for name, value in attributes.items():
+        new = register(value, time_us)
+        old = document.get(name)
+        if old is None or new.beats(old):
+            document[name] = new
+            touched = True
+            before = None if old is None else old.value
+            if before != new.value:
+                changed.append(Change(name, _json(before), _json(new.value)))
+        elif new != old:
+            lost.append(Loss(name, old.time_us, time_us))
+    return Written(tuple(changed), tuple(lost), touched)
+
+
+def _json(value: bytes | None) -> Json:
+    return None if value is None else cast("Json", _decode(value))
+
+
+def values(document: Document) -> dict[str, Json]:
+    """The attributes as they are: paths laid over their wholes, removals left out."""
+    plain = {name: _json(item.value) for name, item in document.items() if item.value is not None and "." not in name}
+    paths = [(item.time_us, name, item) for name, item in document.items() if "." in name]
+    for time_us, name, item in sorted(paths, key=lambda path: path[:2]):
+        whole = document.get(name.partition(".")[0])
+        if whole is None or time_us > whole.time_us:
+            _lay(plain, name.split("."), item.value)
+    return plain
+
+
+def _lay(target: dict[str, Json], steps: list[str], value: bytes | None) -> None:
+    for step in steps[:-1]:
+        below = target.get(step)
+        if not isinstance(below, dict):
+            if value is None:
+                return
+            below = {}
+        below = dict(below)
+        target[step] = below
+        target = below
+    if value is None:
+        target.pop(steps[-1], None)
+    else:
+        target[steps[-1]] = _json(value)
+
+
+def times_us(document: Document) -> dict[str, int]:
+    """When each attribute that is set became true."""
+    return {name: item.time_us for name, item in document.items() if item.value is not None}
+
+
+def root_names(changes: tuple[Change, ...]) -> set[str]:
+    """The names of the whole attributes that changes touch."""
+    return {change.name.partition(".")[0] for change in changes}

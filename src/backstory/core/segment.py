@@ -1,0 +1,344 @@
+"""Segments: boolean algebra over shared leaves, memberships kept, transitions told, the clock included.
+
+The engine of membership, with no I/O: facts are fed in, transitions come out. What it must never know: where
+facts come from, who stores transitions, what a campaign is.
+
+Order of work for one fact: feed the leaves that mention it, then ``settle`` the person, which re-judges the segments
+over those leaves and, when one flips, the segments that refer to it. For time: ``due`` names each moment at which
+time alone may change somebody. Bulk: ``feed_many`` on a leaf, then ``settle_many`` with the people it touched.
+
+What time changes is kept by ``coming``, what a condition asks by ``leaf`` and ``judge``.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from pyroaring import BitMap
+
+from backstory.core.column import People
+from backstory.core.coming import Coming
+from backstory.core.comparison import where_holds
+from backstory.core.condition import AttributeTest, Condition, EventTest, Json, segments_in
+from backstory.core.judge import Compiler, Judge, JudgeMany
+from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf, member_many
+from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
+
+# Keys of leaves are used wherever segments are: they are told from here too.
+__all__ = [
+    "AnyLeaf", "Kept", "LeafKey", "SegmentEngine", "Transition", "event_test", "guard_of", "leaf_keys",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A person entered or left a segment at ``at_us``."""
+
+    segment_id: int
+    person: int
+    entered: bool
+    at_us: int
+
+
+@dataclass(slots=True)
+class Kept:
+    """A segment as the engine keeps it; ``condition`` None for a manual one."""
+
+    segment_id: int
+    condition: Condition | None
+    members: BitMap = field(default_factory=BitMap)
+    judge: Judge | None = None
+    judge_many: JudgeMany | None = None
+    building: bool = False
+
+
+class SegmentEngine:
+    """Leaves, segments and memberships of one workspace."""
+
+    def __init__(self) -> None:
+        self.alive = BitMap()
+        self.known = KnownSince()
+        self.leaves: dict[LeafKey, AnyLeaf] = {}
+        self.segments: dict[int, Kept] = {}
+        self._by_event: dict[tuple[str, str], list[CountLeaf | WindowLeaf]] = {}
+        self._by_attribute: dict[str, list[AttributeLeaf]] = {}
+        self._segments_of: dict[LeafKey, list[int]] = {}
+        self._dependents: dict[int, list[int]] = {}
+        self._order: dict[int, int] = {}
+        self._guards: list[LeafKey] = []
+        self._coming = Coming()
+        self._compiler = Compiler(self.leaves, lambda segment_id: self.segments[segment_id].members)
+
+    # -- definitions ------------------------------------------------------------------------------------------
+
+    def missing(self, condition: Condition) -> list[LeafKey]:
+        """The leaves a condition needs that do not exist yet."""
+        return [key for key in dict.fromkeys(leaf_keys(condition)) if key not in self.leaves]
+
+    def make_leaf(self, key: LeafKey) -> AnyLeaf:
+        """A new empty leaf, not yet attached."""
+        match key:
+            case EventTest():
+                return event_leaf(key)
+            case AttributeTest():
+                return AttributeLeaf(key)
+            case ("last", int(last_us)):
+                return KnownLeaf(self.known, last_us=last_us, before_us=None)
+            case (_, int(before_us)):
+                return KnownLeaf(self.known, last_us=None, before_us=before_us)
+
+    def attach(self, key: LeafKey, leaf: AnyLeaf) -> None:
+        """From now on the leaf is fed by live facts."""
+        self.leaves[key] = leaf
+        if isinstance(leaf, CountLeaf | WindowLeaf):
+            self._by_event.setdefault((leaf.test.kind, leaf.test.name), []).append(leaf)
+        elif isinstance(leaf, AttributeLeaf):
+            self._by_attribute.setdefault(leaf.root, []).append(leaf)
+        self._index()
+
+    def put(self, segment_id: int, condition: Condition | None, *, building: bool = False) -> Kept:
+        """Define or redefine a segment whose leaves are attached; its members stay as they are until settled."""
+        kept = self.segments.get(segment_id) or Kept(segment_id, condition)
+        kept.condition = condition
+        kept.building = building
+        if condition is not None:
+            kept.judge, kept.judge_many = self._compiler.compile(condition)
+        self.segments[segment_id] = kept
+        self._prune()
+        self._index()
+        return kept
+
+    def drop(self, segment_id: int) -> None:
+        self.segments.pop(segment_id, None)
+        self._prune()
+        self._index()
+
+    def _prune(self) -> None:
+        """Let go of leaves that no segment asks for any more."""
+        used = {key for kept in self.segments.values() if kept.condition for key in leaf_keys(kept.condition)}
+        for key in [key for key in self.leaves if key not in used]:
+            leaf = self.leaves.pop(key)
+            if isinstance(leaf, CountLeaf | WindowLeaf):
+                self._by_event[leaf.test.kind, leaf.test.name].remove(leaf)
+            elif isinstance(leaf, AttributeLeaf):
+                self._by_attribute[leaf.root].remove(leaf)
+
+    def _index(self) -> None:
+        self._segments_of = {}
+        self._dependents = {}
+        for kept in self.segments.values():
+            if kept.condition is not None:
+                for key in dict.fromkeys(leaf_keys(kept.condition)):
+                    self._segments_of.setdefault(key, []).append(kept.segment_id)
+                for other in segments_in(kept.condition):
+                    self._dependents.setdefault(other, []).append(kept.segment_id)
+        self._order = {segment_id: rank for rank, segment_id in enumerate(self._sorted())}
+        self._guards = [key for key, leaf in self.leaves.items() if isinstance(leaf, KnownLeaf)]
+        self._coming.watch(self.leaves)
+
+    def _sorted(self) -> list[int]:
+        """Segments so that each comes after those it refers to."""
+        done: dict[int, None] = {}
+
+        def visit(segment_id: int) -> None:
+            kept = self.segments.get(segment_id)
+            if kept is None or segment_id in done:
+                return
+            for other in sorted(segments_in(kept.condition)) if kept.condition else []:
+                visit(other)
+            done[segment_id] = None
+
+        for segment_id in sorted(self.segments):
+            visit(segment_id)
+        return list(done)
+
+    def would_cycle(self, segment_id: int, condition: Condition) -> bool:
+        """Would the condition make the segment refer to itself, over others or directly?"""
+        ahead, seen = list(segments_in(condition)), set[int]()
+        while ahead:
+            other = ahead.pop()
+            if other == segment_id:
+                return True
+            kept = self.segments.get(other)
+            if other not in seen and kept is not None and kept.condition is not None:
+                ahead.extend(segments_in(kept.condition))
+            seen.add(other)
+        return False
+
+    # -- one person -------------------------------------------------------------------------------------------
+
+    def feed_event(
+        self, person: int, kind: str, name: str, time_us: int, data: Callable[[], Mapping[str, Json]], now_us: int
+    ) -> set[LeafKey]:
+        """Feed an event whose time is not after ``now_us``; returns the leaves it touched."""
+        touched: set[LeafKey] = set()
+        for leaf in self._by_event.get((kind, name), ()):
+            where = leaf.test.where
+            if where is None or where_holds(where, data(), time_us):
+                leaf.add(person, time_us)
+                touched.add(leaf.test)
+                if leaf.timed:
+                    self._coming.expect(leaf.test, person, now_us)
+        return touched
+
+    def feed_known(self, person: int, time_us: int, now_us: int) -> set[LeafKey]:
+        """A fact with this effective time exists: the person may be known for longer."""
+        if not self.known.add(person, time_us):
+            return set()
+        for key in self._guards:
+            self._coming.expect(key, person, now_us)
+        return set(self._guards)
+
+    def feed_attributes(
+        self, person: int, roots: Iterable[str] | None, values: Callable[[], dict[str, Json]], now_us: int
+    ) -> set[LeafKey]:
+        """Attributes with these root names (None: all) changed; returns the leaves re-judged."""
+        touched: set[LeafKey] = set()
+        for root in self._by_attribute if roots is None else roots:
+            for leaf in self._by_attribute.get(root, ()):
+                leaf.set(person, values(), now_us)
+                touched.add(leaf.test)
+                if leaf.timed:
+                    self._coming.expect(leaf.test, person, now_us)
+        return touched
+
+    def add_person(self, person: int) -> None:
+        self.alive.add(person)
+
+    def settle(self, person: int, touched: Iterable[LeafKey] | None, now_us: int) -> list[Transition]:
+        """Re-judge the segments over the touched leaves (None: every segment) and those that follow from them."""
+        if touched is None:
+            waiting = [(rank, segment_id) for segment_id, rank in self._order.items()]
+        else:
+            ids = {segment_id for key in touched for segment_id in self._segments_of.get(key, ())}
+            waiting = [(self._order[segment_id], segment_id) for segment_id in ids]
+        if not waiting:
+            return []
+        heapq.heapify(waiting)
+        out: list[Transition] = []
+        last = -1
+        while waiting:
+            rank, segment_id = heapq.heappop(waiting)
+            if rank == last:
+                continue
+            last = rank
+            kept = self.segments[segment_id]
+            if kept.judge is None or kept.building:
+                continue
+            member = kept.judge(person, now_us)
+            if member != (person in kept.members):
+                out.append(self.move(kept, person, member, now_us))
+                for other in self._dependents.get(segment_id, ()):
+                    heapq.heappush(waiting, (self._order[other], other))
+        return out
+
+    def move(self, kept: Kept, person: int, member: bool, now_us: int) -> Transition:
+        """Put a person into or take them out of a segment."""
+        if member:
+            kept.members.add(person)
+        else:
+            kept.members.discard(person)
+        return Transition(kept.segment_id, person, member, now_us)
+
+    def place(self, segment_id: int, person: int, member: bool, now_us: int) -> list[Transition]:
+        """Change one person of a manual segment, with what follows in the segments that refer to it."""
+        kept = self.segments[segment_id]
+        if (person in kept.members) == member:
+            return []
+        out = [self.move(kept, person, member, now_us)]
+        for other in sorted(self._dependents.get(segment_id, ()), key=self._order.__getitem__):
+            out += self._settle_one(other, person, now_us)
+        return out
+
+    def _settle_one(self, segment_id: int, person: int, now_us: int) -> list[Transition]:
+        kept = self.segments[segment_id]
+        if kept.judge is None or kept.building or kept.judge(person, now_us) == (person in kept.members):
+            return []
+        out = [self.move(kept, person, person not in kept.members, now_us)]
+        for other in sorted(self._dependents.get(segment_id, ()), key=self._order.__getitem__):
+            out += self._settle_one(other, person, now_us)
+        return out
+
+    def forget(self, person: int, now_us: int) -> list[Transition]:
+        """The person is deleted: out of every segment, and nothing of them stays in any leaf."""
+        out = [
+            self.move(kept, person, False, now_us) for kept in self.segments.values() if person in kept.members
+        ]
+        for leaf in self.leaves.values():
+            leaf.forget(person)
+        self.known.forget(person)
+        self.alive.discard(person)
+        return out
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def start_clock(self, now_us: int) -> None:
+        """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
+        self._coming.start(now_us)
+
+    def bulk_fed(self) -> None:
+        """Leaves were fed in bulk: read the coming moments anew."""
+        self._coming.read_anew()
+
+    def next_moment_us(self) -> int:
+        """When to come back at the latest for what time changes."""
+        return self._coming.next_us()
+
+    def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
+        """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
+        return self._coming.due(now_us)
+
+    def expect_next(self, key: LeafKey, person: int, at_us: int) -> None:
+        """After a moment was settled: the same leaf may change again for the same person."""
+        self._coming.expect(key, person, at_us)
+
+    # -- many people ------------------------------------------------------------------------------------------
+
+    def settle_many(self, segment_id: int, people: People, now_us: int) -> tuple[BitMap, BitMap]:
+        """Re-judge sorted distinct people for one segment; returns who entered and who left."""
+        kept = self.segments[segment_id]
+        if kept.judge_many is None:
+            return BitMap(), BitMap()
+        members = kept.judge_many(people, now_us)
+        before = member_many(kept.members, people)
+        entered, left = BitMap(people[members & ~before]), BitMap(people[before & ~members])
+        kept.members |= entered
+        kept.members -= left
+        return entered, left
+
+    def event_leaves(self, names: Iterable[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:
+        """The leaves over these (kind, name) pairs."""
+        return [leaf for name in names for leaf in self._by_event.get(name, ())]
+
+    def attribute_leaves(self) -> list[AttributeLeaf]:
+        return [leaf for leaves in self._by_attribute.values() for leaf in leaves]
+
+    def affected(self, keys: Iterable[LeafKey]) -> list[int]:
+        """The segments over these leaves and those that refer to them, in an order in which to settle them."""
+        return self.closure(self.segments_over(keys))
+
+    def closure(self, found: set[int]) -> list[int]:
+        """These segments and those that refer to them, in an order in which to settle them."""
+        ahead = list(found)
+        while ahead:
+            for other in self._dependents.get(ahead.pop(), ()):
+                if other not in found:
+                    found.add(other)
+                    ahead.append(other)
+        return sorted(found, key=self._order.__getitem__)
+
+    def segments_over(self, keys: Iterable[LeafKey]) -> set[int]:
+        """The segments whose own conditions use one of these leaves."""
+        return {segment_id for key in keys for segment_id in self._segments_of.get(key, ())}
+
+    def refer_to(self, segment_id: int) -> list[int]:
+        """The segments whose conditions name a segment."""
+        return self._dependents.get(segment_id, [])
+
+    def after(self, segment_id: int) -> list[int]:
+        """The segments that refer to a segment, directly or over others, in an order in which to settle them."""
+        return [other for other in self.closure({segment_id}) if other != segment_id]
+
+    def everybody(self) -> People:
+        return np.asarray(self.alive.to_array(), dtype=np.uint32)

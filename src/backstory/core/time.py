@@ -1,0 +1,94 @@
+"""Times are integers of microseconds since 1970 (``_us``); the wire's unix seconds may carry fractions.
+
+Sources: design sections 2 and 7 (milliseconds and microseconds are recognised by their size).
+"""
+
+import math
+import re
+from datetime import UTC, datetime
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+# Unix seconds from here on are milliseconds (the year 5138 in seconds), from there on microseconds.
+MILLISECONDS_FROM = 10**11
+MICROSECONDS_FROM = 10**14
+# 9999-12-31: what lies behind it is no date that a person meant.
+LATEST_US = 253_402_300_799 * SECOND_US
+
+_DECIMAL = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?\Z")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)\Z")
+
+
+class TimeUnreadable(ValueError):
+    """The value is no time we can read."""
+
+
+def from_unix(value: int | float) -> tuple[int, bool]:
+    """Read unix seconds; returns (microseconds, taken_as_smaller_unit).
+
+    A size of 1e11 or more is read as milliseconds, of 1e14 or more as microseconds (design section 7).
+    Raises ``TimeUnreadable`` for NaN, infinities and years past 9999.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TimeUnreadable(f"{value} is not a time")
+    size = abs(value)
+    if size >= MICROSECONDS_FROM:
+        us, rescaled = round(value), True
+    elif size >= MILLISECONDS_FROM:
+        us, rescaled = round(value * 1000), True
+    elif isinstance(value, int):
+        us, rescaled = value * SECOND_US, False
+    else:
+        us, rescaled = round(value * SECOND_US), False
+    if abs(us) > LATEST_US:
+        raise TimeUnreadable(f"{value} lies outside the years 1 to 9999")
+    return us, rescaled
+
+
+def from_text(text: str) -> tuple[int, bool]:
+    """Read unix seconds or ISO 8601 with a zone, as text; returns (microseconds, taken_as_smaller_unit)."""
+    stripped = text.strip()
+    if _DECIMAL.match(stripped):
+        return _from_decimal(stripped)
+    if _ISO.match(stripped):
+        return _from_iso(stripped), False
+    raise TimeUnreadable(f"{text!r} is neither unix seconds nor ISO 8601 with a zone")
+
+
+def _from_decimal(text: str) -> tuple[int, bool]:
+    whole, _, fraction = text.partition(".")
+    if not fraction or abs(int(whole)) >= MILLISECONDS_FROM:
+        return from_unix(int(whole) if not fraction else float(text))
+    micros = int((fraction + "000000")[:6])
+    sign = -1 if whole.startswith("-") else 1
+    us = int(whole) * SECOND_US + sign * micros
+    if abs(us) > LATEST_US:
+        raise TimeUnreadable(f"{text} lies outside the years 1 to 9999")
+    return us, False
+
+
+def _from_iso(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text.upper().replace(" +", "+").replace(" Z", "Z"))
+    except ValueError as error:
+        raise TimeUnreadable(f"{text!r} is not a valid date: {error}") from None
+    return us_of(moment)
+
+
+def us_of(moment: datetime) -> int:
+    """Microseconds of an aware datetime, exactly."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * SECOND_US + delta.microseconds
+
+
+def to_unix(us: int) -> int:
+    """Whole unix seconds, as the published shapes show times."""
+    return us // SECOND_US
+
+
+def to_iso(us: int) -> str:
+    """ISO 8601 in UTC, for people."""
+    return datetime.fromtimestamp(us // SECOND_US, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

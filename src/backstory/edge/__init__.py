@@ -1,0 +1,1 @@
+"""The outside: HTTP APIs, mail and webhook senders, the command line."""

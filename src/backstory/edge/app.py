@@ -1,0 +1,151 @@
+"""The App API as an ASGI application: routes, credentials, bodies, errors.
+
+Handlers are synchronous and run in a thread pool: these are the cold paths, and reads touch the disk. Paths are
+matched as they were sent, before percent-decoding, so that an id may hold a slash.
+Source: ``api-surface.md`` sections 1, 2 and 7.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backstory.core.error import RequestError
+from backstory.core.limit import APP_BODY_BYTES
+from backstory.edge import (
+    app_activity,
+    app_campaign,
+    app_import,
+    app_local,
+    app_message,
+    app_people,
+    app_segment,
+)
+from backstory.edge.app_answer import TooLargeError, failure, refusal, unauthorised
+from backstory.edge.app_local import LocalTools
+from backstory.edge.app_request import Answer, Call, Handler
+from backstory.engine.port import Workspace
+
+Authorise = Callable[[Scope], bool]
+
+_NOUNS = (app_people, app_activity, app_segment, app_campaign, app_message, app_import)
+
+
+def app_api(
+    workspace: Workspace, authorise: Authorise, *, trusted: bool = False, tools: LocalTools | None = None
+) -> ASGIApp:
+    """The App API of a workspace.
+
+    ``authorise`` says whether a request's credentials are right. A ``trusted`` application (the local socket, the
+    command line) asks for none and has the ``/local`` endpoints as well, if it is given ``tools``.
+    """
+    table = [row for noun in _NOUNS for row in noun.ROUTES]
+    if trusted and tools is not None:
+        table += app_local.routes(tools)
+    guard = _everybody if trusted else authorise
+    router = Router(
+        [Route(path, _Endpoint(workspace, guard, methods)) for path, methods in _by_path(table)],
+        redirect_slashes=False,
+        default=_Unknown(guard),
+    )
+    return _RawPath(router)
+
+
+class _RawPath:
+    """Matches on the path as sent: ``%2F`` inside an id is not a separator."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the App API speaks HTTP only, not {scope['type']}")
+        raw = scope.get("raw_path")
+        path = scope["path"] if raw is None else raw.partition(b"?")[0].decode("utf-8", "replace")
+        await self._inner({**scope, "path": path}, receive, send)
+
+
+class _Endpoint:
+    """All methods of one path."""
+
+    def __init__(self, workspace: Workspace, authorise: Authorise, methods: Mapping[str, Handler]) -> None:
+        self._workspace = workspace
+        self._authorise = authorise
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._answer(scope, receive)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = refusal(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        if not self._authorise(scope):
+            return unauthorised()
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        handler = self._methods.get(method)
+        if handler is None:
+            allowed = ", ".join(self._methods)
+            return failure(405, f"{scope['path']} takes {allowed}, not {scope['method']}", headers={"Allow": allowed})
+        call = Call(
+            workspace=self._workspace,
+            path={name: unquote(value) for name, value in scope["path_params"].items()},
+            query=QueryParams(scope["query_string"]),
+            body=await _body(scope, receive),
+            wants_receipt=Headers(scope=scope).get("backstory-wait", "").strip().lower() == "applied",
+        )
+        return await run_in_threadpool(handler, call)
+
+
+class _Unknown:
+    """Paths that do not exist: JSON too, and only for those with credentials."""
+
+    def __init__(self, authorise: Authorise) -> None:
+        self._authorise = authorise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = failure(404, f"there is no {scope['path']}")
+        response = found if self._authorise(scope) else unauthorised()
+        await response(scope, receive, send)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The body, refused as soon as it is too long."""
+    length = Headers(scope=scope).get("content-length", "")
+    if length.isascii() and length.isdigit():
+        _check_length(int(length[:20]))
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        _check_length(len(body))
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _check_length(length: int) -> None:
+    try:
+        APP_BODY_BYTES.check(length)
+    except RequestError as error:
+        raise TooLargeError(error.message) from None
+
+
+def _by_path(table: Iterable[tuple[str, str, Handler]]) -> list[tuple[str, dict[str, Handler]]]:
+    paths: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in table:
+        paths.setdefault(path, {})[method] = handler
+    return list(paths.items())
+
+
+def _everybody(scope: Scope) -> bool:
+    return True

@@ -1,0 +1,146 @@
+"""What only the local socket offers: imports from paths, ``verify``, keys.
+
+Whoever can open the socket (0600) may read the data folder anyway; these endpoints exist on no other listener.
+Long work answers NDJSON lines:
+
+    POST /local/backfill  {"progress": {…}} … {"summary": {…}}
+    POST /local/verify    {"checked": …} | {"difference": …} … {"result": {"ok", "checked"}}
+
+and ``{"error": {"message"}}`` as the last line when it fails.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.error import RequestError
+from backstory.core.time import to_unix
+from backstory.edge.app_answer import answer, nothing
+from backstory.edge.app_request import Answer, Call, Handler
+from backstory.edge.app_stream import Emit, LineStream
+from backstory.edge.auth import SITE_ID_BYTES, new_key, new_salt
+from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.store.credential import Credential, CredentialStore
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+T = TypeVar("T")
+
+Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
+# Gives each line (``checked``, ``difference``, at the end ``result``) to the function it gets.
+Verify = Callable[[Callable[[dict[str, object]], None]], None]
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which key to make; ``site_id`` names the Track key's user, by default the one that is there."""
+
+    kind: Literal["track", "app", "cdp"]
+    site_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTools:
+    """The work behind the local endpoints."""
+
+    backfill: Backfill
+    verify: Verify
+    credentials: CredentialStore
+    now_us: Callable[[], int]
+    # Set when the server stops: long work then ends at its next line.
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Callable[[], int]) -> LocalTools:
+    """The real tools of a workspace."""
+
+    # Imports and verify load DuckDB and NumPy, which a server that only takes calls can do without.
+    def backfill(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> Summary:
+        from backstory.engine import backfill
+
+        return backfill.run(workspace, options, on_progress=on_progress)
+
+    def verify(on_line: Callable[[dict[str, object]], None]) -> None:
+        from backstory.engine import verify
+
+        verify.run(workspace, on_line)
+
+    return LocalTools(backfill=backfill, verify=verify, credentials=credentials, now_us=now_us)
+
+
+def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
+    """The local endpoints."""
+    return [
+        ("POST", "/local/backfill", lambda call: _backfill(tools, call)),
+        ("POST", "/local/verify", lambda call: _verify(tools, call)),
+        ("GET", "/local/keys", lambda call: _keys(tools, call)),
+        ("POST", "/local/keys", lambda call: _create_key(tools, call)),
+        ("DELETE", "/local/keys/{key_id}", lambda call: _revoke_key(tools, call)),
+    ]
+
+
+def _backfill(tools: LocalTools, call: Call) -> Answer:
+    options = _decoded(call.document(), BackfillOptions)
+    if options.kind == "events" and options.rows == "only_new":
+        raise RequestError("rows can be only_new for people only: an event is of somebody new or known", path="$.rows")
+
+    def work(emit: Emit) -> None:
+        summary = tools.backfill(options, lambda progress: emit({"progress": progress}))
+        emit({"summary": summary})
+
+    return LineStream(work, tools.stopping)
+
+
+def _verify(tools: LocalTools, call: Call) -> Answer:
+    return LineStream(tools.verify, tools.stopping)
+
+
+def _keys(tools: LocalTools, call: Call) -> Answer:
+    return answer({"keys": [_key_shape(one) for one in tools.credentials.list()]})
+
+
+def _create_key(tools: LocalTools, call: Call) -> Answer:
+    wanted = _decoded(call.document(), NewKey)
+    key = new_key()
+    credential = tools.credentials.create(
+        wanted.kind, key, salt=new_salt(), created_us=tools.now_us(), site_id=_site_id(tools, wanted)
+    )
+    # The only time the key is seen; only its hash is kept.
+    return answer({"key": {**_key_shape(credential), "key": key}})
+
+
+def _revoke_key(tools: LocalTools, call: Call) -> Answer:
+    tools.credentials.revoke(call.number("key_id", "key"))
+    return nothing()
+
+
+def _site_id(tools: LocalTools, wanted: NewKey) -> str | None:
+    if wanted.kind != "track":
+        if wanted.site_id is not None:
+            raise RequestError("only a track key stands beside a site id", path="$.site_id")
+        return None
+    known = (one.site_id for one in tools.credentials.list() if one.kind == "track")
+    return wanted.site_id or next(known, None) or secrets.token_hex(SITE_ID_BYTES)
+
+
+def _key_shape(credential: Credential) -> dict[str, object]:
+    return {
+        "id": credential.credential_id,
+        "kind": credential.kind,
+        "site_id": credential.site_id,
+        "hint": credential.hint,
+        "preset": credential.preset,
+        "created_at": to_unix(credential.created_us),
+    }
+
+
+def _decoded(value: Json, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise RequestError(str(error)) from None

@@ -1,0 +1,197 @@
+"""The published shapes: what the App API shows of a person, an activity, a segment, a message, an import.
+
+Pure functions from views to JSON values. Times are whole unix seconds; every attribute value is a string,
+whatever was sent. Keys of ours (``conditions``, ``processed_at``, ``state`` …) come beside the published ones.
+Source: ``api-surface.md`` section 7.3.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.time import to_unix
+from backstory.engine.view import (
+    ActivityView,
+    Identifiers,
+    ImportView,
+    JourneyView,
+    MessageView,
+    PersonView,
+    SegmentView,
+)
+
+Shape = dict[str, object]
+
+
+def ident(identifiers: Mapping[str, str | None]) -> Shape:
+    """``{email, id, cio_id}``; null where the person has none."""
+    return {name: identifiers.get(name) for name in ("email", "id", "cio_id")}
+
+
+def person_ident(view: PersonView) -> Shape:
+    return {"email": view.email, "id": view.id, "cio_id": view.cio_id}
+
+
+def page_of_people(people: list[Identifiers], next_start: str) -> Shape:
+    """A page of people; ``ids`` has an empty string for a person without id."""
+    return {
+        "identifiers": [ident(person) for person in people],
+        "ids": [person.get("id") or "" for person in people],
+        "next": next_start,
+    }
+
+
+def attribute_text(value: Json) -> str:
+    """An attribute's value as text: texts as they are, everything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def is_unsubscribed(value: Json) -> bool:
+    """``true`` in any case and 1 mean yes (``api-surface.md`` section 3)."""
+    return str(value).lower() == "true" or value in (1, "1")
+
+
+def customer(view: PersonView) -> Shape:
+    attributes: Shape = {name: attribute_text(value) for name, value in view.attributes.items()}
+    times = {name: to_unix(time_us) for name, time_us in view.times_us.items()}
+    for name, value in (("id", view.id), ("email", view.email), ("cio_id", view.cio_id)):
+        attributes[name] = value
+        if value is not None:
+            times.setdefault(name, to_unix(view.created_us))
+    return {
+        "id": view.id or "",
+        "identifiers": person_ident(view),
+        "attributes": attributes,
+        "timestamps": times,
+        "unsubscribed": is_unsubscribed(view.attributes.get("unsubscribed")),
+        "devices": [],
+    }
+
+
+def activity(view: ActivityView) -> Shape:
+    shape: Shape = {
+        "id": view.id,
+        "type": view.type,
+        "timestamp": to_unix(view.time_us),
+        "processed_at": _unix(view.processed_us),
+        "customer_id": view.identifiers.get("id"),
+        "customer_identifiers": ident(view.identifiers),
+        "data": view.data,
+    }
+    if view.name is not None:
+        shape["url" if view.type == "page" else "name"] = view.name
+    if view.delivery_id is not None:
+        shape["delivery_id"] = view.delivery_id
+        if view.type.endswith("_email"):
+            shape["delivery_type"] = "email"
+    return shape
+
+
+def segment(view: SegmentView) -> Shape:
+    return {
+        "id": view.segment_id,
+        "deduplicate_id": f"{view.segment_id}:{to_unix(view.updated_us)}",
+        "name": view.name,
+        "description": view.description,
+        "state": view.state,
+        "progress": view.progress,
+        "type": view.type,
+        "conditions": view.conditions,
+        "tags": None,
+        "created_at": to_unix(view.created_us),
+        "updated_at": to_unix(view.updated_us),
+    }
+
+
+def segment_of_person(view: SegmentView) -> Shape:
+    return {"id": view.segment_id, "name": view.name, "description": view.description}
+
+
+def journey(view: JourneyView) -> Shape:
+    return {
+        "id": view.journey_id,
+        "customer_identifiers": ident(view.identifiers),
+        "state": view.state,
+        "started_at": to_unix(view.started_us),
+        "effective_at": to_unix(view.effective_us),
+        "steps": [
+            {"type": step.type, "decision": step.decision, "reason": step.reason, "at": to_unix(step.at_us)}
+            for step in view.steps
+        ],
+    }
+
+
+def message(view: MessageView) -> Shape:
+    """A delivery; links to what we do not have are null, ``state`` and ``journey_id`` are ours."""
+    changed_us = max(view.metrics_us.values(), default=view.created_us)
+    return {
+        "id": view.delivery_id,
+        "deduplicate_id": f"{view.delivery_id}:{to_unix(changed_us)}",
+        # The published schema has the one name, its example the other.
+        "message_template_id": view.action_id,
+        "msg_template_id": view.action_id,
+        "action_id": view.action_id,
+        "parent_action_id": None,
+        "customer_id": view.identifiers.get("id"),
+        "customer_identifiers": ident(view.identifiers),
+        "recipient": view.recipient,
+        "subject": view.subject,
+        "metrics": {name: to_unix(time_us) for name, time_us in view.metrics_us.items()},
+        "created": to_unix(view.created_us),
+        "failure_message": view.failure,
+        "newsletter_id": None,
+        "content_id": None,
+        "campaign_id": view.campaign_id,
+        "broadcast_id": None,
+        "trigger_event_id": view.trigger_event_id,
+        "type": view.type,
+        "forgotten": False,
+        "state": view.state,
+        "journey_id": view.journey_id,
+    }
+
+
+def archived_message(view: MessageView) -> Shape:
+    """What was sent: the rendered text of an email, or the body and address of a webhook."""
+    webhook = view.type == "webhook"
+    return {
+        "id": view.delivery_id,
+        "body": view.body,
+        "from": view.sender,
+        "reply_to": "",
+        "recipient": view.recipient,
+        "subject": view.subject,
+        "bcc": "",
+        "fake_bcc": False,
+        "preheader_text": "",
+        "url": view.recipient if webhook else "",
+        "request_method": "POST" if webhook else "",
+        "headers": "[]",
+        "forgotten": False,
+    }
+
+
+def import_(view: ImportView) -> Shape:
+    """An import; ``summary`` is ours. The original calls imports of events ``event``."""
+    return {
+        "id": view.import_id,
+        "created_at": to_unix(view.created_us),
+        "updated_at": to_unix(view.updated_us),
+        "name": view.name,
+        "description": view.description,
+        "rows_to_import": view.rows_to_import,
+        "rows_imported": view.rows_imported,
+        "state": view.state,
+        "type": "event" if view.type == "events" else "people",
+        "identifier": view.identifier,
+        "data_to_process": view.data_to_process,
+        "people_to_process": view.data_to_process,
+        "error": view.error,
+        "summary": cast("Shape", view.summary),
+    }
+
+
+def _unix(time_us: int | None) -> int | None:
+    return None if time_us is None else to_unix(time_us)

@@ -1,0 +1,112 @@
+"""The command line: ``backstory COMMAND``.
+
+Commands are clients of the HTTP endpoints (``edge.local``); only ``serve`` is a server.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+from starlette.types import ASGIApp
+
+from backstory import __version__
+from backstory.core.error import BackstoryError
+from backstory.edge.cli_backfill import backfill
+from backstory.edge.cli_campaign import campaigns
+from backstory.edge.cli_command import Runtime, fail
+from backstory.edge.cli_import import imports
+from backstory.edge.cli_key import keys
+from backstory.edge.cli_message import messages
+from backstory.edge.cli_segment import segments
+from backstory.edge.cli_verify import verify
+from backstory.edge.local import Opened
+from backstory.engine.settings import SETTINGS, Setting, Settings, load
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="backstory")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Backstory: a self-hosted customer-engagement engine with a memory.
+
+    \b
+    Examples:
+      backstory serve --data ./data
+      backstory backfill events purchases.csv.gz --data ./data
+      backstory segments list --data ./data
+    """
+    if context.obj is None:
+        context.obj = Runtime(environment=os.environ, open_folder=open_folder, serve=serve_forever)
+
+
+def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for each setting; secrets come from the environment only, where ``ps`` does not show them."""
+    for setting in reversed(SETTINGS):
+        if not setting.secret:
+            function = _setting_option(setting)(function)
+    return function
+
+
+def _setting_option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    default = "" if setting.default is None else f" Default: {setting.default}."
+    text = f"{setting.help[0].upper()}{setting.help[1:]}.{default} [{setting.variable}]"
+    if isinstance(setting.default, bool):
+        return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
+    return click.option(setting.flag, setting.name, metavar=setting.name.rpartition("_")[2].upper(), help=text)
+
+
+@main.command()
+@_setting_options
+@click.pass_obj
+def serve(runtime: Runtime, **flags: Any) -> None:
+    """Run the server until it is told to stop (Ctrl-C or SIGTERM); it finishes what it has accepted.
+
+    The first start makes the data folder, a workspace and keys. Settings come from the options and from the
+    environment; an option wins.
+
+    \b
+    Examples:
+      backstory serve --data ./data
+      backstory serve --data ./data --host 0.0.0.0 --port 8443 --tls-cert chain.pem --tls-key key.pem
+      BACKSTORY_SMTP_URL=smtp://localhost:25 backstory serve --data ./data --tls-dev
+    """
+    try:
+        code = runtime.serve(load(runtime.environment, flags))
+    except BackstoryError as error:
+        fail(error)
+    click.get_current_context().exit(code)
+
+
+def serve_forever(settings: Settings) -> int:
+    """The real server."""
+    # The server and the engine load slowly; a client needs neither.
+    from backstory.edge import server
+    from backstory.edge.app_local import local_tools
+    from backstory.engine import workspace
+    from backstory.engine.clock import SystemClock
+
+    return server.serve(
+        settings,
+        lambda name: workspace.open_folder(settings.data, settings),
+        make_tools=lambda opened, credentials: local_tools(opened, credentials, SystemClock().now_us),
+    )
+
+
+def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
+    """Open the data folder in this process, with the application a local socket would serve."""
+    from backstory.edge.app import app_api
+    from backstory.edge.app_local import local_tools
+    from backstory.edge.auth import WORKSPACE_NAME
+    from backstory.engine import workspace
+    from backstory.engine.clock import SystemClock
+    from backstory.store.credential import CredentialStore
+
+    opened = workspace.open_folder(settings.data, settings)
+    credentials = CredentialStore(settings.data / "workspaces" / WORKSPACE_NAME)
+    tools = local_tools(opened, credentials, SystemClock().now_us)
+    return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
+
+
+for _command in (backfill, verify, segments, imports, keys, messages, campaigns):
+    main.add_command(_command)

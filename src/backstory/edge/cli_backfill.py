@@ -1,0 +1,252 @@
+"""``backstory backfill``: people and years of events from files, in bulk.
+
+Flags and output are those of issue 2, point 6. Wrong flags and missing files end with 2 before anything is opened.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from backstory.core.condition import Json
+from backstory.core.error import BackstoryError
+from backstory.core.time import TimeUnreadable, from_text
+from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, workspace_command
+from backstory.engine import options as engine_options
+from backstory.engine.options import BackfillOptions, Summary
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@click.group()
+def backfill() -> None:
+    """Read people or events from files (CSV or JSON lines, plain or .gz), in bulk.
+
+    \b
+    Examples:
+      backstory backfill people customers.csv --data ./data
+      backstory backfill events 1997.csv 1998.csv.gz --map CustomerID=customer_id --time Date
+    """
+
+
+def _flags(function: F) -> F:
+    files = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True)
+    for decorate in reversed(
+        (
+            click.argument("files", nargs=-1, required=True, type=files, metavar="FILE…"),
+            click.option("--identifier", type=click.Choice(["id", "email"]), help="What the people are named by."),
+            click.option("--map", "pairs", multiple=True, metavar="COLUMN=FIELD", help="Read a column as a field."),
+            click.option(
+                "--on-empty",
+                type=click.Choice(["ignore", "clear"]),
+                default="ignore",
+                show_default=True,
+                help="An empty cell leaves the value as it is, or removes it.",
+            ),
+            click.option(
+                "--rows",
+                type=click.Choice(["all", "only_new", "only_existing"]),
+                default="all",
+                show_default=True,
+                help="Which rows to take: of new people, of those already known, or all.",
+            ),
+            click.option(
+                "--triggers",
+                type=click.Choice(["recent", "none", "all"]),
+                default="recent",
+                show_default=True,
+                help="What may start campaigns: what is at most 72 hours old, nothing, or everything as if live.",
+            ),
+            click.option("--time", metavar="COLUMN", help="The column with the time of each row."),
+            click.option("--as-of", metavar="TIME", help="The time of rows that have none; otherwise now."),
+            click.option("--name", default="", help="What to call the import; otherwise the first file's name."),
+            click.option("--yes", is_flag=True, help="Do not ask before --triggers all."),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+@backfill.command()
+@_flags
+@workspace_command
+def people(run: Run, **flags: Any) -> None:
+    """Read people: one row each, columns are attributes.
+
+    A person is named by the column id, else customer_id, else email. The time of the values is the column
+    _timestamp, or --time, or --as-of, or now. A newer value already known stays.
+
+    \b
+    Examples:
+      backstory backfill people customers.csv --data ./data
+      backstory backfill people leads.jsonl.gz --identifier email --as-of 2024-05-01T00:00:00Z
+      backstory backfill people crm.csv --map CustomerNo=id --rows only_new --json
+    """
+    _backfill(run, "people", flags)
+
+
+@backfill.command()
+@_flags
+@workspace_command
+def events(run: Run, **flags: Any) -> None:
+    """Read events: one row each.
+
+    The person is in customer_id (else id, email), the event's name in name, its time in timestamp (unix seconds or
+    ISO 8601 with a zone), its id in event_id; columns data.x and all others are event data. JSON lines have the same
+    keys with data as an object, or are Track v2 items.
+
+    \b
+    Examples:
+      backstory backfill events purchases.csv --data ./data
+      backstory backfill events log.jsonl.gz --triggers none
+      backstory backfill events orders.csv --map user=customer_id --map what=name --time ordered_at --json
+    """
+    _backfill(run, "events", flags)
+
+
+def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
+    options = _options(kind, flags)
+    if options.triggers == "all" and not flags["yes"]:
+        _confirm(options)
+    found: list[Json] = []
+    with run.session(may_create=True) as session, _Bar(Console(stderr=True)) as bar:
+
+        def on_line(line: dict[str, Json]) -> None:
+            if "progress" in line:
+                bar.update(msgspec.convert(line["progress"], engine_options.Progress))
+            if "summary" in line:
+                found.append(line["summary"])
+
+        try:
+            session.work("/local/backfill", msgspec.to_builtins(options), on_line)
+        except KeyboardInterrupt:
+            raise BackstoryError("stopped: the same command goes on from here") from None
+    if not found:
+        raise BackstoryError("the import ended without a summary: the same command goes on from there")
+    summary = msgspec.convert(found[-1], Summary)
+    run.show(found[-1], summary_text(summary))
+    if summary.errors or summary.state != "imported":
+        click.get_current_context().exit(EXIT_FOUND)
+
+
+def _options(kind: str, flags: dict[str, Any]) -> BackfillOptions:
+    if kind == "events" and flags["rows"] == "only_new":
+        raise click.UsageError("--rows only_new is for people: an event adds to somebody new or known alike")
+    if flags["time"] and flags["as_of"]:
+        raise click.UsageError("--time and --as-of exclude each other: the time is in a column, or it is one for all")
+    paths: tuple[str, ...] = flags["files"]
+    return msgspec.convert(
+        {
+            "kind": kind,
+            "paths": paths,
+            "identifier": flags["identifier"],
+            "map": _map(flags["pairs"]),
+            "on_empty": flags["on_empty"],
+            "rows": flags["rows"],
+            "triggers": flags["triggers"],
+            "time": flags["time"],
+            "as_of_us": _moment(flags["as_of"]),
+            "name": flags["name"] or Path(paths[0]).name,
+        },
+        BackfillOptions,
+    )
+
+
+def _map(pairs: tuple[str, ...]) -> dict[str, str]:
+    mapped: dict[str, str] = {}
+    for pair in pairs:
+        column, equals, field = pair.rpartition("=")
+        if not (equals and column and field):
+            raise click.UsageError(f"--map takes COLUMN=FIELD, such as CustomerNo=id, not {pair!r}")
+        if column in mapped:
+            raise click.UsageError(f"--map names the column {column!r} twice")
+        mapped[column] = field
+    return mapped
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None or text == "now":
+        return None
+    try:
+        return from_text(text)[0]
+    except TimeUnreadable as error:
+        raise click.UsageError(f"--as-of: {error}") from None
+
+
+def _confirm(options: BackfillOptions) -> None:
+    question = (
+        f"With --triggers all every row of {len(options.paths)} file(s), however old, may start campaigns and send "
+        "messages. Go on?"
+    )
+    if not at_terminal():
+        raise click.UsageError("--triggers all may send many messages: confirm it with --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def summary_text(summary: Summary) -> str:
+    """The summary as lines for people; what did not occur is left out."""
+    speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 0 else ""
+    lines = [f"import {summary.import_id} is {summary.state}: {summary.rows:,} rows in {summary.seconds:,.1f} s{speed}"]
+    counts = {
+        "created": summary.created,
+        "updated": summary.updated,
+        "unchanged": summary.unchanged,
+        "stale (a newer value stays)": summary.stale,
+        "duplicate (already there)": summary.duplicate,
+        "skipped by --rows": summary.skipped,
+        "people created": summary.people_created,
+        "events held back from campaigns": summary.held_back.event,
+        "segment changes held back from campaigns": summary.held_back.segment,
+        "warnings": summary.warnings,
+        "errors": summary.errors,
+    }
+    lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
+    if summary.error_file:
+        lines.append(f"  the rows with errors are in {summary.error_file}: correct them and backfill that file")
+    if summary.warning_file:
+        lines.append(f"  the rows with warnings are in {summary.warning_file}")
+    return "\n".join(lines)
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        shown: tuple[ProgressColumn, ...] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rows]:,} rows  {task.fields[speed]:,.0f}/s"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*shown, console=console, disable=not console.is_terminal)
+        self._task: TaskID = self._progress.add_task("starting", total=None, rows=0, speed=0.0)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, now: engine_options.Progress) -> None:
+        """Show where the import is: by bytes where they are known, else by rows."""
+        done, total = (now.bytes, now.bytes_total) if now.bytes_total else (now.rows, now.rows_total_estimate)
+        self._progress.update(
+            self._task, description=now.phase, completed=done, total=total, rows=now.rows, speed=now.rows_per_s
+        )

@@ -1,0 +1,44 @@
+"""``backstory verify``: is everything kept what it must be?"""
+
+import click
+
+from backstory.core.condition import Json
+from backstory.edge.cli_command import EXIT_FOUND, Run, cell, row_of, workspace_command
+
+
+@click.command()
+@workspace_command
+@click.pass_context
+def verify(context: click.Context, run: Run) -> None:
+    """Compare all that is kept with what follows from history, and print what differs.
+
+    Every segment against the slow and obvious rules, every attribute against its history, files against their
+    checksums, imports against their row counts. Exit code 1 if anything differs.
+
+    \b
+    Examples:
+      backstory verify --data ./data
+      backstory verify --json
+    """
+    lines: dict[str, list[Json]] = {"checked": [], "difference": [], "result": []}
+
+    def on_line(line: dict[str, Json]) -> None:
+        for name, value in line.items():
+            lines.setdefault(name, []).append(value)
+            if not run.as_json and name in ("checked", "difference"):
+                click.echo(f"{'differs' if name == 'difference' else 'checked'}: {_text(value)}")
+
+    with run.session() as session:
+        session.work("/local/verify", {}, on_line)
+    result = row_of({"result": lines["result"][-1]}, "result") if lines["result"] else {"ok": False}
+    found = len(lines["difference"])
+    text = "everything is as it must be" if result["ok"] else f"{found} differences"
+    run.show({**result, "differences": lines["difference"]}, text)
+    if not result["ok"]:
+        context.exit(EXIT_FOUND)
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {cell(item)}" for name, item in value.items())
+    return cell(value)

@@ -1,0 +1,1 @@
+"""The shell around the core: clock, settings, the loop, imports, the outbox."""

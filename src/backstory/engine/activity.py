@@ -1,0 +1,187 @@
+"""The activity log: events and traces of one person or of all, newest first, from the tail and from parts.
+
+Ids are ULIDs made of the accept time and the sequence number. The cursor is the effective time and the sequence
+number of the last entry shown. Source: design section 7, semantics section 8.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.error import NotFoundError, RequestError
+from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.identity import normal
+from backstory.core.time import DAY_US
+from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE
+from backstory.engine.view import ActivityView, Identifiers
+from backstory.store.folder import Folder
+from backstory.store.people import cio_id_of, person_of
+
+SHOWN_US = 30 * DAY_US
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_decode = msgspec.json.Decoder().decode
+# time_us, seq, accept_us, person, type, name, data, delivery_id
+Row = tuple[int, int, int, int | None, str, str | None, str, str | None]
+
+_TAIL_EVENTS = (
+    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL FROM event"
+    " WHERE (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
+    " AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR name = ?6) AND NOT duplicate"
+    " ORDER BY time_us DESC, seq DESC LIMIT ?7"
+)
+_TAIL_TRACES = (
+    "SELECT time_us, seq, accept_us, person, type, NULL, data, delivery_id FROM activity"
+    " WHERE (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
+    " AND (?5 IS NULL OR type = ?5) AND ?6 IS NULL"
+    " ORDER BY time_us DESC, seq DESC LIMIT ?7"
+)
+_TAIL_WRITES = (
+    "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM attribute_write"
+    " WHERE import_id > 0 AND (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) <= (?3, ?4)"
+    " ORDER BY time_us DESC, seq DESC LIMIT ?5"
+)
+_ANONYMOUS = (
+    "SELECT time_us, seq, NULL, NULL, kind, name, data, NULL FROM anonymous_event"
+    " WHERE ?1 IS NULL AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
+    " AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR name = ?6)"
+    " ORDER BY time_us DESC, seq DESC LIMIT ?7"
+)
+_PART_EVENTS = (
+    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL FROM read_parquet($1)"
+    " WHERE ($2 IS NULL OR person = $2) AND time_us > $3 AND (time_us < $4 OR (time_us = $4 AND seq < $5))"
+    " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR name = $7) AND NOT duplicate"
+    " ORDER BY time_us DESC, seq DESC LIMIT $8"
+)
+_PART_WRITES = (
+    "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM read_parquet($1)"
+    " WHERE ($2 IS NULL OR person = $2) AND time_us > $3 AND (time_us < $4 OR (time_us = $4 AND seq <= $5))"
+    " ORDER BY time_us DESC, seq DESC LIMIT $6"
+)
+
+
+def activities(
+    folder: Folder,
+    kind: IdentifierKind | None,
+    value: str | None,
+    *,
+    types: str | None,
+    name: str | None,
+    deleted: bool,
+    before: str | None,
+    limit: int,
+    everything: bool,
+    now_us: int,
+) -> tuple[list[ActivityView], str]:
+    """A page of the log and the cursor of the next. Raises ``NotFoundError`` for an unknown person."""
+    person = None if kind is None or value is None else _person(folder, kind, value, deleted=deleted)
+    low_us = -(1 << 62) if everything else now_us - SHOWN_US
+    time_us, seq = _cursor(before)
+    bounds = (person, low_us, time_us, seq, types, name, limit + 1)
+    rows: list[Row] = []
+    for query in (_TAIL_EVENTS, _TAIL_TRACES, _ANONYMOUS):
+        rows += folder.state.rows(query, bounds)
+    rows += _from_parts(folder, bounds)
+    rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
+    page = rows[:limit]
+    people = _identifiers(folder, {row[3] for row in page if row[3] is not None})
+    after = f"{page[-1][0]}-{page[-1][1]}" if len(rows) > limit else ""
+    return [_view(row, people) for row in page], after
+
+
+def _from_parts(folder: Folder, bounds: tuple[Any, ...]) -> Iterable[Row]:
+    person, low_us, time_us, seq, types, name, limit = bounds
+    parts = [part for part in folder.history.parts if part.high_us > low_us and part.low_us <= time_us]
+    rows: list[Row] = []
+    files = folder.history.files(parts, "event")
+    if files and (types is None or types in EVENT_KINDS):
+        rows += folder.history.query(
+            _PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit)
+        ).fetchall()
+    if name is None and types in (None, PROFILE_CREATE, ATTRIBUTE_CHANGE):
+        found = folder.state.rows(_TAIL_WRITES, (person, low_us, time_us, seq, limit))
+        files = folder.history.files(parts, "write")
+        if files:
+            found += folder.history.query(_PART_WRITES, files, (person, low_us, time_us, seq, limit)).fetchall()
+        for row in found:
+            rows += [trace for trace in _write_traces(row) if types in (None, trace[4]) and (trace[0], trace[1]) < (time_us, seq)]
+    return rows
+
+
+def _write_traces(row: tuple[Any, ...]) -> list[Row]:
+    """An imported row as the traces an identify call leaves; the import reserves two numbers for each row."""
+    time_us, seq, accept_us, person, created, attributes, changes = row
+    traces: list[Row] = []
+    if changes is None:
+        sent: dict[str, Json] = _decode(attributes)
+        changed = {name: {"from": "", "to": value} for name, value in sent.items() if value not in (None, "")}
+        changes = msgspec.json.encode(changed).decode()
+    if changes != "{}":
+        traces.append((time_us, seq, accept_us, person, ATTRIBUTE_CHANGE, None, changes, None))
+    if created:
+        traces.append((time_us, seq - 1, accept_us, person, PROFILE_CREATE, None, "{}", None))
+    return traces
+
+
+def _person(folder: Folder, kind: IdentifierKind, value: str, *, deleted: bool) -> int:
+    identifier = normal(Identifier(kind, value))
+    number = _find(folder, identifier, deleted=deleted)
+    if number is None:
+        raise NotFoundError(f"there is no {'deleted ' if deleted else ''}person with {kind} {value!r}")
+    return number
+
+
+def _find(folder: Folder, identifier: Identifier, *, deleted: bool) -> int | None:
+    if deleted:
+        rows = folder.state.rows(
+            "SELECT person FROM tombstone WHERE kind = ? AND value = ?", (identifier.kind, identifier.value)
+        )
+    elif identifier.kind == "cio_id":
+        number = person_of(identifier.value)
+        rows = [] if number is None else folder.state.rows("SELECT person FROM person WHERE person = ?", (number,))
+    else:
+        column = "id" if identifier.kind == "id" else "email_key"
+        rows = folder.state.rows(f"SELECT person FROM person WHERE {column} = ?", (identifier.value,))
+    return rows[0][0] if rows else None
+
+
+def _cursor(before: str | None) -> tuple[int, int]:
+    if not before:
+        return 1 << 62, 1 << 62
+    try:
+        time_us, _, seq = before.rpartition("-")
+        return int(time_us), int(seq)
+    except ValueError:
+        raise RequestError(f"start is {before!r}; give the value of next of the page before", path="start") from None
+
+
+def _identifiers(folder: Folder, people: set[int]) -> dict[int, Identifiers]:
+    found: dict[int, Identifiers] = {}
+    for table in ("deleted", "person"):
+        for number in people:
+            for row in folder.state.rows(f"SELECT id, email FROM {table} WHERE person = ?", (number,)):
+                found[number] = {"id": row[0], "email": row[1], "cio_id": cio_id_of(number)}
+    return found
+
+
+def ulid(accept_us: int, seq: int) -> str:
+    """26 characters: 48 bits of milliseconds, 80 bits of sequence number."""
+    number = ((accept_us // 1000) & ((1 << 48) - 1)) << 80 | seq
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _view(row: Row, people: dict[int, Identifiers]) -> ActivityView:
+    time_us, seq, accept_us, person, kind, name, data, delivery_id = row
+    nobody: Identifiers = {"id": None, "email": None, "cio_id": None}
+    return ActivityView(
+        id=ulid(accept_us or time_us, seq),
+        type=kind,
+        time_us=time_us,
+        processed_us=accept_us,
+        person=person,
+        identifiers=nobody if person is None else people.get(person, nobody),
+        name=name,
+        data=_decode(data),
+        delivery_id=delivery_id,
+    )

@@ -1,0 +1,208 @@
+"""Applying events: who, whether it is known already, what it moves."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.event import Event, canonical, content_key, id_key
+from backstory.core.fact import Identifier, Receipt, Track, TrackAnonymous
+from backstory.core.identity import normal
+from backstory.core.leaf import NEVER_US
+from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
+from backstory.engine.apply_profile import Profiles
+from backstory.engine.context import Audience, Context, Happened, shown_values
+from backstory.engine.transition import Transitions
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+LIVE = 0
+
+
+class Data:
+    """Event data decoded when somebody first asks."""
+
+    __slots__ = ("_raw", "_value")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._value: Mapping[str, Json] | None = None
+
+    def __call__(self) -> Mapping[str, Json]:
+        if self._value is None:
+            self._value = _decode(self._raw)  # pyright: ignore[reportAttributeAccessIssue]
+        assert self._value is not None
+        return self._value
+
+
+class Events:
+    """Events of known and of anonymous people, and the moments of those dated in the future."""
+
+    def __init__(self, context: Context, profiles: Profiles, transitions: Transitions, audience: Audience) -> None:
+        self._context = context
+        self._folder = context.folder
+        self._segments = context.segments
+        self._profiles = profiles
+        self._transitions = transitions
+        self._audience = audience
+        self.next_arrival_us = self._next_arrival()
+
+    def track(self, fact: Track, now_us: int) -> Receipt:
+        path = normal(fact.person)
+        deleted_us = self._profiles.refused_by_deletion(path, fact.time_us)
+        if deleted_us is not None:
+            return self._failed(fact, "The event is older than the deletion of this person.", now_us)
+        person = self._folder.people.find(path)
+        is_new = person is None
+        if person is None:
+            if path.kind == "cio_id":
+                return self._failed(fact, "nobody has this cio_id", now_us)
+            person = self._create(fact.person, fact.time_us, now_us)
+        event = self._event(fact, person, now_us)
+        self._folder.tail.add_event(event)
+        if event.duplicate:
+            return Receipt("duplicate", reason="an equal event was accepted before")
+        if fact.rescaled:
+            reason = "The time was taken as milliseconds or microseconds."
+            self._context.activity(person, FAILED_EVENT, event.time_us, now_us, {"name": fact.name, "warning": reason})
+        self._count(event, now_us, is_new=is_new)
+        return Receipt("applied")
+
+    def _create(self, identifier: Identifier, time_us: int | None, now_us: int) -> int:
+        effective_us = now_us if time_us is None else min(time_us, now_us)
+        person = self._profiles.create((identifier,), {}, time_us=effective_us, now_us=now_us)
+        self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
+        profile = self._folder.people.profile(person)
+        self._segments.feed_attributes(person, None, lambda: shown_values(profile, {}), now_us)
+        return person
+
+    def _event(self, fact: Track, person: int, now_us: int) -> Event:
+        key: int | None = None
+        duplicate = False
+        if fact.event_id is not None:
+            key = id_key(fact.event_id)
+            duplicate = any(not extra for _, extra, _ in self._known(key, person))
+        elif fact.time_us is not None:
+            key = content_key(fact.kind, fact.name, fact.time_us, canonical(fact.data))
+            duplicate = self._is_repeat(key, person)
+        return Event(
+            seq=self._folder.state.take_seq(),
+            person=person,
+            name=fact.name,
+            kind=fact.kind,
+            time_us=now_us if fact.time_us is None else fact.time_us,
+            accept_us=now_us,
+            data=fact.data,
+            event_id=fact.event_id,
+            key=key,
+            import_id=LIVE,
+            duplicate=duplicate,
+        )
+
+    def _known(self, key: int, person: int) -> list[tuple[int, bool, int]]:
+        return self._folder.tail.key_counts(key, person) + self._folder.keys.counts(key, person)
+
+    def _is_repeat(self, key: int, person: int) -> bool:
+        """The multiplicity kept is the maximum over sources; the live stream is one source (design section 7)."""
+        known = self._known(key, person)
+        kept = sum(count for _, extra, count in known if not extra)
+        ordinal = 1 + sum(count for import_id, _, count in known if import_id == LIVE)
+        return ordinal <= kept
+
+    def _count(self, event: Event, now_us: int, *, is_new: bool) -> None:
+        """An event that counts: feed it now, or keep it until its moment comes."""
+        if event.time_us > now_us:
+            self._wait(event)
+            touched = self._segments.feed_known(event.person, now_us, now_us)
+            self._settle(event.person, None if is_new else touched, now_us, late=False)
+            return
+        touched = self._segments.feed_known(event.person, event.time_us, now_us)
+        data = Data(event.data)
+        touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
+        self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
+        self._audience.on_person(event.person, now_us)
+        self._audience.on_event(event.person, happened(event, now_us), now_us)
+
+    def _settle(self, person: int, touched: set[object] | None, now_us: int, *, late: bool) -> None:
+        moved = self._segments.settle(person, touched, now_us)  # pyright: ignore[reportArgumentType]
+        if moved:
+            self._transitions.take(moved, now_us, late=late)
+
+    def _wait(self, event: Event) -> None:
+        self._folder.state.db.execute(
+            "INSERT INTO future VALUES (?, ?, ?, ?)",
+            (event.seq, event.time_us, event.person, msgspec.msgpack.encode(event)),
+        )
+        self.next_arrival_us = min(self.next_arrival_us, event.time_us)
+
+    def wait_bulk(self, *, seq: int, person: int, kind: str, name: str, time_us: int, data: bytes) -> None:
+        """An imported event dated in the future; the event itself is in a part."""
+        self._wait(
+            Event(
+                seq=seq,
+                person=person,
+                name=name,
+                kind=kind,
+                time_us=time_us,
+                accept_us=time_us,
+                data=data,
+                event_id=None,
+                key=None,
+                import_id=LIVE,
+            )
+        )
+
+    def _next_arrival(self) -> int:
+        row = self._folder.state.db.execute("SELECT min(at_us) FROM future").fetchone()
+        return NEVER_US if row[0] is None else row[0]
+
+    def arrivals(self, now_us: int) -> None:
+        """Events that were dated in the future and whose moment has come count from now on."""
+        db = self._folder.state.db
+        rows = db.execute("SELECT seq, body FROM future WHERE at_us <= ? ORDER BY at_us, seq", (now_us,)).fetchall()
+        db.executemany("DELETE FROM future WHERE seq = ?", [(row[0],) for row in rows])
+        self.next_arrival_us = self._next_arrival()
+        for _, body in rows:
+            event = msgspec.msgpack.decode(body, type=Event)
+            if event.person in self._segments.alive:
+                touched = self._segments.feed_event(
+                    event.person, event.kind, event.name, event.time_us, Data(event.data), now_us
+                )
+                self._settle(event.person, set(touched), now_us, late=False)
+                self._audience.on_person(event.person, now_us)
+                self._audience.on_event(event.person, happened(event, event.time_us), now_us)
+
+    def anonymous(self, fact: TrackAnonymous, now_us: int) -> Receipt:
+        """Kept until somebody claims it."""
+        time_us = now_us if fact.time_us is None else fact.time_us
+        self._folder.state.db.execute(
+            "INSERT INTO anonymous_event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._folder.state.take_seq(),
+                fact.anonymous_id,
+                fact.name,
+                fact.kind,
+                time_us,
+                now_us,
+                fact.data.decode(),
+                fact.event_id,
+            ),
+        )
+        return Receipt("applied")
+
+    def _failed(self, fact: Track, reason: str, now_us: int) -> Receipt:
+        data = {"name": fact.name, "reason": reason, fact.person.kind: fact.person.value}
+        self._context.activity(None, FAILED_EVENT, fact.time_us or now_us, now_us, data)
+        return Receipt("dropped", reason=reason)
+
+
+def happened(event: Event, accept_us: int) -> Happened:
+    """The event as what may start a journey."""
+    return Happened(
+        seq=event.seq,
+        kind=event.kind,
+        name=event.name,
+        event_id=event.event_id,
+        time_us=event.time_us,
+        accept_us=accept_us,
+        data=event.data,
+    )

@@ -1,0 +1,247 @@
+"""Applying identify and delete: judged by the person's state, each refusal leaving a trace."""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.error import LimitError
+from backstory.core.fact import DeletePerson, Identifier, Identify, Receipt, SkippedValue
+from backstory.core.identity import Apply, Drop, Refuse, decide, normal
+from backstory.core.limit import ATTRIBUTES_PER_PERSON
+from backstory.core.person import Change, Document, Loss, Written, root_names, write
+from backstory.core.time import MINUTE_US, SECOND_US
+from backstory.core.trace import (
+    ATTRIBUTE_CHANGE,
+    FAILED_ATTRIBUTE_CHANGE,
+    PROFILE_CREATE,
+    PROFILE_DELETE,
+    SKIPPED_UPDATE,
+)
+from backstory.engine.context import Audience, Context, encode_json, identifiers_of, shown_values
+from backstory.engine.transition import Transitions
+from backstory.store.people import Profile
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+FUTURE_US = MINUTE_US
+
+
+class Profiles:
+    """Identify and delete; people made by events come through ``create`` too."""
+
+    def __init__(self, context: Context, transitions: Transitions, audience: Audience) -> None:
+        self._context = context
+        self._folder = context.folder
+        self._segments = context.segments
+        self._transitions = transitions
+        self._audience = audience
+        self.tombstones = self._folder.state.db.execute("SELECT count(*) FROM tombstone").fetchone()[0]
+
+    def refused_by_deletion(self, identifier: Identifier, time_us: int | None) -> int | None:
+        """When the named person was deleted, if that was after the fact's own time; such a fact is refused."""
+        if time_us is None or not self.tombstones:
+            return None
+        deleted_us = self._folder.people.deleted_us(identifier)
+        return deleted_us if deleted_us is not None and deleted_us > time_us else None
+
+    def create(
+        self, identifiers: tuple[Identifier, ...], document: Document, *, time_us: int, now_us: int, import_id: int = 0
+    ) -> int:
+        """A new person; segments are settled by the caller."""
+        state = self._folder.state
+        person = state.next_person
+        state.next_person += 1
+        self._folder.people.insert(
+            person, identifiers, document, created_us=time_us, accept_us=now_us, import_id=import_id
+        )
+        self._segments.add_person(person)
+        return person
+
+    def identify(self, fact: Identify, now_us: int) -> Receipt:
+        path = normal(fact.person)
+        body = _body_identifiers(fact)
+        deleted_us = self.refused_by_deletion(path, fact.time_us)
+        if deleted_us is not None:
+            self._failed(None, path.kind, path.value, "The update is older than the deletion of this person.", now_us)
+            return Receipt("dropped", reason="older than the deletion of this person")
+        owner, owned = self._owners(path, body)
+        decision = decide(path, body, owner, owned, update_only=fact.update_only)
+        match decision:
+            case Drop(reason=reason):
+                self._failed(None, path.kind, path.value, reason, now_us)
+                return Receipt("dropped", reason=reason)
+            case Refuse():
+                self._failed(decision.person, decision.attribute, decision.value, decision.reason, now_us)
+                dropped = fact.update_only and decision.person is None
+                return Receipt("dropped" if dropped else "conflict", reason=decision.reason)
+            case Apply():
+                return self._write(fact, decision, now_us)
+            case _:
+                assert_never(decision)
+
+    def _owners(
+        self, path: Identifier, body: tuple[Identifier, ...]
+    ) -> tuple[dict[Identifier, int], dict[int, Mapping[str, str]]]:
+        owner: dict[Identifier, int] = {}
+        for identifier in (path, *body):
+            person = self._folder.people.find(identifier)
+            if person is not None:
+                owner[identifier] = person
+        if not body and path in owner:
+            return owner, {owner[path]: {}}
+        owned = {person: self._folder.people.profile(person).owned() for person in set(owner.values())}
+        return owner, owned  # pyright: ignore[reportReturnType]
+
+    def _write(self, fact: Identify, decision: Apply, now_us: int) -> Receipt:
+        attributes: dict[str, Json] = _decode(fact.attributes)  # pyright: ignore[reportAssignmentType]
+        future = fact.time_us is not None and fact.time_us > now_us + FUTURE_US
+        effective_us = now_us if fact.time_us is None or future else fact.time_us
+        is_new = decision.person is None
+        document: Document = {} if decision.person is None else self._folder.people.document(decision.person)
+        written = write(document, attributes, effective_us)
+        if len(document) > ATTRIBUTES_PER_PERSON.value:
+            return self._too_many(decision.person, attributes, now_us)
+        assign = _as_sent(decision.assign, fact)
+        if decision.person is None:
+            person = self.create(assign, document, time_us=effective_us, now_us=now_us)
+        else:
+            person = decision.person
+            self._folder.people.assign(person, assign) if assign else None
+            self._folder.people.set_document(person, document) if written.touched else None
+        self._record(person, attributes, effective_us, now_us)
+        self._trace(person, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us)
+        if future:
+            reason = "The time lies in the future; the time of receipt was taken."
+            self._context.activity(person, SKIPPED_UPDATE, now_us, now_us, {"_timestamp": {"reason": reason}})
+        self._settle(person, document, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us)
+        return _receipt(attributes, written, bool(assign) or is_new)
+
+    def update(self, person: int, attributes: dict[str, Json], now_us: int) -> None:
+        """A campaign's step writes attributes of a person who exists."""
+        document = self._folder.people.document(person)
+        written = write(document, attributes, now_us)
+        if written.touched and len(document) <= ATTRIBUTES_PER_PERSON.value:
+            self._folder.people.set_document(person, document)
+            self._record(person, attributes, now_us, now_us)
+            self._trace(person, written, (), is_new=False, effective_us=now_us, now_us=now_us)
+            self._settle(person, document, written, (), is_new=False, effective_us=now_us, now_us=now_us)
+
+    def _record(self, person: int, attributes: dict[str, Json], effective_us: int, now_us: int) -> None:
+        """Every write is kept, losers too. One without attributes still tells since when the person is known."""
+        text = encode_json(attributes).decode()
+        self._folder.tail.add_write(self._folder.state.take_seq(), person, effective_us, now_us, text)
+
+    def _trace(
+        self, person: int, written: Written, assign: tuple[Identifier, ...], *, is_new: bool, effective_us: int, now_us: int
+    ) -> None:
+        if is_new:
+            self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
+        changes = changes_json(written.changed)
+        for identifier in assign:
+            changes[identifier.kind] = {"from": "", "to": identifier.value}
+        if changes:
+            self._context.activity(person, ATTRIBUTE_CHANGE, effective_us, now_us, changes)
+        if written.lost:
+            self._context.activity(person, SKIPPED_UPDATE, effective_us, now_us, losses_json(written.lost))
+
+    def _settle(
+        self,
+        person: int,
+        document: Document,
+        written: Written,
+        assign: tuple[Identifier, ...],
+        *,
+        is_new: bool,
+        effective_us: int,
+        now_us: int,
+    ) -> None:
+        touched = self._segments.feed_known(person, effective_us, now_us)
+        if is_new or written.changed or assign:
+            shown: dict[str, Json] = {}
+
+            def values() -> dict[str, Json]:
+                if not shown:
+                    shown.update(shown_values(self._folder.people.profile(person), document))
+                return shown
+
+            roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
+            touched |= self._segments.feed_attributes(person, roots, values, now_us)
+        moved = self._segments.settle(person, None if is_new else touched, now_us)
+        if moved:
+            self._transitions.take(moved, now_us, late=effective_us < now_us)
+        self._audience.on_person(person, now_us)
+
+    def _too_many(self, person: int | None, attributes: dict[str, Json], now_us: int) -> Receipt:
+        try:
+            ATTRIBUTES_PER_PERSON.check(ATTRIBUTES_PER_PERSON.value + 1)
+        except LimitError as error:
+            name = next(iter(attributes))
+            self._failed(person, name, attributes[name], error.message, now_us)
+            return Receipt("conflict", reason=error.message)
+        raise AssertionError("the limit did not refuse")
+
+    def _failed(self, person: int | None, attribute: str, value: Json, reason: str, now_us: int) -> None:
+        data = {attribute: {"reason": reason, "value": value}}
+        self._context.activity(person, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
+
+    def delete(self, fact: DeletePerson, now_us: int) -> Receipt:
+        person = self._folder.people.find(normal(fact.person))
+        if person is None:
+            return Receipt("skipped", reason="nobody has this identifier")
+        profile = self._folder.people.profile(person)
+        self._transitions.take(self._segments.forget(person, now_us), now_us)
+        self._audience.on_delete(person, now_us)
+        self._folder.definitions.forget_person(person)
+        self._folder.people.delete(profile, now_us)
+        self.tombstones += 1
+        self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))
+        return Receipt("applied")
+
+    def shown(self, person: int) -> tuple[Profile, dict[str, Json]]:
+        """A person as templates and filters see them."""
+        profile = self._folder.people.profile(person)
+        return profile, shown_values(profile, self._folder.people.document(person))
+
+
+def _body_identifiers(fact: Identify) -> tuple[Identifier, ...]:
+    body: list[Identifier] = []
+    if fact.body_id is not None:
+        body.append(Identifier("id", fact.body_id))
+    if fact.body_email is not None:
+        body.append(normal(Identifier("email", fact.body_email)))
+    return tuple(body)
+
+
+def _as_sent(assign: tuple[Identifier, ...], fact: Identify) -> tuple[Identifier, ...]:
+    """Emails are kept as they were written, though compared without case."""
+    sent = {normal(fact.person): fact.person}
+    if fact.body_email is not None:
+        sent[normal(Identifier("email", fact.body_email))] = Identifier("email", fact.body_email.strip())
+    return tuple(sent.get(identifier, identifier) for identifier in assign)
+
+
+def changes_json(changes: tuple[Change, ...]) -> dict[str, object]:
+    """``{name: {from, to}}`` as the activity log shows it; nothing is the empty string there."""
+    return {
+        change.name: {
+            "from": "" if change.before is None else change.before,
+            "to": "" if change.after is None else change.after,
+        }
+        for change in changes
+    }
+
+
+def losses_json(losses: tuple[Loss, ...]) -> dict[str, object]:
+    return {
+        loss.name: {"stored_at": loss.stored_at_us / SECOND_US, "sent_at": loss.sent_at_us / SECOND_US}
+        for loss in losses
+    }
+
+
+def _receipt(attributes: dict[str, Json], written: Written, something_else: bool) -> Receipt:
+    skipped = [SkippedValue(loss.name, loss.stored_at_us / SECOND_US, loss.sent_at_us / SECOND_US) for loss in written.lost]
+    nothing = bool(skipped) and not written.touched and not something_else
+    return Receipt("skipped" if nothing else "applied", skipped=skipped)
+
+

@@ -1,0 +1,343 @@
+"""Backfill: files of people or events become history, in bulk, resumable, told at the end what came of every row.
+
+One import at a time. The same unfinished files with the same options are gone on with; a file that changed since is
+refused. Sources: design sections 9 and 10.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from backstory.core.error import RequestError
+from backstory.core.fact import FinishImport, StartImport
+from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
+from backstory.engine.event_import import EventImport
+from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
+from backstory.engine.import_job import Counts, Job, Saved, row_of
+from backstory.engine.line_source import lines_of
+from backstory.engine.net_difference import judge_segments, members_now
+from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.engine.people_import import ROWS_PER_STEP, PeopleImport
+from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.source import LINE_BYTES, Place, Source, open_source
+from backstory.store.manifest import read_imports
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+OnProgress = Callable[[Progress], None]
+CSV_EVENTS_PER_CHUNK = 250_000
+TELL_EVERY_S = 0.5
+
+
+def run(workspace: Workspace, options: BackfillOptions, on_progress: OnProgress) -> Summary:
+    """Bring files in; returns when every row is durable and every count exact.
+
+    Raises ``RequestError`` for options that cannot be, ``SourceError`` for files that cannot be read (the import stays
+    resumable), and whatever ``on_progress`` raises.
+    """
+    check(options)
+    with workspace.import_lock:
+        job = _begin(workspace, options)
+        runner = _Run(job, on_progress)
+        runner.files()
+        judge_segments(job)
+        return _end(job)
+
+
+def check(options: BackfillOptions) -> None:
+    """Options that contradict each other, and files that are not there."""
+    if options.kind == "events" and options.rows == "only_new":
+        raise RequestError("only_new is for people: events belong to people who may exist already", path="rows")
+    if options.time and options.as_of_us is not None:
+        raise RequestError("give a time column or one time for all rows, not both", path="as_of")
+    if not options.paths:
+        raise RequestError("name at least one file", path="paths")
+    for name in options.paths:
+        open_source(Path(name)).close()
+
+
+def _begin(workspace: Workspace, options: BackfillOptions) -> Job:
+    """Go on with the unfinished import of the same files and options, or start one."""
+    text = msgspec.json.encode(options)
+    fingerprint = text.decode()
+    sizes = [Path(name).stat().st_size for name in options.paths]
+    for row in workspace.folder.state.read(read_imports):
+        if row.state == "importing" and row.fingerprint == fingerprint:
+            job = Job(workspace, row, options)
+            if job.saved.sizes and job.saved.sizes != sizes:
+                raise RequestError(
+                    f"a file has changed since import {row.import_id} began: put it back as it was, or cancel that "
+                    f"import with `backstory imports cancel {row.import_id}`"
+                )
+            if job.saved.sizes:
+                return job
+            return _note_start(job, sizes)
+    receipt = workspace.apply([StartImport(options=text, fingerprint=fingerprint)])[0]
+    assert receipt.subject is not None
+    return _note_start(Job(workspace, row_of(workspace, receipt.subject), options), sizes)
+
+
+def _note_start(job: Job, sizes: list[int]) -> Job:
+    """What the end is to be compared with: memberships as they are before the first row."""
+    workspace = job.workspace
+
+    def note() -> None:
+        job.saved = Saved(sizes=sizes, start_seq=workspace.folder.state.next_seq, before=members_now(workspace))
+        job.put()
+
+    workspace.call(note)
+    return job
+
+
+def _end(job: Job) -> Summary:
+    workspace = job.workspace
+    summary = job.summary("imported")
+    workspace.apply([FinishImport(import_id=job.import_id, state="imported")])
+    workspace.call(workspace.folder.state.sync)
+    return summary
+
+
+class _Run:
+    """One pass over the files, from where the import stands."""
+
+    def __init__(self, job: Job, on_progress: OnProgress) -> None:
+        self._job = job
+        self._options = job.options
+        self._on_progress = on_progress
+        self._started_s = time.monotonic()
+        self._told_s = 0.0
+        self._mark_s = self._started_s
+        job.extra_seconds = self._since_mark
+        self._done_bytes = 0
+        self._total_bytes = sum(Path(name).stat().st_size for name in job.options.paths)
+        self._first_rows = job.saved.counts.rows
+
+    def _since_mark(self) -> float:
+        now_s = time.monotonic()
+        passed, self._mark_s = now_s - self._mark_s, now_s
+        return passed
+
+    def tell(self, phase: str, read_bytes: int, *, force: bool = False) -> None:
+        """Say how far it is, a few times a second at most."""
+        now_s = time.monotonic()
+        if not force and now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        rows = self._job.saved.counts.rows
+        rate = (rows - self._first_rows) / max(now_s - self._started_s, 1e-6)
+        done = self._done_bytes + read_bytes
+        estimate = round(rows * self._total_bytes / done) if done and rows else None
+        self._on_progress(
+            Progress(
+                rows=rows,
+                rows_total_estimate=estimate,
+                bytes=min(done, self._total_bytes),
+                bytes_total=self._total_bytes,
+                rows_per_s=round(rate, 1),
+                phase=phase,
+            )
+        )
+
+    def files(self) -> None:
+        start = self._job.saved.file
+        for number, name in enumerate(self._options.paths):
+            path = Path(name)
+            if number >= start:
+                place = self._job.saved.place if number == start else Place()
+                self._file(path, number, place)
+            self._done_bytes += path.stat().st_size
+        self.tell("settling", 0, force=True)
+
+    def _file(self, path: Path, number: int, place: Place) -> None:
+        is_csv = _is_csv(path)
+        shape = RowShape(
+            identifier=self._options.identifier, columns=self._options.map, time_column=self._options.time
+        )
+        if self._options.kind == "events" and not is_csv:
+            self._job.begin_file(None, ".jsonl")
+            self._event_lines(path, number, place)
+        elif self._options.kind == "events":
+            self._event_cells(path, number, place, shape)
+        elif is_csv:
+            self._people_cells(path, number, place, shape)
+        else:
+            self._job.begin_file(None, ".jsonl")
+            self._people_lines(path, number, place, shape)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _event_lines(self, path: Path, number: int, place: Place) -> None:
+        importer = EventImport(self._job)
+        source = Source(path, place)
+        try:
+            looked = False
+            for chunk in source.chunks():
+                if not looked:
+                    importer.look(chunk)
+                    looked = True
+                importer.json_chunk(chunk, number)
+                self.tell("importing", chunk.end.offset)
+        finally:
+            importer.close()
+            source.close()
+
+    def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        cells = _Cells(path, place, self._options)
+        self._job.begin_file(cells.header, ".csv")
+        importer = EventImport(self._job)
+        try:
+            for some in batched(cells.rows(), CSV_EVENTS_PER_CHUNK):
+                counts = Counts()
+                rows: list[EventRow] = []
+                for row in some:
+                    good = self._judge(row, counts, lambda r: read_event(cells.fields(r), r.line, shape))
+                    if isinstance(good, EventRow):
+                        rows.append(good)
+                importer.take(rows, file=number, end=some[-1].end, counts=counts)
+                self.tell("importing", some[-1].end.offset)
+        finally:
+            importer.close()
+            cells.close()
+
+    def _judge(
+        self, row: CsvRow, counts: Counts, read: Callable[[CsvRow], EventRow | PersonRow]
+    ) -> EventRow | PersonRow | None:
+        counts.rows += 1
+        try:
+            if row.error:
+                raise RowError("", None, row.error)
+            good = read(row)
+        except RowError as error:
+            counts.errors += 1
+            self._job.report("errors").add_csv(row.line, row.cells, str(error))
+            return None
+        if good.warning:
+            counts.warnings += 1
+            self._job.report("warnings").add_csv(row.line, row.cells, good.warning)
+        return good
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    def _people_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        cells = _Cells(path, place, self._options)
+        self._job.begin_file(cells.header, ".csv")
+        origin: dict[int, list[str]] = {}
+        importer = PeopleImport(
+            self._job, lambda row, reason: self._job.report("errors").add_csv(row.line, origin[row.line], reason)
+        )
+        clear = self._options.on_empty == "clear"
+        try:
+            for some in batched(cells.rows(), ROWS_PER_STEP):
+                counts = Counts()
+                rows: list[PersonRow] = []
+                origin.clear()
+                for row in some:
+                    origin[row.line] = row.cells
+                    good = self._judge(row, counts, lambda r: read_person(cells.fields(r), r.line, shape, clear=clear))
+                    if isinstance(good, PersonRow):
+                        rows.append(good)
+                importer.take(rows, file=number, end=some[-1].end, counts=counts)
+                self.tell("importing", some[-1].end.offset)
+        finally:
+            cells.close()
+
+    def _people_lines(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        origin: dict[int, bytes] = {}
+        importer = PeopleImport(
+            self._job, lambda row, reason: self._job.report("errors").add_json(row.line, origin[row.line], reason)
+        )
+        for some in batched(lines_of(path, place), ROWS_PER_STEP):
+            counts = Counts()
+            rows: list[PersonRow] = []
+            origin.clear()
+            for text, end in some:
+                origin[end.line] = text
+                good = self._judge_line(text, end.line, shape, counts)
+                if good is not None:
+                    rows.append(good)
+            end = some[-1][1]
+            importer.take(rows, file=number, end=end, counts=counts)
+            self.tell("importing", end.offset)
+
+    def _judge_line(self, text: bytes, line: int, shape: RowShape, counts: Counts) -> PersonRow | None:
+        if not text or text.isspace():
+            return None
+        counts.rows += 1
+        try:
+            if len(text) > LINE_BYTES:
+                raise RowError("", None, "the line is too long to be read")
+            bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
+            good = read_person(decode_line(bare), line, shape, clear=self._options.on_empty == "clear")
+        except RowError as error:
+            counts.errors += 1
+            self._job.report("errors").add_json(line, text, str(error))
+            return None
+        if good.warning:
+            counts.warnings += 1
+            self._job.report("warnings").add_json(line, text, good.warning)
+        return good
+
+
+class _Cells:
+    """A CSV file whose cells become values by the types of their columns."""
+
+    def __init__(self, path: Path, place: Place, options: BackfillOptions) -> None:
+        types = column_types(path)
+        self._source = CsvSource(path, place)
+        self.header = self._source.header
+        self._types: list[ColumnType] = [
+            "text" if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
+            for name, kind in zip(self.header, types, strict=True)
+        ]
+        self._empty_is_null = options.on_empty == "clear" and options.kind == "events"
+        self._drop_empty = options.kind == "events" and options.on_empty == "ignore"
+
+    def rows(self) -> Iterator[CsvRow]:
+        return self._source.rows()
+
+    def fields(self, row: CsvRow) -> dict[str, object]:
+        """A row's cells by the names of their columns."""
+        named = zip(self.header, row.cells, self._types, strict=True)
+        if self._drop_empty:
+            return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named if cell != ""}
+        if self._empty_is_null:
+            return {name: None if cell == "" else cell_value(cell, kind) for name, cell, kind in named}
+        return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named}
+
+    def close(self) -> None:
+        self._source.close()
+
+
+_TEXT_FIELDS = frozenset(
+    ("customer_id", "id", "email", "name", "timestamp", "event_id", "type", "_timestamp", "cio_id")
+)
+
+
+T = TypeVar("T")
+
+
+def batched(items: Iterator[T], count: int) -> Iterator[list[T]]:
+    """The items in lists of at most ``count``."""
+    while some := list(islice(items, count)):
+        yield some
+
+
+def _is_csv(path: Path) -> bool:
+    """By the name, else by the first character: JSON lines begin with an object."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        return True
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        return False
+    file = open_source(path)
+    try:
+        return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    finally:
+        file.close()

@@ -1,0 +1,203 @@
+"""Building segments over history, beside the loop.
+
+A new leaf is attached at once and takes live facts from its first moment; what came before it is scanned by the
+builder's thread and fed later, which gives the same state because leaves take facts in any order. The old membership
+of an edited segment stays until the new one is complete.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from backstory.core.column import PAGE_ROWS, People
+from backstory.core.condition import AttributeTest, EventTest, Json
+from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.person import decode_document
+from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
+from backstory.engine.context import Context, shown_values
+from backstory.engine.mask import where_mask
+from backstory.store.folder import Folder
+from backstory.store.history import Rows, runs
+from backstory.store.manifest import Part
+from backstory.store.people import Profile
+
+_decode = msgspec.json.Decoder().decode
+Submit = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What a leaf has not seen yet: facts up to this seq, with times up to ``until_us``, in these parts."""
+
+    seq: int
+    until_us: int
+    parts: tuple[Part, ...]
+
+
+class Builder:
+    """One thread that scans history for unfilled leaves and completes segments, in the order they were asked for."""
+
+    def __init__(self, context: Context, run_on_loop: Submit) -> None:
+        self._context = context
+        self._folder: Folder = context.folder
+        self._segments: SegmentEngine = context.segments
+        self._run_on_loop = run_on_loop
+        self.unfilled: dict[LeafKey, Since] = {}
+        self._asked: queue.Queue[int | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="builder", daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the build at hand, then end; unfinished builds start again at the next start."""
+        self._asked.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def attach(self, keys: list[LeafKey], now_us: int) -> None:
+        """On the loop: attach new leaves and remember what they have to be told."""
+        since = Since(self._folder.state.next_seq - 1, now_us, self._folder.history.parts)
+        for key in keys:
+            leaf = self._segments.make_leaf(key)
+            if isinstance(leaf, AttributeLeaf):
+                leaf.judged_live = set()
+            self._segments.attach(key, leaf)
+            if not isinstance(leaf, KnownLeaf):
+                self.unfilled[key] = since
+
+    def ask(self, segment_id: int) -> None:
+        """Build a segment when its turn comes; the segment's definition is committed."""
+        self._asked.put(segment_id)
+
+    def work_off(self) -> None:
+        """Without a thread: build what was asked for until now."""
+        while not self._asked.empty():
+            segment_id = self._asked.get()
+            if segment_id is not None:
+                self.build(segment_id)
+
+    def _work(self) -> None:
+        while (segment_id := self._asked.get()) is not None:
+            try:
+                self.build(segment_id)
+            except BaseException as error:
+                self.failure = error
+                raise
+
+    def build(self, segment_id: int) -> None:
+        """Fill what the segment needs, then let the loop complete it."""
+        kept = self._segments.segments.get(segment_id)
+        if kept is None or kept.condition is None:
+            return
+        condition = kept.condition
+        for key in dict.fromkeys(leaf_keys(condition)):
+            since = self.unfilled.get(key)
+            if since is not None:
+                self._fill(key, since)
+        self._run_on_loop(lambda: self._complete(segment_id))
+
+    def _fill(self, key: LeafKey, since: Since) -> None:
+        if isinstance(key, EventTest):
+            rows = scan(self._folder, key, since)
+            self._run_on_loop(lambda: self._feed_events(key, rows))
+        elif isinstance(key, AttributeTest):
+            people, truth, moments = self._judge_everybody(key, since.until_us)
+            self._run_on_loop(lambda: self._feed_attribute(key, people, truth, moments))
+
+    def _feed_events(self, key: EventTest, rows: Rows) -> None:
+        leaf = self._segments.leaves.get(key)
+        if isinstance(leaf, CountLeaf | WindowLeaf) and self.unfilled.pop(key, None) is not None:
+            feed_rows(leaf, rows, self._segments.alive)
+            self._segments.bulk_fed()
+
+    def _judge_everybody(self, key: AttributeTest, now_us: int) -> tuple[list[int], list[bool], dict[int, int]]:
+        """Judge all people by their stored documents: (people, truth, moments)."""
+        scratch = AttributeLeaf(key)
+        people: list[int] = []
+        last = -1
+        while True:
+            rows = self._folder.state.rows(
+                "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT 5000",
+                (last,),
+            )
+            if not rows:
+                break
+            for row in rows:
+                values: dict[str, Json] = shown_values(Profile(*row[:4]), decode_document(row[4]))
+                scratch.set(row[0], values, now_us)
+                people.append(row[0])
+            last = rows[-1][0]
+        truth = scratch.holds_many(np.array(people, np.uint32), now_us).tolist()
+        moments = {p: scratch.next_change_us(p, now_us) for p in people} if scratch.timed else {}
+        return people, truth, moments
+
+    def _feed_attribute(self, key: AttributeTest, people: list[int], truth: list[bool], moments: dict[int, int]) -> None:
+        leaf = self._segments.leaves.get(key)
+        if not isinstance(leaf, AttributeLeaf) or self.unfilled.pop(key, None) is None:
+            return
+        live = leaf.judged_live or set()
+        for person, holds in zip(people, truth, strict=True):
+            if person not in live and person in self._segments.alive:
+                leaf.take(person, holds, moments.get(person))
+        leaf.judged_live = None
+        self._segments.bulk_fed()
+
+    def _complete(self, segment_id: int) -> None:
+        """On the loop: everything is known; the membership becomes the new one at once."""
+        segments = self._segments
+        kept = segments.segments.get(segment_id)
+        if kept is None or kept.condition is None or any(key in self.unfilled for key in leaf_keys(kept.condition)):
+            return
+        kept.building = False
+        now_us = self._folder.state.now_us
+        for affected in [segment_id, *(s for s in segments.after(segment_id) if not segments.segments[s].building)]:
+            settle_everybody(segments, affected, now_us)
+        self._folder.definitions.set_built(segment_id)
+        segments.bulk_fed()
+
+
+def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> None:
+    """Judge all living people for one segment, and take out who is no longer there."""
+    segments.settle_many(segment_id, segments.everybody(), now_us)
+    kept = segments.segments[segment_id]
+    kept.members &= segments.alive
+
+
+def scan(folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0) -> Rows:
+    """The events a leaf has to be told about, where-test applied."""
+    rows = folder.history.events_named(
+        test.kind,
+        test.name,
+        until_us=since.until_us,
+        until_seq=since.seq,
+        with_data=test.where is not None,
+        parts=since.parts,
+        since_seq=since_seq,
+    )
+    if test.where is None or rows.data is None:
+        return rows
+    mask = where_mask(folder.duck.cursor(), test.where, rows.data, rows.times_us)
+    return Rows(people=rows.people[mask], times_us=rows.times_us[mask], data=None)
+
+
+def feed_rows(leaf: CountLeaf | WindowLeaf, rows: Rows, alive: BitMap) -> People:
+    """Feed sorted events to a leaf, page by page, leaving out people who are gone; returns the people touched."""
+    first = runs(rows.people)
+    people = rows.people[first]
+    living = member_many(alive, people)
+    if not living.all():
+        ends = np.append(first[1:], len(rows.people))
+        keep = np.repeat(living, ends - first)
+        return feed_rows(leaf, Rows(people=rows.people[keep], times_us=rows.times_us[keep], data=None), alive)
+    for low in range(0, len(people), PAGE_ROWS):
+        high = min(low + PAGE_ROWS, len(people))
+        start, stop = first[low], first[high] if high < len(first) else len(rows.people)
+        leaf.add_many(people[low:high], first[low:high] - start, rows.times_us[start:stop])
+    return people

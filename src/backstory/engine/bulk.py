@@ -1,0 +1,186 @@
+"""Feeding many rows to leaves and settling the people they moved, in steps short enough for live facts to go between.
+
+The commit of a chunk says which leaves have to be told of it (``hold``); a leaf attached later scans the part
+itself. Until all are told, no leaf is checkpointed. After a crash leaves are fed from the part instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.column import People, Truth
+from backstory.core.leaf import CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.segment import LeafKey
+from backstory.core.trigger import EventTrigger
+from backstory.engine.event_chunk import Rows
+from backstory.engine.mask import where_mask
+from backstory.store.history import runs
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+
+@dataclass(slots=True, kw_only=True)
+class Slice:
+    """The rows of one event name, sorted by person, then time: rows ``low`` to ``high`` of the chunk."""
+
+    kind: str
+    name: str
+    low: int
+    high: int
+    first_seq: int
+    people: NDArray[np.uint32]
+    times_us: NDArray[np.int64]
+    data: pa.Array
+    leaves: list[CountLeaf | WindowLeaf] = field(default_factory=list[CountLeaf | WindowLeaf])
+
+
+class Bulk:
+    """The bulk path of one import into memory."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._segments = workspace.segments
+        self._folder = workspace.folder
+
+    def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
+        """Cut sorted rows by kind and name."""
+        if not len(rows):
+            return []
+        kinds = rows.kinds.indices.to_numpy(zero_copy_only=False)
+        names = rows.names.indices.to_numpy(zero_copy_only=False)
+        cuts = np.nonzero((kinds[1:] != kinds[:-1]) | (names[1:] != names[:-1]))[0] + 1
+        edges = [0, *cuts.tolist(), len(rows)]
+        return [
+            Slice(
+                kind=rows.kinds[low].as_py(),
+                name=rows.names[low].as_py(),
+                low=low,
+                high=high,
+                first_seq=first_seq,
+                people=rows.people[low:high],
+                times_us=rows.times_us[low:high],
+                data=rows.data.slice(low, high - low),
+            )
+            for low, high in zip(edges, edges[1:], strict=False)
+        ]
+
+    def trigger_mask(self, slice_: Slice, campaign_ids: list[int]) -> Truth:
+        """The rows for which some running campaign's event trigger holds."""
+        mask = np.zeros(slice_.high - slice_.low, dtype=bool)
+        for campaign_id in campaign_ids:
+            trigger = self._workspace.campaigns.trigger_of(campaign_id)
+            assert isinstance(trigger, EventTrigger)
+            if trigger.where is None:
+                mask[:] = True
+            else:
+                mask |= where_mask(
+                    self._folder.duck.cursor(), trigger.where, pa.chunked_array([slice_.data]), slice_.times_us
+                )
+        return mask
+
+    def hold(self, slices: list[Slice]) -> None:
+        """On the loop, inside the chunk's commit: who has to be told, and what waits for its moment."""
+        for slice_ in slices:
+            slice_.leaves = self._segments.event_leaves([(slice_.kind, slice_.name)])
+            self._put_off(slice_)
+        self._workspace.checkpoint.held += 1
+
+    def _put_off(self, slice_: Slice) -> None:
+        """Rows dated in the future wait as live ones do."""
+        now_us = self._folder.state.now_us
+        late = np.nonzero(slice_.times_us > now_us)[0]
+        for at in late.tolist():
+            self._workspace.applier.events.wait_bulk(
+                seq=slice_.first_seq + slice_.low + at,
+                person=int(slice_.people[at]),
+                kind=slice_.kind,
+                name=slice_.name,
+                time_us=int(slice_.times_us[at]),
+                data=slice_.data[at].as_py().encode(),
+            )
+        if len(late):
+            keep = slice_.times_us <= now_us
+            slice_.people, slice_.times_us = slice_.people[keep], slice_.times_us[keep]
+            slice_.data = slice_.data.filter(pa.array(keep))
+
+    def feed(self, slices: list[Slice], newcomers: BitMap) -> None:
+        """Tell leaves and settle segments, step by step; live facts go on between the steps."""
+        moved: dict[int, BitMap] = {}
+        call = self._workspace.call
+        try:
+            for slice_ in slices:
+                if not len(slice_.people):
+                    continue
+                masks = {
+                    leaf.test: where_mask(
+                        self._folder.duck.cursor(), leaf.test.where, pa.chunked_array([slice_.data]), slice_.times_us
+                    )
+                    for leaf in slice_.leaves
+                    if leaf.test.where is not None
+                }
+                call(lambda: self._feed_known(slice_, moved))  # noqa: B023
+                for leaf in slice_.leaves:
+                    call(lambda: self._feed_leaf(leaf, slice_, masks.get(leaf.test), moved))  # noqa: B023
+            if newcomers:
+                for segment_id in list(self._segments.segments):
+                    moved[segment_id] = moved.get(segment_id, BitMap()) | newcomers
+            for segment_id in call(lambda: self._segments.closure(set(moved))):
+                call(lambda: self._settle(segment_id, moved))  # noqa: B023
+        finally:
+            call(self._done)
+
+    def _done(self) -> None:
+        self._segments.bulk_fed()
+        self._workspace.checkpoint.held -= 1
+
+    def _feed_known(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
+        first = runs(slice_.people)
+        people = slice_.people[first]
+        before = self._segments.known.gather_us(people)
+        self._segments.known.add_many(people, np.minimum(slice_.times_us[first], before))
+        guards: list[LeafKey] = [key for key, leaf in self._segments.leaves.items() if isinstance(leaf, KnownLeaf)]
+        if guards:
+            self._note(guards, people[slice_.times_us[first] < before], moved)
+
+    def _feed_leaf(
+        self, leaf: CountLeaf | WindowLeaf, slice_: Slice, mask: Truth | None, moved: dict[int, BitMap]
+    ) -> None:
+        if self._segments.leaves.get(leaf.test) is not leaf:
+            return
+        people, times_us = slice_.people, slice_.times_us
+        if mask is not None:
+            people, times_us = people[mask], times_us[mask]
+        if not len(people):
+            return
+        first = runs(people)
+        who: People = people[first]
+        now_us = self._folder.state.now_us
+        before = leaf.holds_many(who, now_us)
+        leaf.add_many(who, first, times_us)
+        changed = who[before != leaf.holds_many(who, now_us)]
+        self._note([leaf.test], changed, moved)
+
+    def _note(self, keys: list[LeafKey], people: People, moved: dict[int, BitMap]) -> None:
+        if len(people):
+            found = BitMap(people)
+            for segment_id in self._segments.segments_over(keys):
+                moved[segment_id] = moved.get(segment_id, BitMap()) | found
+
+    def _settle(self, segment_id: int, moved: dict[int, BitMap]) -> None:
+        kept = self._segments.segments.get(segment_id)
+        if kept is None or kept.building or kept.condition is None:
+            return
+        people = moved.get(segment_id, BitMap()) & self._segments.alive
+        if not people:
+            return
+        now_us = self._folder.state.now_us
+        entered, left = self._segments.settle_many(segment_id, np.asarray(people.to_array(), np.uint32), now_us)
+        for other in self._segments.refer_to(segment_id):
+            moved[other] = moved.get(other, BitMap()) | entered | left

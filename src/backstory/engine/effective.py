@@ -1,0 +1,137 @@
+"""The effective moment of a transition that a late fact caused: found by reading that person again."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from typing import assert_never
+
+import msgspec
+
+from backstory.core.comparison import holds, read_path, where_holds
+from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
+from backstory.core.interval import moments_of, start_of_run
+from backstory.core.person import Document, values, write
+from backstory.core.segment import SegmentEngine, event_test, leaf_keys
+from backstory.store.folder import Folder
+
+_decode = msgspec.json.Decoder().decode
+
+
+class PersonInTime:
+    """One person's stored history, asked about any moment."""
+
+    def __init__(
+        self,
+        person: int,
+        identifiers: Mapping[str, Json],
+        events: list[tuple[str, str, int, Mapping[str, Json]]],
+        writes: list[tuple[int, Mapping[str, Json]]],
+        segments: SegmentEngine,
+    ) -> None:
+        self.person = person
+        self._events = events
+        self._segments = segments
+        self.known_us = min([event[2] for event in events] + [write[0] for write in writes], default=0)
+        self.documents: list[tuple[int, dict[str, Json]]] = [(self.known_us, dict(identifiers))]
+        document: Document = {}
+        for time_us, attributes in sorted(writes, key=lambda item: item[0]):
+            write(document, attributes, time_us)
+            self.documents.append((time_us, {**values(document), **identifiers}))
+        self._times: dict[EventTest, list[int]] = {}
+
+    def times(self, test: EventTest) -> list[int]:
+        """Sorted times of the events a test counts, its window aside."""
+        test = EventTest(name=test.name, kind=test.kind, where=test.where)
+        if test not in self._times:
+            self._times[test] = sorted(
+                time_us
+                for kind, name, time_us, data in self._events
+                if kind == test.kind
+                and name == test.name
+                and (test.where is None or where_holds(test.where, data, time_us))
+            )
+        return self._times[test]
+
+    def values_at(self, at_us: int) -> dict[str, Json]:
+        at = bisect_right(self.documents, at_us, key=lambda item: item[0])
+        return self.documents[max(at - 1, 0)][1]
+
+    def holds(self, condition: Condition, at_us: int) -> bool:
+        """Does the condition hold in valid time at a moment?"""
+        match condition:
+            case And(children=children):
+                return all(self.holds(child, at_us) for child in children)
+            case Or(children=children):
+                return any(self.holds(child, at_us) for child in children)
+            case Not(child=child):
+                return not self.holds(child, at_us)
+            case InSegment(segment_id=segment_id):
+                kept = self._segments.segments.get(segment_id)
+                if kept is None or kept.condition is None:
+                    return kept is not None and self.person in kept.members
+                return self.holds(kept.condition, at_us)
+            case AttributeTest():
+                return holds(condition, read_path(self.values_at(at_us), condition.field), at_us)
+            case EventTest():
+                return self._counts(condition, at_us)
+            case _:
+                assert_never(condition)
+
+    def _counts(self, test: EventTest, at_us: int) -> bool:
+        times = self.times(test)
+        low, high = 0, bisect_right(times, at_us)
+        known = True
+        match test.window:
+            case Last(last_us=last_us):
+                low = bisect_right(times, at_us - last_us)
+                known = self.known_us <= at_us - last_us
+            case Between(from_us=from_us, to_us=to_us):
+                low = 0 if from_us is None else bisect_left(times, from_us)
+                high = min(high, len(times) if to_us is None else bisect_left(times, to_us))
+                known = from_us is None or self.known_us <= from_us
+            case None:
+                pass
+            case _:
+                assert_never(test.window)
+        count = max(high - low, 0)
+        if not test.performed:
+            return count == 0 and known
+        return count >= test.at_least and (test.at_most is None or count <= test.at_most)
+
+    def since_us(self, condition: Condition, now_us: int) -> int:
+        """Since when the condition has given the answer it gives now."""
+        flat = self._flat(condition)
+        times = [t for key in leaf_keys(flat) if isinstance(key, EventTest) for t in self.times(event_test(key))]
+        moments = moments_of(
+            flat, known_us=self.known_us, event_times_us=times, documents=self.documents, now_us=now_us
+        )
+        return start_of_run(moments, lambda at_us: self.holds(condition, at_us), now_us)
+
+    def _flat(self, condition: Condition) -> Condition:
+        """The condition with the conditions of the segments it refers to put in."""
+        match condition:
+            case And(children=children):
+                return And(tuple(self._flat(child) for child in children))
+            case Or(children=children):
+                return Or(tuple(self._flat(child) for child in children))
+            case Not(child=child):
+                return Not(self._flat(child))
+            case InSegment(segment_id=segment_id):
+                kept = self._segments.segments.get(segment_id)
+                return condition if kept is None or kept.condition is None else self._flat(kept.condition)
+            case AttributeTest() | EventTest():
+                return condition
+            case _:
+                assert_never(condition)
+
+
+def read_person(folder: Folder, segments: SegmentEngine, person: int, identifiers: Mapping[str, Json]) -> PersonInTime:
+    """A person's history from parts and tail; on the loop's thread, so that rows not yet written are seen."""
+    events = folder.history.person_events(person) + folder.tail.person_events(person)
+    writes = folder.history.person_writes(person) + folder.tail.person_writes(person)
+    return PersonInTime(
+        person,
+        identifiers,
+        [(kind, name, time_us, _decode(data)) for kind, name, time_us, data in events],
+        [(time_us, _decode(attributes)) for time_us, attributes in writes],
+        segments,
+    )

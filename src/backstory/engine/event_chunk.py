@@ -1,0 +1,172 @@
+"""A chunk of event rows made ready beside the loop: who, known or not, sorted, written as a part.
+
+Nothing here changes what is true: people are made by the loop, and the part counts once the loop has named it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from backstory.core.column import Truth
+from backstory.store.keyrun import KeyIndex, Keys, PeopleArray
+
+_FIT_BITS = 63
+
+
+@dataclass(slots=True, kw_only=True)
+class Rows:
+    """Rows of a chunk in one order: arrays of one length. ``timed``: the row names its time itself."""
+
+    people: NDArray[np.uint32]
+    times_us: NDArray[np.int64]
+    timed: Truth
+    keys: Keys
+    keyed: Truth
+    has_id: Truth
+    kinds: pa.Array
+    names: pa.Array
+    data: pa.Array
+    event_ids: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def take(self, order: NDArray[np.int64]) -> "Rows":
+        """The rows at these positions."""
+        index = pa.array(order)
+        return Rows(
+            people=self.people[order],
+            times_us=self.times_us[order],
+            timed=self.timed[order],
+            keys=self.keys[order],
+            keyed=self.keyed[order],
+            has_id=self.has_id[order],
+            kinds=self.kinds.take(index),
+            names=self.names.take(index),
+            data=self.data.take(index),
+            event_ids=self.event_ids.take(index),
+        )
+
+
+def rows_of(table: pa.Table) -> Rows:
+    """A table with person, time_us, timed, key, keyed, has_id, kind, name, data, event_id; kind and name get coded."""
+    return Rows(
+        people=_numpy(table, "person", np.uint32),
+        times_us=_numpy(table, "time_us", np.int64),
+        timed=_numpy(table, "timed", np.bool_),
+        keys=_numpy(table, "key", np.uint64).view(np.int64),
+        keyed=_numpy(table, "keyed", np.bool_),
+        has_id=_numpy(table, "has_id", np.bool_),
+        kinds=_coded(table, "kind"),
+        names=_coded(table, "name"),
+        data=_array(table, "data"),
+        event_ids=_array(table, "event_id"),
+    )
+
+
+def _numpy(table: pa.Table, name: str, kind: type) -> NDArray:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+    return np.asarray(table.column(name).to_numpy(), dtype=kind)
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name).combine_chunks()
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _coded(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name).dictionary_encode().combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def codes_of(coded: pa.Array) -> NDArray[np.int64]:
+    """The codes of a dictionary-coded array, renumbered so that they sort like their texts."""
+    texts: list[str] = coded.dictionary.to_pylist()
+    rank = np.empty(max(len(texts), 1), dtype=np.int64)
+    rank[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+    return rank[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def order_of(rows: Rows) -> NDArray[np.int64]:
+    """The order by kind, name, person, time: one sort of packed numbers where they fit, else the general one."""
+    if not len(rows):
+        return np.empty(0, np.int64)
+    kinds, names = codes_of(rows.kinds), codes_of(rows.names)
+    low = int(rows.times_us.min())
+    span = rows.times_us - low
+    if not (span % 1_000_000).any():
+        span = span // 1_000_000
+    bits = [int(part.max()).bit_length() for part in (kinds, names, rows.people, span)]
+    if sum(bits) > _FIT_BITS:
+        return np.lexsort((rows.times_us, rows.people, names, kinds))
+    packed = ((kinds << bits[1] | names) << bits[2] | rows.people.astype(np.int64)) << bits[3] | span
+    return np.argsort(packed, kind="stable")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known about keys outside the parts: (key, person) of the tail's events, kept ones and live repeats."""
+
+    keys: Keys
+    people: PeopleArray
+    duplicate: Truth
+    import_ids: NDArray[np.int64]
+
+
+def repeated(rows: Rows, index: KeyIndex, tail: Seen, import_id: int) -> Truth:
+    """Which rows are already known (design section 7).
+
+    With an id: any kept event of the person has it, or an earlier row. Without: the row's ordinal among equals within
+    this import is at most the number kept so far over all sources.
+    """
+    known = np.zeros(len(rows), dtype=bool)
+    keyed = np.nonzero(rows.keyed)[0]
+    if not len(keyed):
+        return known
+    order = keyed[np.argsort(rows.keys[keyed], kind="stable")]
+    keys, people = rows.keys[order], rows.people[order]
+    kept = np.zeros(len(order), dtype=np.int64)
+    mine = np.zeros(len(order), dtype=np.int64)
+    for run in index.runs:
+        counts = run.count_many(keys, people)
+        if not run.run.duplicate:
+            kept += counts
+        if run.run.import_id == import_id:
+            mine += counts
+    _count_tail(keys, people, tail, import_id, kept, mine)
+    rank = _ranks(keys, people)
+    has_id = rows.has_id[order]
+    known[order] = np.where(has_id, (kept > 0) | (rank > 0), mine + rank + 1 <= kept)
+    return known
+
+
+def _count_tail(
+    keys: Keys, people: PeopleArray, tail: Seen, import_id: int, kept: NDArray[np.int64], mine: NDArray[np.int64]
+) -> None:
+    if not len(tail.keys):
+        return
+    found = np.nonzero(np.isin(tail.keys, keys))[0]
+    for at in found.tolist():
+        low, high = np.searchsorted(keys, tail.keys[at], "left"), np.searchsorted(keys, tail.keys[at], "right")
+        same = people[low:high] == tail.people[at]
+        if not tail.duplicate[at]:
+            kept[low:high] += same
+        if tail.import_ids[at] == import_id:
+            mine[low:high] += same
+
+
+def _ranks(keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
+    """How many equal (key, person) come before each row; keys are sorted."""
+    rank = np.zeros(len(keys), dtype=np.int64)
+    same = keys[1:] == keys[:-1]
+    if not same.any():
+        return rank
+    # Only rows that share their key with a neighbour can have equals: those are grouped by person and counted.
+    shared = np.nonzero(np.append(same, False) | np.insert(same, 0, False))[0]
+    order = shared[np.lexsort((shared, people[shared], keys[shared]))]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (keys[order][1:] != keys[order][:-1]) | (people[order][1:] != people[order][:-1])
+    start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    rank[order] = np.arange(len(order)) - start
+    return rank

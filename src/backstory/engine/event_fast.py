@@ -1,0 +1,230 @@
+"""The fast lane of event files in JSON lines: DuckDB reads the rows that one strict pattern fully describes.
+
+Bulk readers are lenient: DuckDB takes NaN, trailing commas, repeated keys and unknown fields without a word. So each
+line is first held against a regular expression that spells out strict JSON with the keys, their order and the kinds
+of values seen in the file's first lines, numbers in canonical form only. A line that matches means the same to DuckDB
+and to the strict lane, and its data needs no rewriting; every other line goes to the strict lane.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from backstory.core.condition import Json
+from backstory.engine.event_row import FIELDS, PERSON_FIELDS, RowShape
+from backstory.engine.source import Chunk
+
+SAMPLE_LINES = 200
+DATA_KEYS_MAX = 60
+LINE_BYTES_MAX = 60_000
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_ -]{1,80}\Z")
+_TEXT = r'"[^"\\\x00-\x1f]*"'
+_NUMBER = r"(?:0|-?[1-9][0-9]{0,14}|-?[1-9][0-9]{0,5}\.[0-9]{0,7}[1-9]|-?0\.(?:[1-9]|[0-9]{1,2}[1-9]|000[1-9]))"
+_VALUE = f"(?:{_TEXT}|{_NUMBER}|true|false|null)"
+_PERSON = r'(?:"[\x21\x23-\x3f\x41-\x5b\x5d-\x7e]{1,100}"|[1-9][0-9]{0,14})'
+_NAME = r'"[\x20\x21\x23-\x5b\x5d-\x7e]*"'
+_EMAIL = r'"[\x21\x23-\x5b\x5d-\x7e]{3,100}"'
+_TIMES = {
+    "int": (r"[1-9][0-9]{0,9}", "CAST(timestamp AS BIGINT) * 1000000"),
+    "decimal": (
+        r"[1-9][0-9]{0,9}(?:\.[0-9]{1,6})?",
+        "CAST(CAST(timestamp AS DECIMAL(18, 6)) * 1000000 AS BIGINT)",
+    ),
+    "iso": (
+        r'"20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z"',
+        "epoch_us(TRY_CAST(rtrim(timestamp, 'Z') AS TIMESTAMP))",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FastShape:
+    """How the good rows of a file look: which lines match, and how to read them."""
+
+    pattern: str
+    person_field: str
+    person_kind: str
+    time_sql: str
+    data_sql: str
+    has_id: bool
+
+
+def find_shape(body: bytes, shape: RowShape) -> FastShape | None:
+    """The shape of a file by its first lines, None when they have none in common that the fast lane can read."""
+    if shape.columns or shape.time_column:
+        return None
+    try:
+        rows = [msgspec.json.decode(line) for line in body.split(b"\n", SAMPLE_LINES)[:SAMPLE_LINES] if line.strip()]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        return None
+    keys = _merged([list(row) for row in rows])
+    people = [key for key in PERSON_FIELDS if key in keys]
+    if keys is None or len(people) != 1 or not set(keys) <= FIELDS - {"type"} or "name" not in keys:
+        return None
+    person_field = people[0]
+    person_kind = "email" if person_field == "email" or shape.identifier == "email" else "id"
+    if shape.identifier is not None and person_field not in (shape.identifier, "customer_id"):
+        return None
+    time = _time_kind([row.get("timestamp") for row in rows if "timestamp" in row])
+    data = _data_keys([row.get("data", {}) for row in rows])
+    if time is None or data is None:
+        return None
+    patterns: dict[str, str] = {
+        person_field: _EMAIL if person_kind == "email" else _PERSON,
+        "name": _NAME,
+        "timestamp": _TIMES[time][0],
+        "event_id": r'(?:"[\x21\x23-\x5b\x5d-\x7e]{1,150}"|[1-9][0-9]{0,14})',
+        "data": _object({key: _VALUE for key in data}),
+    }
+    return FastShape(
+        pattern=_object({key: patterns[key] for key in keys}),
+        person_field=person_field,
+        person_kind=person_kind,
+        time_sql=_TIMES[time][1],
+        data_sql=_sorted_data(data),
+        has_id="event_id" in keys,
+    )
+
+
+def _merged(orders: list[list[str]]) -> list[str] | None:
+    """One order of all keys that each of the orders agrees with."""
+    merged: list[str] = []
+    for order in orders:
+        at = 0
+        for key in order:
+            if key in merged:
+                found = merged.index(key)
+                if found < at:
+                    return None
+                at = found + 1
+            else:
+                merged.insert(at, key)
+                at += 1
+    return merged
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """An object with these keys in this order, each of them optional; a missing comma is for DuckDB to refuse."""
+    return r"\{ ?" + "".join(f'(?:(?:, ?)?"{re.escape(key)}": ?{value})?' for key, value in values.items()) + r" ?\}"
+
+
+def _time_kind(values: list[Json]) -> str | None:
+    kinds: set[str] = set()
+    for value in values:
+        text = msgspec.json.encode(value).decode()
+        fitting = [kind for kind, (pattern, _) in _TIMES.items() if re.fullmatch(pattern, text)]
+        if not fitting:
+            return None
+        kinds.add(fitting[0])
+    if not kinds:
+        return "int"
+    if kinds <= {"int", "decimal"}:
+        return "decimal" if "decimal" in kinds else "int"
+    return "iso" if kinds == {"iso"} else None
+
+
+def _data_keys(values: list[Json]) -> list[str] | None:
+    orders: list[list[str]] = []
+    for value in values:
+        if not isinstance(value, dict) or any(isinstance(item, dict | list) for item in value.values()):
+            return None
+        orders.append(list(value))
+    keys = _merged(orders)
+    if keys is None or len(keys) > DATA_KEYS_MAX or not all(_PLAIN_KEY.match(key) for key in keys):
+        return None
+    return keys
+
+
+def _sorted_data(keys: list[str]) -> str:
+    """SQL for data in canonical form: as it is when its keys come sorted, else put together anew."""
+    whole = "coalesce(CAST(data AS VARCHAR), '{}')"
+    if keys == sorted(keys):
+        return whole
+    pieces = [
+        f"""CASE WHEN json_exists(data, '$."{key}"') THEN ',"{key}":' || """
+        f"""coalesce(CAST(json_extract(data, '$."{key}"') AS VARCHAR), 'null') ELSE '' END"""
+        for key in sorted(keys)
+    ]
+    return "'{' || substr(" + " || ".join(pieces) + ", 2) || '}'"
+
+
+def read_fast(
+    duck: duckdb.DuckDBPyConnection, chunk: Chunk, shape: FastShape, scratch: Path
+) -> tuple[bool, list[tuple[int, bytes]]]:
+    """Read a chunk's matching lines into the temporary table ``fast_rows`` (person, name, timestamp, event_id, data).
+
+    Returns whether that went well, and the (line, text) of the lines that have to go to the strict lane. When it did
+    not, all lines have to.
+    """
+    body = chunk.body
+    if b"\x01" in body or b"\r" in body:
+        return False, []
+    scratch.write_bytes(body)
+    try:
+        wrong = _not_matching(duck, scratch, shape, body.count(b"\n") + (not body.endswith(b"\n")))
+        if wrong is None:
+            return False, []
+        slow: list[tuple[int, bytes]] = []
+        if wrong:
+            lines = body.split(b"\n")
+            slow = [(chunk.first_line + at, lines[at]) for at in wrong]
+            for at in reversed(wrong):
+                del lines[at]
+            scratch.write_bytes(b"\n".join(lines))
+        count = chunk.end.line - chunk.first_line + 1 - len(wrong)
+        return (count == 0 or _load(duck, scratch, shape, count)), slow
+    except duckdb.Error:
+        return False, []
+
+
+def _not_matching(duck: duckdb.DuckDBPyConnection, path: Path, shape: FastShape, count: int) -> list[int] | None:
+    """The positions (from 0) of the lines outside the pattern; None when DuckDB sees other lines than we do."""
+    lines = (
+        f"read_csv('{path}', columns = {{'l': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', header = false,"
+        " auto_detect = false, null_padding = false, max_line_size = 16777216, new_line = '\\n', skip = 0)"
+    )
+    fits = f"coalesce(strlen(l) <= {LINE_BYTES_MAX} AND regexp_full_match(l, $1), false)"
+    found = duck.execute(f"SELECT count(*), count(*) FILTER (WHERE {fits}) FROM {lines}", [shape.pattern]).fetchall()
+    lines_seen, fitting = found[0]
+    if lines_seen != count:
+        return None
+    if fitting == count:
+        return []
+    if fitting * 2 < count:
+        return None
+    rows = duck.execute(
+        f"SELECT at - 1 FROM (SELECT row_number() OVER () AS at, l FROM {lines}) WHERE NOT {fits} ORDER BY at",
+        [shape.pattern],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _load(duck: duckdb.DuckDBPyConnection, path: Path, shape: FastShape, count: int) -> bool:
+    columns = (
+        f"{{{shape.person_field}: 'VARCHAR', name: 'VARCHAR', timestamp: 'VARCHAR', event_id: 'VARCHAR', data: 'JSON'}}"
+    )
+    who = f"lower({shape.person_field})" if shape.person_kind == "email" else shape.person_field
+    duck.execute(
+        f"CREATE OR REPLACE TEMP TABLE fast_rows AS SELECT {who} AS who, name, {shape.time_sql} AS time_us,"
+        f" timestamp IS NOT NULL AS timed, event_id, {shape.data_sql} AS data"
+        f" FROM read_json('{path}', format = 'newline_delimited', columns = {columns}, maximum_object_size = 16777216)"
+    )
+    found = duck.execute(
+        "SELECT count(*), count(*) FILTER (WHERE who IS NULL OR name IS NULL OR name = '' OR name != trim(name)"
+        " OR strlen(name) > 100 OR starts_with(who, 'cio_') OR (timed AND time_us IS NULL)) FROM fast_rows"
+    ).fetchall()
+    return found == [(count, 0)]
+
+
+def known_people(duck: duckdb.DuckDBPyConnection, people: pa.Table) -> None:
+    """Make the table ``ident`` (who, person) that rows are joined with."""
+    duck.register("ident_rows", people)
+    duck.execute("CREATE OR REPLACE TEMP TABLE ident AS SELECT who, person FROM ident_rows")
+    duck.unregister("ident_rows")

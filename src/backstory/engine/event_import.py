@@ -1,0 +1,371 @@
+"""Importing events: chunks are made ready beside the loop, and committed by it in short steps.
+
+A chunk becomes one part with one run of keys. Its commit names both in the manifest together with the place in the
+source, in one transaction; then leaves are fed and segments settled in slices, between which live facts go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from backstory.core.event import content_key, id_key
+from backstory.core.fact import Identifier
+from backstory.core.identity import normal
+from backstory.engine.bulk import Bulk, Slice
+from backstory.engine.context import Happened
+from backstory.engine.event_chunk import Rows, Seen, order_of, repeated, rows_of
+from backstory.engine.event_fast import FastShape, find_shape, known_people, read_fast
+from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
+from backstory.engine.import_job import Counts, Job, Retry
+from backstory.engine.newcomers import Newcomers
+from backstory.engine.source import Chunk, Place
+from backstory.store.keyrun import write_run
+from backstory.store.manifest import KeyRun, Part
+from backstory.store.part import WrittenPart, write_part
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+_KEYS = (
+    "CASE WHEN event_id IS NOT NULL THEN CAST(md5_number('i' || CASE WHEN strlen(event_id) IN (26, 32, 36) AND"
+    " regexp_full_match(event_id, '(?i:[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?"
+    "[0-9a-f]{4}-?[0-9a-f]{12})') THEN lower(event_id) ELSE event_id END) & 18446744073709551615 AS UBIGINT)"
+    " WHEN timed THEN CAST(md5_number('cevent\x1f' || name || '\x1f' || CAST(time_us AS VARCHAR) || '\x1f' || data)"
+    " & 18446744073709551615 AS UBIGINT) ELSE 0 END"
+)
+_STAGED = {
+    "person": pa.uint32(),
+    "time_us": pa.int64(),
+    "timed": pa.bool_(),
+    "key": pa.uint64(),
+    "keyed": pa.bool_(),
+    "has_id": pa.bool_(),
+    "kind": pa.string(),
+    "name": pa.string(),
+    "data": pa.string(),
+    "event_id": pa.string(),
+}
+RETRIES_MAX = 5
+
+
+class EventImport:
+    """The events of one import, chunk by chunk."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._workspace: Workspace = job.workspace
+        self._folder = job.workspace.folder
+        self._duck = job.workspace.folder.duck.fresh()
+        self._shape = RowShape(
+            identifier=job.options.identifier, columns=job.options.map, time_column=job.options.time
+        )
+        self._fast: FastShape | None = None
+        self._newcomers = Newcomers(job)
+        self._bulk = Bulk(job.workspace)
+        self._ident_ready = False
+        self._scratch = self._folder.path / "temporary" / f"import-{job.import_id}.jsonl"
+        self._scratch.parent.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        self._scratch.unlink(missing_ok=True)
+        self._duck.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def look(self, first: Chunk) -> None:
+        """Find out from a file's first lines whether the fast lane can read it."""
+        self._fast = find_shape(first.body, self._shape)
+
+    def json_chunk(self, chunk: Chunk, file: int) -> None:
+        """Take in a chunk of a JSON lines file."""
+        counts = Counts()
+        for line in chunk.too_long:
+            self._job.report("errors").add_json(line, b"", "the line is too long to be read")
+            counts.rows += 1
+            counts.errors += 1
+        tables: list[pa.Table] = []
+        slow: Iterable[tuple[int, bytes]] | None = None
+        if self._fast is not None and chunk.body:
+            good, found = read_fast(self._duck, chunk, self._fast, self._scratch)
+            slow = found if good else None
+            if good:
+                table = self._stage_fast(self._fast, counts)
+                if table is not None:
+                    tables.append(table)
+                else:
+                    slow = None
+        if slow is None:
+            slow = enumerate(chunk.body.split(b"\n"), start=chunk.first_line)
+        rows = self._strict(slow, counts)
+        self.take(rows, file=file, end=chunk.end, counts=counts, tables=tables)
+
+    def _strict(self, lines: Iterable[tuple[int, bytes]], counts: Counts) -> list[EventRow]:
+        rows: list[EventRow] = []
+        for line, text in lines:
+            if not text or text.isspace():
+                continue
+            counts.rows += 1
+            try:
+                row = read_event(decode_line(text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text), line, self._shape)
+            except RowError as error:
+                counts.errors += 1
+                self._job.report("errors").add_json(line, text, str(error))
+                continue
+            rows.append(row)
+            if row.warning:
+                counts.warnings += 1
+                self._job.report("warnings").add_json(line, text, row.warning)
+        return rows
+
+    # -- staging: who and what ----------------------------------------------------------------------------------------
+
+    def _stage_fast(self, shape: FastShape, counts: Counts) -> pa.Table | None:
+        """The rows of ``fast_rows`` with their people; None when a deletion makes rows worth a closer look."""
+        kind = shape.person_kind
+        if not self._ident_ready:
+            known_people(self._duck, self._newcomers.table(kind))
+            self._newcomers.on_new = self._add_ident
+            self._ident_ready = True
+        if self._deletions_matter(kind):
+            return None
+        counts.rows += self._count("SELECT count(*) FROM fast_rows")
+        now_us = self._job.row.accept_us if self._job.options.as_of_us is None else self._job.options.as_of_us
+        unknown = self._duck.execute(
+            "SELECT who, min(coalesce(time_us, $1)) FROM fast_rows ANTI JOIN ident USING (who) GROUP BY who", [now_us]
+        ).fetchall()
+        if self._job.options.rows == "only_existing":
+            if unknown:
+                counts.skipped += self._count("SELECT count(*) FROM fast_rows ANTI JOIN ident USING (who)")
+        elif unknown:
+            counts.people_created += self._newcomers.make([(Identifier(kind, who), at_us) for who, at_us in unknown])  # pyright: ignore[reportArgumentType]
+        return self._duck.sql(
+            f"SELECT person, coalesce(time_us, {now_us}) AS time_us, timed, {_KEYS} AS key,"
+            " event_id IS NOT NULL OR timed AS keyed, event_id IS NOT NULL AS has_id, 'event' AS kind, name, data,"
+            " event_id FROM fast_rows JOIN ident USING (who)"
+        ).to_arrow_table()
+
+    def _add_ident(self, rows: pa.Table) -> None:
+        self._duck.register("new_ident", rows)
+        self._duck.execute("INSERT INTO ident SELECT who, person FROM new_ident")
+        self._duck.unregister("new_ident")
+
+    def _deletions_matter(self, kind: str) -> bool:
+        rows = self._folder.state.rows("SELECT value, deleted_us FROM tombstone WHERE kind = ?", (kind,))
+        if not rows:
+            return False
+        table = pa.table({"who": [row[0] for row in rows], "deleted_us": [row[1] for row in rows]})
+        self._duck.register("gone", table)
+        found = self._count("SELECT count(*) FROM fast_rows JOIN gone USING (who)")
+        self._duck.unregister("gone")
+        return found > 0
+
+    def _count(self, sql: str) -> int:
+        return self._duck.execute(sql).fetchall()[0][0]
+
+    def _stage_rows(self, rows: list[EventRow], counts: Counts) -> pa.Table:
+        """Rows of the strict lane with their people."""
+        as_of_us = self._job.options.as_of_us
+        now_us = self._job.row.accept_us if as_of_us is None else as_of_us
+        wanted: dict[Identifier, int] = {}
+        good: list[tuple[EventRow, Identifier]] = []
+        gone = self._newcomers.tombstones()
+        for row in rows:
+            identifier = normal(Identifier(row.person_kind, row.person))
+            time_us = now_us if row.time_us is None else row.time_us
+            deleted_us = gone.get(identifier) if gone else None
+            if deleted_us is not None and row.time_us is not None and deleted_us > row.time_us:
+                counts.skipped += 1
+                continue
+            good.append((row, identifier))
+            wanted[identifier] = min(time_us, wanted.get(identifier, time_us))
+        people, made = self._newcomers.find(wanted, create=self._job.options.rows != "only_existing")
+        counts.people_created += made
+        staged: list[tuple[object, ...]] = []
+        for row, identifier in good:
+            person = people.get(identifier)
+            if person is None:
+                counts.skipped += 1
+                continue
+            key = _key_of(row)
+            staged.append(
+                (
+                    person,
+                    now_us if row.time_us is None else row.time_us,
+                    row.time_us is not None,
+                    (key or 0) & 0xFFFFFFFFFFFFFFFF,
+                    key is not None,
+                    row.event_id is not None,
+                    row.kind,
+                    row.name,
+                    row.data.decode(),
+                    row.event_id,
+                )
+            )
+        columns = list(zip(*staged, strict=True)) if staged else [()] * len(_STAGED)
+        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, _STAGED.values(), strict=True)]
+        return pa.table(dict(zip(_STAGED, arrays, strict=True)))
+
+    # -- committing ---------------------------------------------------------------------------------------------------
+
+    def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts, tables: list[pa.Table] | None = None) -> None:
+        """Take in rows (and tables already staged) as one chunk."""
+        staged = list(tables or [])
+        if rows or not staged:
+            staged.append(self._stage_rows(rows, counts))
+        table = staged[0] if len(staged) == 1 else pa.concat_tables([part.cast(pa.schema(_STAGED)) for part in staged])
+        everything = rows_of(table)
+        del table, staged
+        for _ in range(RETRIES_MAX):
+            try:
+                self._prepare_and_commit(everything, file, end, counts)
+                return
+            except Retry:
+                continue
+        raise Retry("live events repeat the rows of the import over and over: try again later")
+
+    def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
+        seen, upto_seq = self._tail_keys()
+        known = repeated(everything, self._folder.keys, seen, self._job.import_id)
+        new = everything
+        if known.any():
+            new = everything.take(np.nonzero(~known)[0])
+        order = order_of(new)
+        rows = new.take(order)
+        name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
+        first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
+        part = self._write(rows, first_seq, name) if len(rows) else None
+        runs = [
+            (write_run(self._folder.parts_path, f"{name}-{flag}", keys[mask], people[mask]), int(mask.sum()), flag)
+            for keys, people, mask, flag in (
+                (everything.keys, everything.people, everything.keyed & ~known, 0),
+                (everything.keys, everything.people, everything.keyed & known, 1),
+            )
+            if mask.any()
+        ]
+        tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
+        slices = self._bulk.slices(rows, first_seq)
+
+        def commit() -> list[Slice]:
+            self._check_unchanged(everything, known, upto_seq)
+            seq = self._folder.state.take_seq()
+            if part is not None:
+                self._folder.manifest.add_part(self._named(part, rows, seq))
+            for (path, checksum), count, flag in runs:
+                run_id = self._next("key_run", "run_id")
+                self._folder.manifest.add_key_run(
+                    KeyRun(run_id=run_id, path=path, rows=count, checksum=checksum, import_id=self._job.import_id, duplicate=bool(flag))
+                )
+            tally.held_events += self._trigger(rows, slices)
+            self._bulk.hold(slices)
+            self._job.save(file=file, place=end, counts=tally)
+            self._folder.reload_manifest()
+            return slices
+
+        self._bulk.feed(self._workspace.call(commit), self._newcomers.taken())
+
+    def _tail_keys(self) -> tuple[Seen, int]:
+        """The keys of events in the tail, and the seq up to which they were read."""
+        rows = self._folder.state.rows(
+            "SELECT key, person, duplicate, import_id, seq FROM event WHERE key IS NOT NULL"
+        )
+        last = self._folder.state.rows("SELECT value FROM meta WHERE name = 'next_seq'")
+        seen = Seen(
+            np.array([row[0] for row in rows], np.int64),
+            np.array([row[1] for row in rows], np.uint32),
+            np.array([row[2] for row in rows], bool),
+            np.array([row[3] for row in rows], np.int64),
+        )
+        return seen, int(last[0][0]) - 1 if last else 0
+
+    def _check_unchanged(self, everything: Rows, known: np.ndarray, upto_seq: int) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+        """On the loop: nothing that came in since the chunk was made ready touches its rows."""
+        self._folder.tail.flush()
+        rows = self._folder.state.db.execute(
+            "SELECT key FROM event WHERE seq > ? AND key IS NOT NULL", (upto_seq,)
+        ).fetchall()
+        if rows and np.isin(np.array([row[0] for row in rows], np.int64), everything.keys[everything.keyed]).any():
+            raise Retry("a live event repeats a row of the chunk")
+        if self._newcomers.somebody_left(everything.people):
+            raise Retry("a person of the chunk was deleted")
+
+    def _write(self, rows: Rows, first_seq: int, name: str) -> WrittenPart:
+        count = len(rows)
+        table = pa.table(
+            {
+                "seq": pa.array(np.arange(first_seq, first_seq + count, dtype=np.int64)),
+                "person": pa.array(rows.people),
+                "name": rows.names,
+                "kind": rows.kinds,
+                "time_us": pa.array(rows.times_us),
+                "accept_us": pa.array(np.full(count, self._job.row.accept_us, dtype=np.int64)),
+                "data": rows.data,
+                "event_id": rows.event_ids,
+                "key": pa.array(rows.keys, mask=~rows.keyed),
+                "import_id": pa.array(np.full(count, self._job.import_id, dtype=np.int32)),
+                "duplicate": pa.array(np.zeros(count, dtype=bool)),
+            }
+        )
+        return write_part(self._duck, self._folder.parts_path, name, table)
+
+    def _named(self, part: WrittenPart, rows: Rows, seq: int) -> Part:
+        return Part(
+            part_id=self._next("part", "part_id"),
+            kind="event",
+            path=part.path,
+            rows=part.rows,
+            checksum=part.checksum,
+            bytes=part.bytes,
+            low_us=int(rows.times_us.min()),
+            high_us=int(rows.times_us.max()),
+            import_id=self._job.import_id,
+            seq=seq,
+        )
+
+    def _next(self, table: str, column: str) -> int:
+        return self._folder.state.db.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
+
+    # -- triggers -----------------------------------------------------------------------------------------------------
+
+    def _trigger(self, rows: Rows, slices: list[Slice]) -> int:
+        """On the loop: start journeys by the import's policy; returns how many events were held back."""
+        campaigns = self._workspace.campaigns
+        waited = campaigns.names()
+        held = 0
+        policy = self._job.options.triggers
+        accept_us = self._job.row.accept_us
+        for slice_ in slices:
+            if slice_.kind != "event" or slice_.name not in waited:
+                continue
+            mask = self._bulk.trigger_mask(slice_, waited[slice_.name])
+            fresh = rows.timed[slice_.low : slice_.high] & (
+                accept_us - rows.times_us[slice_.low : slice_.high] <= self._workspace.context.trigger_age_us
+            )
+            fires = mask if policy == "all" else mask & fresh if policy == "recent" else np.zeros_like(mask)
+            held += int((mask & ~fires).sum())
+            for at in np.nonzero(fires)[0].tolist():
+                position = slice_.low + at
+                event = Happened(
+                    seq=slice_.first_seq + position,
+                    kind=slice_.kind,
+                    name=slice_.name,
+                    event_id=rows.event_ids[position].as_py(),
+                    time_us=int(rows.times_us[position]),
+                    accept_us=accept_us,
+                    data=rows.data[position].as_py().encode(),
+                )
+                campaigns.on_event(
+                    int(rows.people[position]), event, self._folder.state.now_us, any_age=True
+                )
+        return held
+
+
+def _key_of(row: EventRow) -> int | None:
+    if row.event_id is not None:
+        return id_key(row.event_id)
+    if row.time_us is not None:
+        return content_key(row.kind, row.name, row.time_us, row.data)
+    return None

@@ -1,0 +1,149 @@
+"""What every import keeps while it runs: counts, places, reports; committed with each chunk in the import's row."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backstory.core.error import BackstoryError
+from backstory.engine.options import BackfillOptions, Held, Summary
+from backstory.engine.report import Report
+from backstory.engine.source import Place
+from backstory.store.manifest import ImportRow, read_imports
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+
+class Retry(BackstoryError):
+    """Something changed while a chunk was made ready: make it ready again."""
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """Rows by what became of them; they add up to ``rows``. ``warnings`` and the rest are beside that."""
+
+    rows: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    duplicate: int = 0
+    skipped: int = 0
+    errors: int = 0
+    warnings: int = 0
+    held_events: int = 0
+    held_segments: int = 0
+    people_created: int = 0
+
+    def add(self, other: "Counts") -> "Counts":
+        """The sums of both."""
+        names = self.__struct_fields__
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+class Saved(msgspec.Struct, kw_only=True):
+    """The progress in an import's row: where to go on, and the counts so far."""
+
+    file: int = 0
+    offset: int = 0
+    line: int = 0
+    checksum: int = 0
+    error_bytes: int = 0
+    warning_bytes: int = 0
+    seconds: float = 0.0
+    start_seq: int = 0
+    sizes: list[int] = []
+    before: dict[int, bytes] = {}
+    counts: Counts = msgspec.field(default_factory=Counts)
+    summary: dict[str, object] = {}
+
+    @property
+    def place(self) -> Place:
+        return Place(self.offset, self.line, self.checksum)
+
+
+class Job:
+    """One import under way."""
+
+    def __init__(self, workspace: "Workspace", row: ImportRow, options: BackfillOptions) -> None:
+        self.workspace = workspace
+        self.row = row
+        self.options = options
+        self.saved = msgspec.json.decode(row.progress, type=Saved)
+        self.extra_seconds: Callable[[], float] = lambda: 0.0
+        self._reports: dict[str, Report] = {}
+
+    @property
+    def import_id(self) -> int:
+        return self.row.import_id
+
+    def begin_file(self, header: list[str] | None, suffix: str) -> None:
+        """Reports take the form of the file being read; several files of one form share them."""
+        folder = self.workspace.folder.path / "reports"
+        for kind, length in (("errors", self.saved.error_bytes), ("warnings", self.saved.warning_bytes)):
+            if kind not in self._reports:
+                path = folder / f"import-{self.import_id}-{kind}{suffix}"
+                self._reports[kind] = Report(path, header=header, length=length)
+
+    def report(self, kind: str) -> Report:
+        return self._reports[kind]
+
+    def save(self, *, file: int, place: Place, counts: Counts) -> None:
+        """On the loop, inside the chunk's transaction: how far the import is now."""
+        total = self.saved.counts.add(counts)
+        self.saved = msgspec.structs.replace(
+            self.saved,
+            file=file,
+            offset=place.offset,
+            line=place.line,
+            checksum=place.checksum,
+            error_bytes=self._flush("errors"),
+            warning_bytes=self._flush("warnings"),
+            seconds=self.saved.seconds + self.extra_seconds(),
+            counts=total,
+        )
+        self.put()
+
+    def _flush(self, kind: str) -> int:
+        report = self._reports.get(kind)
+        return 0 if report is None else report.flush()
+
+    def put(self) -> None:
+        """Inside a transaction: write the import's row."""
+        self.saved.summary = msgspec.to_builtins(self.summary("importing"))
+        self.row = replace(
+            self.row,
+            progress=msgspec.json.encode(self.saved).decode(),
+            updated_us=self.workspace.folder.state.now_us,
+        )
+        self.workspace.folder.manifest.put_import(self.row)
+
+    def summary(self, state: str) -> Summary:
+        counts = self.saved.counts
+        errors, warnings = self._reports.get("errors"), self._reports.get("warnings")
+        return Summary(
+            import_id=self.import_id,
+            state=state,
+            rows=counts.rows,
+            created=counts.created,
+            updated=counts.updated,
+            unchanged=counts.unchanged,
+            stale=counts.stale,
+            duplicate=counts.duplicate,
+            skipped=counts.skipped,
+            errors=counts.errors,
+            warnings=counts.warnings,
+            held_back=Held(event=counts.held_events, segment=counts.held_segments),
+            people_created=counts.people_created,
+            error_file=errors.name if errors else None,
+            warning_file=warnings.name if warnings else None,
+            seconds=round(self.saved.seconds, 3),
+        )
+
+
+def row_of(workspace: "Workspace", import_id: int) -> ImportRow:
+    """The import's row as committed."""
+    return next(row for row in workspace.folder.state.read(read_imports) if row.import_id == import_id)
+
+

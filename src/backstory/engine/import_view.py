@@ -1,0 +1,35 @@
+"""An import as the edge shows it."""
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.engine.options import BackfillOptions
+from backstory.engine.view import ImportView
+from backstory.store.manifest import ImportRow
+
+
+def import_view(row: ImportRow) -> ImportView:
+    """Row counts come from the progress committed last."""
+    options = msgspec.json.decode(row.options, type=BackfillOptions)
+    progress: dict[str, Json] = msgspec.json.decode(row.progress)
+    summary = progress.get("summary")
+    counts: dict[str, Json] = summary if isinstance(summary, dict) else {}
+    rows = counts.get("rows")
+    errors = counts.get("errors")
+    done = rows if isinstance(rows, int) else 0
+    wrong = errors if isinstance(errors, int) else 0
+    return ImportView(
+        import_id=row.import_id,
+        name=options.name or (options.paths[0].rpartition("/")[2] if options.paths else ""),
+        description=options.description,
+        type=options.kind,
+        state=row.state,
+        identifier=options.identifier or "id",
+        rows_to_import=done,
+        rows_imported=done - wrong,
+        error=row.error,
+        created_us=row.accept_us,
+        updated_us=row.updated_us,
+        data_to_process=options.rows,
+        summary=counts,
+    )

@@ -1,0 +1,219 @@
+"""The loop: the one thread that writes. It accepts, applies, lets time pass, and commits.
+
+Each turn: append what came to the journal (one synced commit), tell the senders, apply some of the backlog and the
+work that waits, fire what time has brought, commit ``state.db``. ``now`` of a fact is its accept time, and timers due
+before it fire first, so that a replay of the journal ends in the same state. ``now`` never decreases.
+A commit of ``state.db`` that fails stops the engine: memory would be ahead of the disk. A restart recovers.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from backstory.core.error import BackstoryError, StorageError
+from backstory.core.fact import Fact, Receipt
+from backstory.core.time import SECOND_US
+from backstory.engine.apply import Applier
+from backstory.engine.clock import Clock, ClockGuard
+from backstory.engine.inbox import Inbox, Ticket
+from backstory.store.folder import Folder
+
+T = TypeVar("T")
+ACCEPT_FACTS = 5_000
+APPLY_FACTS = 512
+IDLE_S = 1.0
+SYNC_EVERY_US = 5 * SECOND_US
+TRIM_EVERY_US = 30 * SECOND_US
+
+
+class Loop:
+    """Owns the stores while it runs."""
+
+    def __init__(self, folder: Folder, applier: Applier, inbox: Inbox, clock: Clock) -> None:
+        self._folder = folder
+        self._applier = applier
+        self._inbox = inbox
+        self._clock = clock
+        self.guard = ClockGuard(clock)
+        self._backlog: deque[Ticket] = deque()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self._last_accept_us = folder.state.now_us
+        self._synced_us = 0
+        self._trimmed_us = 0
+        self._dirty = False
+        self.failure: BackstoryError | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Is the loop's thread at work?"""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Finish what was accepted, then end."""
+        self._inbox.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def store_everything(self) -> None:
+        """At a clean end: store all leaves and make the state durable, so that the next start is quick."""
+        self.commit(self._applier.checkpoint_all)
+        self._folder.state.sync()
+        self._folder.journal.trim(self._folder.state.position)
+
+    def replay(self) -> int:
+        """Apply what the journal holds past the position applied; returns how many facts."""
+        count = 0
+        for entry in self._folder.journal.read_from(self._folder.state.position):
+            skip = max(self._folder.state.position - entry.position, 0)
+            self._last_accept_us = max(self._last_accept_us, entry.accept_us + len(entry.facts) - 1)
+            self.commit(lambda: self._apply_facts(entry.facts[skip:], entry.accept_us + skip))  # noqa: B023
+            count += len(entry.facts) - skip
+        return count
+
+    def _run(self) -> None:
+        while not (self._inbox.closed and not self._backlog and self._drained()):
+            try:
+                self.turn(self._wait_s())
+            except BackstoryError as error:
+                self._fail(error)
+                return
+            except BaseException as error:
+                self._fail(StorageError(f"the engine stopped on a mistake of its own: {error!r}"))
+                raise
+
+    def _drained(self) -> bool:
+        tickets, work = self._inbox.take(0, ACCEPT_FACTS)
+        self._turn(tickets, work)
+        return not tickets and not work and not self._backlog
+
+    def turn(self, wait_s: float = 0) -> None:
+        """One turn; waits at most so long for something to do."""
+        self._turn(*self._inbox.take(0 if self._backlog else wait_s, ACCEPT_FACTS))
+
+    def _turn(self, tickets: list[Ticket], work: list[Callable[[], None]]) -> None:
+        if tickets:
+            self._accept(tickets)
+        done: list[tuple[Ticket, list[Receipt]]] = []
+        if self._backlog or self._time_has_come():
+            self.commit(lambda: self._step(done))
+        for ticket, receipts in done:
+            if ticket.on_applied is not None:
+                ticket.on_applied(receipts)
+        for piece in work:
+            self.commit(piece)
+        self._housekeeping()
+
+    def _wait_s(self) -> float:
+        next_us = self._applier.next_moment_us()
+        return min(max((next_us - self._clock.now_us()) / SECOND_US, 0.0), IDLE_S)
+
+    # -- accepting ----------------------------------------------------------------------------------------------
+
+    def _accept(self, tickets: list[Ticket]) -> None:
+        facts: list[Fact] = []
+        for ticket in tickets:
+            facts.extend(ticket.facts)
+        accept_us = max(self._clock.now_us(), self._last_accept_us + 1)
+        try:
+            position = self._folder.journal.append(facts, accept_us)
+        except StorageError as error:
+            for ticket in tickets:
+                ticket.on_error(error)
+            return
+        self._last_accept_us = accept_us + len(facts) - 1
+        for ticket in tickets:
+            ticket.position, ticket.accept_us = position, accept_us
+            position += len(ticket.facts)
+            accept_us += len(ticket.facts)
+            if ticket.on_accept is not None:
+                ticket.on_accept()
+        self._backlog.extend(tickets)
+        self._inbox.backlog += len(facts)
+
+    # -- applying -----------------------------------------------------------------------------------------------
+
+    def _step(self, done: list[tuple[Ticket, list[Receipt]]]) -> None:
+        count = 0
+        while self._backlog and count < APPLY_FACTS:
+            ticket = self._backlog.popleft()
+            done.append((ticket, self._apply_facts(ticket.facts, ticket.accept_us)))
+            count += len(ticket.facts)
+        self._inbox.backlog -= count
+        if not self._backlog and not self.guard.jumped():
+            self._advance(self._clock.now_us())
+
+    def _apply_facts(self, facts: list[Fact], accept_us: int) -> list[Receipt]:
+        state = self._folder.state
+        receipts: list[Receipt] = []
+        for offset, fact in enumerate(facts):
+            now_us = accept_us + offset
+            self._advance(now_us)
+            receipt = self._applier.apply(fact, state.now_us)
+            receipt.position = state.position
+            state.position += 1
+            receipts.append(receipt)
+        self._dirty = True
+        return receipts
+
+    def _advance(self, now_us: int) -> None:
+        """Time passes up to ``now_us``; it never goes back."""
+        state = self._folder.state
+        if now_us > state.now_us:
+            if self._applier.next_moment_us() <= now_us:
+                self._applier.advance(now_us)
+                self._dirty = True
+            state.now_us = now_us
+
+    def _time_has_come(self) -> bool:
+        return self._applier.next_moment_us() <= self._clock.now_us() and not self.guard.jumped()
+
+    # -- committing ---------------------------------------------------------------------------------------------
+
+    def commit(self, work: Callable[[], object]) -> None:
+        """Run work in one transaction of ``state.db``, then what it asked to have done after the commit."""
+        db = self._folder.state.db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            work()
+            self._folder.tail.flush()
+            self._folder.state.write_counters()
+            db.execute("COMMIT")
+        except BackstoryError:
+            raise
+        except Exception as error:
+            raise StorageError(f"the state could not be written: {error!r}") from error
+        after, self._applier.context.after_commit = self._applier.context.after_commit, []
+        for action in after:
+            action()
+
+    def _fail(self, error: BackstoryError) -> None:
+        """Stop applying; tell everybody who waits. What was accepted is in the journal."""
+        self.failure = error
+        db = self._folder.state.db
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        self._inbox.close()
+        tickets, _ = self._inbox.take(0, 1 << 60)
+        for ticket in [*self._backlog, *tickets]:
+            ticket.on_error(StorageError(f"the engine has stopped: {error}"))
+
+    # -- housekeeping -------------------------------------------------------------------------------------------
+
+    def _housekeeping(self) -> None:
+        """Once in a while: checkpoint leaves, sync the state, let go of journal rows past a synced commit."""
+        now_us = self._clock.monotonic_us()
+        if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
+            self._synced_us = now_us
+            self.commit(self._applier.checkpoint_some)
+            if now_us - self._trimmed_us > TRIM_EVERY_US:
+                self._trimmed_us = now_us
+                position = self._folder.state.position
+                self._folder.state.sync()
+                self._folder.journal.trim(position)
+            self._dirty = False

@@ -1,0 +1,80 @@
+"""Where-tests over many events at once, judged by the very code of the live path.
+
+Each distinct value is judged once. Only the tests that look at the clock are judged row by row: "now" of an event is
+the event's own time.
+"""
+
+import re
+from typing import assert_never
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from backstory.core.column import Truth
+from backstory.core.comparison import holds, read_path
+from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
+
+Times = NDArray[np.int64]
+
+_decode = msgspec.json.Decoder().decode
+# A key that DuckDB takes from an object just as ``read_path`` does; for it a star in quotes is still a wildcard.
+_PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
+# Values do not matter to them alone, but the moment at which the test is judged too.
+_RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
+
+
+def where_mask(duck: duckdb.DuckDBPyConnection, where: Where, data: pa.ChunkedArray, times_us: Times) -> Truth:
+    """Which rows of JSON text the where-test holds for; ``times_us`` are the times of the same rows."""
+    match where:
+        case And(children=children):
+            masks = [where_mask(duck, child, data, times_us) for child in children]  # pyright: ignore[reportArgumentType]
+            return np.logical_and.reduce(masks)
+        case Or(children=children):
+            masks = [where_mask(duck, child, data, times_us) for child in children]  # pyright: ignore[reportArgumentType]
+            return np.logical_or.reduce(masks)
+        case Not(child=child):
+            return ~where_mask(duck, child, data, times_us)  # pyright: ignore[reportArgumentType]
+        case AttributeTest():
+            return _test_mask(duck, where, data, times_us)
+        case _:
+            assert_never(where)
+
+
+def _test_mask(duck: duckdb.DuckDBPyConnection, test: AttributeTest, data: pa.ChunkedArray, times_us: Times) -> Truth:
+    if not len(data):
+        return np.zeros(0, dtype=bool)
+    plain = _PLAIN.match(test.field) is not None
+    column = _extract(duck, test.field, data) if plain else data
+    # Offsets of 64 bits, so that the chunks fit into one array however long the texts are.
+    coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
+    # What every row means, and last what is not there.
+    values: list[list[Json]] = [_values(test.field, text, plain) for text in coded.dictionary.to_pylist()]
+    values.append([])
+    indices = coded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    if test.operator.removeprefix("!") in _RELATIVE:
+        places: list[int] = indices.tolist()
+        rows = zip(places, times_us.tolist(), strict=True)
+        return np.array([holds(test, values[place], time_us) for place, time_us in rows], dtype=bool)
+    verdicts = np.array([holds(test, found, 0) for found in values], dtype=bool)
+    return verdicts[indices]
+
+
+def _values(field: str, text: str, plain: bool) -> list[Json]:
+    value: Json = _decode(text)
+    document: dict[str, Json] = {field: value} if plain or not isinstance(value, dict) else value
+    return read_path(document, field)
+
+
+def _extract(duck: duckdb.DuckDBPyConnection, field: str, data: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The JSON text at a top-level key, null where there is none."""
+    duck.register("where_rows", pa.table({"data": data}))
+    try:
+        found = duck.sql(
+            "SELECT CAST(json_extract(data, $1) AS VARCHAR) AS value FROM where_rows", params=[f'$."{field}"']
+        ).to_arrow_table()
+    finally:
+        duck.unregister("where_rows")
+    return found.column("value")

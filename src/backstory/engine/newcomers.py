@@ -1,0 +1,155 @@
+"""People an import names: found, or made by the loop in short steps before their rows are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pyroaring import BitMap
+
+from backstory.core.fact import Identifier
+from backstory.core.person import encode_document
+from backstory.core.segment import SegmentEngine
+from backstory.engine.context import shown_values
+from backstory.engine.import_job import Job
+from backstory.store.people import Profile
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+MADE_AT_ONCE = 4000
+ASKED_AT_ONCE = 500
+_NOTHING = encode_document({})
+
+
+class Newcomers:
+    """Finds and makes people; remembers whom it made since the last chunk, for their segments."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._workspace: Workspace = job.workspace
+        self._folder = job.workspace.folder
+        self._made: list[int] = []
+        self._deleted = self._deleted_count()
+        self.on_new: Callable[[pa.Table], None] = lambda table: None
+
+    def table(self, kind: str) -> pa.Table:
+        """Everybody with an identifier of a kind, as (who, person)."""
+        column = "id" if kind == "id" else "email_key"
+        rows = self._folder.state.rows(f"SELECT {column}, person FROM person WHERE {column} IS NOT NULL")
+        who, people = zip(*rows, strict=True) if rows else ((), ())
+        return pa.table({"who": pa.array(list(who), pa.string()), "person": pa.array(list(people), pa.uint32())})
+
+    def find(self, wanted: dict[Identifier, int], *, create: bool) -> tuple[dict[Identifier, int], int]:
+        """People by (normal) identifier, made where missing with the time they are first known; and how many."""
+        found: dict[Identifier, int] = {}
+        for kind, column in (("id", "id"), ("email", "email_key"), ("cio_id", "")):
+            names = [identifier.value for identifier in wanted if identifier.kind == kind]
+            if kind == "cio_id":
+                found.update(self._by_cio_id(names))
+                continue
+            for low in range(0, len(names), ASKED_AT_ONCE):
+                some = names[low : low + ASKED_AT_ONCE]
+                rows = self._folder.state.rows(
+                    f"SELECT {column}, person FROM person WHERE {column} IN ({', '.join('?' * len(some))})", tuple(some)
+                )
+                found.update({Identifier(kind, row[0]): row[1] for row in rows})  # pyright: ignore[reportArgumentType]
+        missing = [(who, at_us) for who, at_us in wanted.items() if who not in found and who.kind != "cio_id"]
+        if not create or not missing:
+            return found, 0
+        made = self.make(missing)
+        found.update(self.find({who: 0 for who, _ in missing}, create=False)[0])
+        return found, made
+
+    def _by_cio_id(self, names: Iterable[str]) -> dict[Identifier, int]:
+        found: dict[Identifier, int] = {}
+        for name in names:
+            identifier = Identifier("cio_id", name)
+            person = self._workspace.call(lambda: self._folder.people.find(identifier))  # noqa: B023
+            if person is not None:
+                found[identifier] = person
+        return found
+
+    def make(self, people: list[tuple[Identifier, int]]) -> int:
+        """Have the loop make people, a slice at a time; returns how many did not exist."""
+        made = 0
+        for low in range(0, len(people), MADE_AT_ONCE):
+            some = people[low : low + MADE_AT_ONCE]
+            who, numbers, new = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
+            made += new
+            self.on_new(pa.table({"who": pa.array(who, pa.string()), "person": pa.array(numbers, pa.uint32())}))
+        return made
+
+    def _make_some(self, people: list[tuple[Identifier, int]]) -> tuple[list[str], list[int], int]:
+        """On the loop: insert those who are still unknown."""
+        state = self._folder.state
+        now_us = max(state.now_us, self._job.row.accept_us)
+        rows: list[tuple[object, ...]] = []
+        who: list[str] = []
+        numbers: list[int] = []
+        for identifier, at_us in people:
+            person = self._folder.people.find(identifier)
+            if person is None:
+                person = state.next_person
+                state.next_person += 1
+                is_id = identifier.kind == "id"
+                value = identifier.value
+                rows.append(
+                    (
+                        person,
+                        value if is_id else None,
+                        None if is_id else value,
+                        None if is_id else value,
+                        min(at_us, now_us),
+                        now_us,
+                        self._job.import_id,
+                        _NOTHING,
+                    )
+                )
+                self._made.append(person)
+            who.append(identifier.value)
+            numbers.append(person)
+        state.db.executemany("INSERT INTO person VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._introduce(rows)
+        return who, numbers, len(rows)
+
+    def _introduce(self, rows: list[tuple[object, ...]]) -> None:
+        """People without attributes come to be: leaves that hold for a missing attribute hold for them."""
+        made = [row[0] for row in rows]
+        if not made:
+            return
+        segments: SegmentEngine = self._workspace.segments
+        people = BitMap(made)
+        segments.alive |= people
+        now_us = self._folder.state.now_us
+        segments.known.add_many(np.array(made, np.uint32), np.array([row[4] for row in rows], np.int64))
+        for leaf in segments.attribute_leaves():
+            if leaf.root in ("id", "email", "cio_id"):
+                for row in rows:
+                    profile = Profile(row[0], row[1], row[2], 0)  # pyright: ignore[reportArgumentType]
+                    leaf.set(profile.person, shown_values(profile, {}), now_us)
+            elif leaf.holds_nothing(now_us):
+                leaf.true |= people
+
+    def taken(self) -> BitMap:
+        """Who was made since this was asked last."""
+        made, self._made = BitMap(self._made), []
+        return made
+
+    def tombstones(self) -> dict[Identifier, int]:
+        """When the last owners of identifiers were deleted."""
+        rows = self._folder.state.rows("SELECT kind, value, deleted_us FROM tombstone")
+        return {Identifier(row[0], row[1]): row[2] for row in rows}
+
+    def _deleted_count(self) -> int:
+        return self._folder.state.rows("SELECT count(*) FROM deleted")[0][0]
+
+    def somebody_left(self, people: np.ndarray) -> bool:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+        """On the loop: was one of these people deleted since this was asked last?"""
+        count = self._folder.state.db.execute("SELECT count(*) FROM deleted").fetchone()[0]
+        if count == self._deleted:
+            return False
+        self._deleted = count
+        return bool(len(BitMap(people.astype(np.uint32)) - self._workspace.segments.alive))

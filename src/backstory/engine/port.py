@@ -1,0 +1,116 @@
+"""What the edge asks of a workspace: the methods the APIs call, and nothing else.
+
+The engine's own classes have these methods; tests put fakes in their place. All of them are synchronous and
+safe to call from any thread. Methods for one thing raise ``NotFoundError``. Cursors (``start``, ``next``) are
+opaque text, empty at the beginning and at the end; one that was never handed out raises ``RequestError``.
+"""
+
+from typing import Protocol
+
+from backstory.core.condition import Condition
+from backstory.core.fact import Fact, IdentifierKind, Receipt
+from backstory.engine.view import (
+    ActivityView,
+    CampaignView,
+    Identifiers,
+    ImportView,
+    JourneyView,
+    MessageView,
+    PersonView,
+    SegmentView,
+)
+
+
+class Reader(Protocol):
+    """Reads of a workspace. Activities and messages come newest first, everything else ascending."""
+
+    def person(self, kind: IdentifierKind, value: str) -> PersonView | None: ...
+
+    def people_by_email(self, email: str) -> list[PersonView]: ...
+
+    def search(self, condition: Condition, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
+        """The people for whom the condition (attributes and segments only) holds now."""
+        ...
+
+    def segments_of(self, kind: IdentifierKind, value: str) -> list[SegmentView] | None:
+        """The segments a person is in; None when there is no such person."""
+        ...
+
+    def activities(
+        self,
+        kind: IdentifierKind | None,
+        value: str | None,
+        *,
+        types: str | None,
+        name: str | None,
+        deleted: bool,
+        before: str | None,
+        limit: int,
+        everything: bool,
+    ) -> tuple[list[ActivityView], str]:
+        """Entries of one person or (``kind`` None) of all; ``everything`` lifts the 30 days."""
+        ...
+
+    def segments(self) -> list[SegmentView]: ...
+
+    def segment(self, segment_id: int) -> SegmentView: ...
+
+    def member_count(self, segment_id: int, as_of_us: int | None = None) -> int: ...
+
+    def members(
+        self, segment_id: int, *, start: str, limit: int, as_of_us: int | None = None
+    ) -> tuple[list[Identifiers], str]: ...
+
+    def used_by(self, segment_id: int) -> list[int]:
+        """The numbers of the campaigns that use a segment."""
+        ...
+
+    def campaigns(self) -> list[CampaignView]: ...
+
+    def campaign(self, campaign_id: int) -> CampaignView: ...
+
+    def journeys(self, campaign_id: int, *, start: str, limit: int) -> tuple[list[JourneyView], str]: ...
+
+    def messages(
+        self,
+        *,
+        person: tuple[IdentifierKind, str] | None,
+        campaign_id: int | None,
+        action_id: int | None,
+        type: str | None,
+        metric: str | None,
+        state: str | None,
+        start: str,
+        limit: int,
+        start_us: int | None,
+        end_us: int | None,
+    ) -> tuple[list[MessageView], str]:
+        """Deliveries made in [start_us, end_us]; ``metric``: only those that reached it."""
+        ...
+
+    def message(self, delivery_id: str) -> MessageView: ...
+
+    def imports(self) -> list[ImportView]: ...
+
+    def import_(self, import_id: int) -> ImportView: ...
+
+
+class Workspace(Protocol):
+    """A workspace as the cold paths use it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reader(self) -> Reader: ...
+
+    def apply(self, facts: list[Fact], *, timeout_s: float = 30) -> list[Receipt]:
+        """Accept facts and wait until they are applied; ``pending`` receipts when that takes longer.
+
+        Raises ``Busy`` or ``StorageError`` when nothing was accepted.
+        """
+        ...
+
+    def await_built(self, segment_id: int, timeout_s: float = 30) -> bool:
+        """Wait until a new or edited segment is complete; False when it takes longer."""
+        ...

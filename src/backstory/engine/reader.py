@@ -1,0 +1,280 @@
+"""What the edge may ask of a workspace: reads of committed state and of memberships, from any thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+from pyroaring import BitMap
+
+from backstory.core.condition import Condition, Json, parse
+from backstory.core.error import NotFoundError, RequestError
+from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.identity import normal
+from backstory.core.person import decode_document, times_us, values
+from backstory.engine import activity, ledger_view
+from backstory.engine.apply_segment import campaign_segments
+from backstory.engine.asof import members_as_of
+from backstory.engine.import_view import import_view
+from backstory.engine.view import (
+    ActivityView,
+    CampaignView,
+    Identifiers,
+    ImportView,
+    JourneyView,
+    MessageView,
+    PersonView,
+    SegmentView,
+)
+from backstory.store.definition import CampaignRow, SegmentRow, read_campaigns, read_segments
+from backstory.store.manifest import read_imports
+from backstory.store.people import cio_id_of, person_of
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+_decode = msgspec.json.Decoder().decode
+_PERSON = "SELECT person, id, email, created_us, document FROM person WHERE "
+ROWS_AT_ONCE = 500
+
+
+class Reader:
+    """Every method is synchronous and thread-safe; what is missing raises ``NotFoundError``."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @property
+    def _folder(self):  # noqa: ANN202
+        return self._workspace.folder
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def person(self, kind: IdentifierKind, value: str) -> PersonView | None:
+        identifier = normal(Identifier(kind, value))
+        if kind == "cio_id":
+            number = person_of(identifier.value)
+            rows = [] if number is None else self._folder.state.rows(_PERSON + "person = ?", (number,))
+        else:
+            column = "id" if kind == "id" else "email_key"
+            rows = self._folder.state.rows(_PERSON + f"{column} = ?", (identifier.value,))
+        return _person_view(rows[0]) if rows else None
+
+    def people_by_email(self, email: str) -> list[PersonView]:
+        found = self.person("email", email)
+        return [] if found is None else [found]
+
+    def search(self, condition: Condition, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
+        members = members_as_of(self._folder, self._workspace.segments, condition, self._folder.state.now_us)
+        return self._page(members, start, limit)
+
+    def segments_of(self, kind: IdentifierKind, value: str) -> list[SegmentView] | None:
+        person = self.person(kind, value)
+        if person is None:
+            return None
+        segments = self._workspace.segments.segments
+        inside = {number for number, kept in list(segments.items()) if person.person in kept.members}
+        return [view for view in self.segments() if view.segment_id in inside]
+
+    def activities(
+        self,
+        kind: IdentifierKind | None,
+        value: str | None,
+        *,
+        types: str | None,
+        name: str | None,
+        deleted: bool,
+        before: str | None,
+        limit: int,
+        everything: bool,
+    ) -> tuple[list[ActivityView], str]:
+        return activity.activities(
+            self._folder,
+            kind,
+            value,
+            types=types,
+            name=name,
+            deleted=deleted,
+            before=before,
+            limit=limit,
+            everything=everything,
+            now_us=self._workspace.clock.now_us(),
+        )
+
+    # -- segments -------------------------------------------------------------------------------------------------
+
+    def segments(self) -> list[SegmentView]:
+        return [self._segment_view(row) for row in self._folder.state.read(read_segments)]
+
+    def segment(self, segment_id: int) -> SegmentView:
+        for row in self._folder.state.read(read_segments):
+            if row.segment_id == segment_id:
+                return self._segment_view(row)
+        raise NotFoundError(f"there is no segment {segment_id}")
+
+    def _segment_view(self, row: SegmentRow) -> SegmentView:
+        kept = self._workspace.segments.segments.get(row.segment_id)
+        building = not row.built or (kept is not None and kept.building)
+        return SegmentView(
+            segment_id=row.segment_id,
+            name=row.name,
+            description=row.description,
+            type="manual" if row.conditions is None else "dynamic",
+            conditions=None if row.conditions is None else _decode(row.conditions),
+            state="build" if building else "finished",
+            progress=0 if building else None,
+            created_us=row.created_us,
+            updated_us=row.updated_us,
+        )
+
+    def _members(self, segment_id: int, as_of_us: int | None) -> BitMap:
+        kept = self._workspace.segments.segments.get(segment_id)
+        if kept is None:
+            raise NotFoundError(f"there is no segment {segment_id}")
+        if as_of_us is None:
+            return BitMap(kept.members)
+        if kept.condition is None:
+            raise RequestError("a manual segment has no history yet: leave out as_of", path="as_of")
+        return members_as_of(self._folder, self._workspace.segments, kept.condition, as_of_us)
+
+    def member_count(self, segment_id: int, as_of_us: int | None = None) -> int:
+        if as_of_us is None:
+            kept = self._workspace.segments.segments.get(segment_id)
+            if kept is None:
+                raise NotFoundError(f"there is no segment {segment_id}")
+            return len(kept.members)
+        return len(self._members(segment_id, as_of_us))
+
+    def members(
+        self, segment_id: int, *, start: str, limit: int, as_of_us: int | None = None
+    ) -> tuple[list[Identifiers], str]:
+        return self._page(self._members(segment_id, as_of_us), start, limit)
+
+    def _page(self, members: BitMap, start: str, limit: int) -> tuple[list[Identifiers], str]:
+        """A page of people in the order of their numbers; the cursor is the number to go on with."""
+        first = _number(start) if start else 0
+        found = BitMap(members)
+        found.remove_range(0, first)
+        more = len(found) > limit
+        page = list(found[: limit + 1 if more else limit])
+        following = str(page[-1]) if more else ""
+        return self._identifiers(page[:limit]), following
+
+    def _identifiers(self, people: list[int]) -> list[Identifiers]:
+        found: list[Identifiers] = []
+        for low in range(0, len(people), ROWS_AT_ONCE):
+            chunk = people[low : low + ROWS_AT_ONCE]
+            marks = ", ".join("?" * len(chunk))
+            rows = self._folder.state.rows(
+                f"SELECT person, id, email FROM person WHERE person IN ({marks}) ORDER BY person", tuple(chunk)
+            )
+            found += [{"id": row[1], "email": row[2], "cio_id": cio_id_of(row[0])} for row in rows]
+        return found
+
+    def used_by(self, segment_id: int) -> list[int]:
+        self.segment(segment_id)
+        rows = self._folder.state.read(read_campaigns)
+        return [row.campaign_id for row in rows if segment_id in campaign_segments(row.definition)]
+
+    def conditions_of(self, segment_id: int) -> Condition | None:
+        view = self.segment(segment_id)
+        return None if view.conditions is None else parse(view.conditions)
+
+    # -- campaigns, messages, imports -----------------------------------------------------------------------------
+
+    def campaigns(self) -> list[CampaignView]:
+        return [_campaign_view(row) for row in self._folder.state.read(read_campaigns)]
+
+    def campaign(self, campaign_id: int) -> CampaignView:
+        for view in self.campaigns():
+            if view.campaign_id == campaign_id:
+                return view
+        raise NotFoundError(f"there is no campaign {campaign_id}")
+
+    def journeys(self, campaign_id: int, *, start: str, limit: int) -> tuple[list[JourneyView], str]:
+        self.campaign(campaign_id)
+        return ledger_view.journeys(self._folder, campaign_id, _number(start) if start else 0, limit)
+
+    def messages(
+        self,
+        *,
+        person: tuple[IdentifierKind, str] | None,
+        campaign_id: int | None,
+        action_id: int | None = None,
+        type: str | None,
+        metric: str | None,
+        state: str | None = None,
+        start: str,
+        limit: int,
+        start_us: int | None,
+        end_us: int | None,
+    ) -> tuple[list[MessageView], str]:
+        number: int | None = None
+        if person is not None:
+            found = self.person(*person)
+            if found is None:
+                raise NotFoundError(f"there is no person with {person[0]} {person[1]!r}")
+            number = found.person
+        return ledger_view.messages(
+            self._folder,
+            person=number,
+            campaign_id=campaign_id,
+            action_id=action_id,
+            kind=type,
+            metric=metric,
+            state=state,
+            before=_number(start) if start else None,
+            limit=limit,
+            start_us=start_us,
+            end_us=end_us,
+        )
+
+    def message(self, delivery_id: str) -> MessageView:
+        return ledger_view.message(self._folder, delivery_id)
+
+    def imports(self) -> list[ImportView]:
+        return [import_view(row) for row in self._folder.state.read(read_imports)]
+
+    def import_(self, import_id: int) -> ImportView:
+        for view in self.imports():
+            if view.import_id == import_id:
+                return view
+        raise NotFoundError(f"there is no import {import_id}")
+
+    def health(self) -> dict[str, Json]:
+        loop = self._workspace.loop
+        return {
+            "status": "ok" if self._workspace.healthy else "failed",
+            "clock": "jumped" if loop.guard.jumped() else "ok",
+        }
+
+
+def _number(cursor: str) -> int:
+    try:
+        return int(cursor)
+    except ValueError:
+        raise RequestError(f"start is {cursor!r}; give the value of next of the page before", path="start") from None
+
+
+def _person_view(row: tuple[int, str | None, str | None, int, bytes]) -> PersonView:
+    document = decode_document(row[4])
+    return PersonView(
+        person=row[0],
+        cio_id=cio_id_of(row[0]),
+        id=row[1],
+        email=row[2],
+        attributes=values(document),
+        times_us=times_us(document),
+        created_us=row[3],
+    )
+
+
+def _campaign_view(row: CampaignRow) -> CampaignView:
+    return CampaignView(
+        campaign_id=row.campaign_id,
+        definition=_decode(row.definition),
+        state=cast("str", row.state),  # pyright: ignore[reportArgumentType]
+        created_us=row.created_us,
+        updated_us=row.updated_us,
+        first_started_us=row.first_started_us,
+    )

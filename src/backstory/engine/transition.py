@@ -1,0 +1,44 @@
+"""Transitions: what follows when people enter and leave segments by a fact or by the clock."""
+
+from collections.abc import Sequence
+
+from backstory.core.segment import Transition
+from backstory.engine.context import Audience, Context, shown_values
+from backstory.engine.effective import PersonInTime, read_person
+
+
+class Transitions:
+    """Records each transition with its effective moment and tells the campaigns."""
+
+    def __init__(self, context: Context, audience: Audience) -> None:
+        self._context = context
+        self._audience = audience
+
+    def take(self, transitions: Sequence[Transition], now_us: int, *, late: bool = False) -> None:
+        """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up."""
+        person: PersonInTime | None = None
+        for transition in transitions:
+            effective_us = transition.at_us
+            if late:
+                person = person or self._read(transition.person)
+                effective_us = self._since_us(person, transition, now_us)
+            self._record(transition, effective_us)
+            self._audience.on_transition(transition, effective_us, now_us)
+
+    def _read(self, number: int) -> PersonInTime:
+        folder = self._context.folder
+        profile = folder.people.profile(number)
+        shown = shown_values(profile, {})
+        return read_person(folder, self._context.segments, number, shown)
+
+    def _since_us(self, person: PersonInTime, transition: Transition, now_us: int) -> int:
+        kept = self._context.segments.segments[transition.segment_id]
+        if kept.condition is None or person.holds(kept.condition, now_us) != transition.entered:
+            return transition.at_us
+        return person.since_us(kept.condition, now_us)
+
+    def _record(self, transition: Transition, effective_us: int) -> None:
+        seq = self._context.folder.state.take_seq()
+        self._context.folder.tail.add_transition(
+            seq, transition.segment_id, transition.person, transition.entered, effective_us, transition.at_us
+        )

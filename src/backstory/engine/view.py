@@ -1,0 +1,123 @@
+"""What a reader hands to the edge: plain values, times in microseconds, nothing of the engine's insides.
+
+The edge turns them into the published shapes. ``identifiers`` is always a mapping with the keys ``id``,
+``email`` and ``cio_id``; the first two are None where the person has none.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from backstory.core.condition import Json
+
+Identifiers = dict[str, str | None]
+
+
+class PersonView(msgspec.Struct, kw_only=True):
+    """A person as now known; ``times_us`` says since when each attribute has its value."""
+
+    person: int
+    cio_id: str
+    id: str | None
+    email: str | None
+    attributes: dict[str, Json]
+    times_us: dict[str, int]
+    created_us: int
+
+
+class ActivityView(msgspec.Struct, kw_only=True):
+    """One entry of the activity log; ``processed_us`` is None for an anonymous event nobody claimed yet."""
+
+    id: str
+    type: str
+    time_us: int
+    processed_us: int | None
+    person: int | None
+    identifiers: Identifiers
+    name: str | None
+    data: Json
+    delivery_id: str | None
+
+
+class SegmentView(msgspec.Struct, kw_only=True):
+    """A segment; ``conditions`` is None for a manual one, ``progress`` percent while it is being built."""
+
+    segment_id: int
+    name: str
+    description: str
+    type: Literal["dynamic", "manual"]
+    conditions: Json
+    state: str
+    progress: int | None
+    created_us: int
+    updated_us: int
+
+
+class CampaignView(msgspec.Struct, kw_only=True):
+    """A campaign; ``definition`` is the canonical JSON of ``core.campaign``."""
+
+    campaign_id: int
+    definition: dict[str, Json]
+    state: Literal["draft", "running", "stopped"]
+    created_us: int
+    updated_us: int
+    first_started_us: int | None
+
+
+class StepView(msgspec.Struct, kw_only=True):
+    """A decision taken in a journey, with why."""
+
+    type: str
+    decision: str
+    reason: str
+    at_us: int
+
+
+class JourneyView(msgspec.Struct, kw_only=True):
+    """One person's way through a campaign; ``effective_us`` is the time of what triggered it."""
+
+    journey_id: int
+    identifiers: Identifiers
+    state: str
+    started_us: int
+    effective_us: int
+    steps: list[StepView]
+
+
+class MessageView(msgspec.Struct, kw_only=True):
+    """A delivery: one message to one person; ``metrics_us`` has a time for each metric reached."""
+
+    delivery_id: str
+    campaign_id: int
+    journey_id: int
+    action_id: int
+    person: int | None
+    identifiers: Identifiers
+    recipient: str
+    subject: str
+    body: str
+    sender: str
+    type: Literal["email", "webhook"]
+    state: Literal["queued", "attempting", "sent", "failed", "in_doubt", "dropped"]
+    metrics_us: dict[str, int]
+    created_us: int
+    failure: str | None
+    trigger_event_id: str | None
+
+
+class ImportView(msgspec.Struct, kw_only=True):
+    """An import; ``summary`` holds the counts of ``engine.options.Summary`` as far as they are known."""
+
+    import_id: int
+    name: str
+    description: str
+    type: Literal["people", "events"]
+    state: str
+    identifier: str
+    rows_to_import: int
+    rows_imported: int
+    error: str
+    created_us: int
+    updated_us: int
+    data_to_process: str
+    summary: dict[str, Json]

@@ -1,0 +1,234 @@
+"""A running workspace: the stores, the loop, the builder and the reader wired together."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from backstory.core.error import BackstoryError, StorageError
+from backstory.core.fact import EffectOutcome, Fact, Receipt
+from backstory.core.segment import SegmentEngine
+from backstory.core.time import HOUR_US
+from backstory.engine.apply import Applier
+from backstory.engine.build import Builder
+from backstory.engine.campaigns import Campaigns
+from backstory.engine.checkpoint import Checkpoint
+from backstory.engine.clock import Clock, SystemClock
+from backstory.engine.context import Context
+from backstory.engine.inbox import Inbox, Ticket
+from backstory.engine.loop import Loop
+from backstory.engine.reader import Reader
+from backstory.engine.settings import Settings
+from backstory.store.folder import Folder, open_folder_stores
+from backstory.store.journal import Journal
+from backstory.store.lock import FolderLock
+
+T = TypeVar("T")
+DEFAULT = "default"
+CHECKPOINT_S = 5.0
+
+
+class Workspace:
+    """Accepts facts, answers reads. Closing finishes what was accepted."""
+
+    def __init__(
+        self, name: str, folder: Folder, clock: Clock, *, trigger_age_us: int, retry_in_doubt: bool = False
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.clock = clock
+        self._inbox = Inbox()
+        self.segments = SegmentEngine()
+        self.context = Context(folder=folder, segments=self.segments, trigger_age_us=trigger_age_us)
+        self.builder = Builder(self.context, self.run_on_loop)
+        self.checkpoint = Checkpoint(self.context, self.builder)
+        self.campaigns = Campaigns(self.context, retry_in_doubt=retry_in_doubt)
+        self.applier = Applier(self.context, self.builder, self.campaigns, self.checkpoint)
+        self.loop = Loop(folder, self.applier, self._inbox, clock)
+        self.reader = Reader(self)
+        self._closing = threading.Event()
+        self._checkpointer = threading.Thread(target=self._move_log, name="checkpointer", daemon=True)
+        self._closed = False
+        # Imports take turns: each is judged against what it found.
+        self.import_lock = threading.Lock()
+        self.on_close: Callable[[], None] = lambda: None
+
+    def start(self, *, threads: bool = True) -> None:
+        """Recover, then run. Without threads whoever calls does the work, on their own thread (tests)."""
+        if self.folder.journal.position() < self.folder.state.position:
+            raise StorageError(
+                f"the journal of {self.folder.path} ends at position {self.folder.journal.position()}, the state is at "
+                f"{self.folder.state.position}: the two do not belong together; restore both from one backup"
+            )
+        rebuild = self.checkpoint.restore()
+        self.campaigns.restore()
+        self.folder.sweep()
+        self.loop.replay()
+        self.loop.commit(lambda: self.campaigns.settle_doubt(self.folder.state.now_us))
+        for segment_id in rebuild:
+            self.builder.ask(segment_id)
+        self._threads = threads
+        if threads:
+            self.loop.start()
+            self.builder.start()
+            self._checkpointer.start()
+
+    # -- facts --------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        facts: list[Fact],
+        *,
+        on_accept: Callable[[], None] | None = None,
+        on_applied: Callable[[list[Receipt]], None] | None = None,
+        on_error: Callable[[BackstoryError], None],
+    ) -> None:
+        """Hand facts in; callbacks run on the loop's thread. Raises ``Busy`` or ``StorageError``."""
+        if self.loop.failure is not None:
+            raise StorageError(f"the engine has stopped: {self.loop.failure}")
+        self._inbox.put(Ticket(facts, on_accept, on_applied, on_error))
+
+    def apply(self, facts: list[Fact], *, timeout_s: float = 30) -> list[Receipt]:
+        """Hand facts in and wait until they are applied; ``pending`` receipts when that takes longer."""
+        done = threading.Event()
+        answer: list[list[Receipt] | BackstoryError] = []
+
+        def finish(result: list[Receipt] | BackstoryError) -> None:
+            answer.append(result)
+            done.set()
+
+        self.submit(facts, on_applied=finish, on_error=finish)
+        while not self._threads and not done.is_set():
+            self.loop.turn()
+        if not done.wait(timeout_s):
+            return [Receipt("pending") for _ in facts]
+        if isinstance(answer[0], BackstoryError):
+            raise answer[0]
+        return answer[0]
+
+    def call(self, work: Callable[[], T], *, timeout_s: float = 600) -> T:
+        """Run something on the loop's thread, in a transaction, and return what it returns after the commit.
+
+        ``work`` must leave nothing half-done when it raises: what it wrote until then is committed.
+        """
+        answer: list[Any] = []
+
+        def piece() -> None:
+            try:
+                answer.append(work())
+            except BackstoryError as error:
+                answer.append(error)
+
+        if self._threads:
+            self._run_in_loop(piece, timeout_s)
+        else:
+            self.loop.commit(piece)
+        if isinstance(answer[0], BackstoryError):
+            raise answer[0]
+        return cast("T", answer[0])
+
+    def _run_in_loop(self, piece: Callable[[], None], timeout_s: float) -> None:
+        """Have the loop's thread run something; returns after its commit."""
+        done = threading.Event()
+
+        def piece_and_then() -> None:
+            piece()
+            self.context.after_commit.append(done.set)
+
+        self._inbox.put_work(piece_and_then)
+        deadline = time.monotonic() + timeout_s
+        while not done.wait(0.5):
+            if self.loop.failure is not None:
+                raise StorageError(f"the engine has stopped: {self.loop.failure}")
+            if not self.loop.running and not done.is_set():
+                raise StorageError("the engine has stopped")
+            if time.monotonic() > deadline:
+                raise StorageError("the engine did not answer in time")
+
+    def run_on_loop(self, work: Callable[[], None]) -> None:
+        self.call(work)
+
+    def await_built(self, segment_id: int, timeout_s: float = 30) -> bool:
+        """Wait until a segment is complete; False when it takes longer."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            kept = self.segments.segments.get(segment_id)
+            if kept is None or not kept.building:
+                return True
+            if self.builder.failure is not None:
+                raise StorageError(f"the segment could not be built: {self.builder.failure!r}")
+            time.sleep(0.002)
+        return False
+
+    def claim(self, count: int) -> list[Any]:
+        """Deliveries to attempt now, durably marked as being attempted."""
+        claimed = self.call(lambda: self.campaigns.claim(count, self.clock.now_us()))
+        if claimed:
+            self.folder.state.sync()
+        return claimed
+
+    def report(self, outcome: EffectOutcome) -> None:
+        """The outcome of an attempt comes back as a fact."""
+        self.apply([outcome])
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def healthy(self) -> bool:
+        return self.loop.failure is None and self.builder.failure is None
+
+    def _move_log(self) -> None:
+        """Move the state's log into its file now and then, away from the loop."""
+        while not self._closing.wait(CHECKPOINT_S):
+            self.folder.state.checkpoint()
+
+    def close(self) -> None:
+        """Finish what was accepted, store the leaves, let go of the folder."""
+        if self._closed:
+            return
+        self._closed = True
+        self._closing.set()
+        self.builder.stop()
+        self.loop.stop()
+        if self._checkpointer.is_alive():
+            self._checkpointer.join()
+        if self.loop.failure is None:
+            self.loop.store_everything()
+        self.folder.close()
+        self.on_close()
+
+
+def open_workspace(
+    path: Path, *, clock: Clock, settings: Settings | None = None, journal: Journal | None = None, threads: bool = True
+) -> Workspace:
+    """Open, or make, the workspace in ``path``, and recover it."""
+    folder = open_folder_stores(
+        path,
+        memory_mb=settings.duckdb_memory_mb if settings else 500,
+        threads=settings.duckdb_threads if settings else 2,
+        temporary=settings.temp_folder / path.name if settings else None,
+        journal=journal,
+    )
+    hours = settings.trigger_age_hours if settings else 72.0
+    workspace = Workspace(
+        path.name,
+        folder,
+        clock,
+        trigger_age_us=round(hours * HOUR_US),
+        retry_in_doubt=settings.retry_in_doubt if settings else False,
+    )
+    workspace.start(threads=threads)
+    return workspace
+
+
+def open_folder(data: Path, settings: Settings) -> Workspace:
+    """Open the default workspace of a data folder; raises ``FolderBusy`` when another process has it."""
+    lock = FolderLock(data)
+    try:
+        workspace = open_workspace(data / "workspaces" / DEFAULT, clock=SystemClock(), settings=settings)
+    except BaseException:
+        lock.close()
+        raise
+    workspace.on_close = lock.close
+    return workspace

@@ -1,0 +1,102 @@
+"""Definitions in ``state.db``: segments, their manual members, campaigns."""
+
+import sqlite3
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRow:
+    segment_id: int
+    name: str
+    description: str
+    conditions: str | None
+    created_us: int
+    updated_us: int
+    built: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignRow:
+    campaign_id: int
+    definition: str
+    state: str
+    created_us: int
+    updated_us: int
+    first_started_us: int | None
+    started_us: int | None
+
+
+def read_segments(db: sqlite3.Connection) -> list[SegmentRow]:
+    rows = db.execute(
+        "SELECT segment_id, name, description, conditions, created_us, updated_us, built FROM segment ORDER BY 1"
+    )
+    return [
+        SegmentRow(
+            segment_id=row[0], name=row[1], description=row[2], conditions=row[3], created_us=row[4], updated_us=row[5],
+            built=bool(row[6]),
+        )
+        for row in rows
+    ]
+
+
+def read_campaigns(db: sqlite3.Connection) -> list[CampaignRow]:
+    rows = db.execute(
+        "SELECT campaign_id, definition, state, created_us, updated_us, first_started_us, started_us"
+        " FROM campaign ORDER BY 1"
+    )
+    return [
+        CampaignRow(
+            campaign_id=row[0], definition=row[1], state=row[2], created_us=row[3], updated_us=row[4],
+            first_started_us=row[5], started_us=row[6],
+        )
+        for row in rows
+    ]
+
+
+class Definitions:
+    """Writes, inside the loop's transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def next_id(self, table: str) -> int:
+        """One past the largest id ever used by ``segment`` or ``campaign``."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"last_{table}",)).fetchone()
+        number = int(row[0]) + 1 if row else 1
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"last_{table}", number))
+        return number
+
+    def put_segment(self, row: SegmentRow) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row.segment_id, row.name, row.description, row.conditions, row.created_us, row.updated_us, row.built),
+        )
+
+    def set_built(self, segment_id: int) -> None:
+        self._db.execute("UPDATE segment SET built = 1 WHERE segment_id = ?", (segment_id,))
+
+    def delete_segment(self, segment_id: int) -> None:
+        self._db.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
+        self._db.execute("DELETE FROM manual_member WHERE segment_id = ?", (segment_id,))
+
+    def add_member(self, segment_id: int, person: int) -> None:
+        self._db.execute("INSERT OR IGNORE INTO manual_member VALUES (?, ?)", (segment_id, person))
+
+    def remove_member(self, segment_id: int, person: int) -> None:
+        self._db.execute("DELETE FROM manual_member WHERE segment_id = ? AND person = ?", (segment_id, person))
+
+    def forget_person(self, person: int) -> None:
+        self._db.execute("DELETE FROM manual_member WHERE person = ?", (person,))
+
+    def members(self, segment_id: int) -> list[int]:
+        rows = self._db.execute("SELECT person FROM manual_member WHERE segment_id = ?", (segment_id,))
+        return [row[0] for row in rows]
+
+    def put_campaign(self, row: CampaignRow) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO campaign VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.campaign_id, row.definition, row.state, row.created_us, row.updated_us, row.first_started_us,
+                row.started_us,
+            ),
+        )

@@ -1,0 +1,86 @@
+"""One workspace's folder: its stores opened together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backstory.core.error import StorageError
+from backstory.store.definition import Definitions
+from backstory.store.history import Duck, History
+from backstory.store.journal import Journal, SqliteJournal
+from backstory.store.keyrun import KeyIndex
+from backstory.store.ledger import Ledger
+from backstory.store.manifest import Manifest, read_key_runs, read_parts
+from backstory.store.people import People
+from backstory.store.state import State
+from backstory.store.tail import Tail
+
+
+@dataclass(slots=True, kw_only=True)
+class Folder:
+    """Every store of one workspace. The stores over ``state.db`` share the loop's connection."""
+
+    path: Path
+    journal: Journal
+    state: State
+    people: People
+    tail: Tail
+    definitions: Definitions
+    ledger: Ledger
+    manifest: Manifest
+    history: History
+    keys: KeyIndex
+    duck: Duck
+
+    @property
+    def parts_path(self) -> Path:
+        return self.path / "parts"
+
+    def reload_manifest(self) -> None:
+        """Take up the parts and key runs the manifest names now."""
+        self.history.parts = tuple(read_parts(self.state.db))
+        self.keys.open(read_key_runs(self.state.db))
+
+    def sweep(self) -> list[str]:
+        """Delete files in the parts folder that the manifest does not name; returns their names."""
+        named = {part.path for part in self.history.parts} | {run.run.path for run in self.keys.runs}
+        gone: list[str] = []
+        for path in self.parts_path.iterdir():
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+                gone.append(path.name)
+        return gone
+
+    def close(self) -> None:
+        self.duck.close()
+        self.state.close()
+        self.journal.close()
+
+
+def open_folder_stores(
+    path: Path, *, memory_mb: int, threads: int, temporary: Path | None = None, journal: Journal | None = None
+) -> Folder:
+    """Open, or make, the stores of the workspace in ``path``."""
+    parts = path / "parts"
+    temporary = temporary or path / "temporary"
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {path}: {error}") from error
+    state = State(path / "state.db")
+    duck = Duck(memory_mb=memory_mb, threads=threads, temporary=temporary)
+    folder = Folder(
+        path=path,
+        journal=journal or SqliteJournal(path / "journal.db"),
+        state=state,
+        people=People(state.db),
+        tail=Tail(state.db),
+        definitions=Definitions(state.db),
+        ledger=Ledger(state.db),
+        manifest=Manifest(state.db),
+        history=History(parts, state, duck),
+        keys=KeyIndex(parts),
+        duck=duck,
+    )
+    folder.reload_manifest()
+    return folder

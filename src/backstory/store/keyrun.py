@@ -1,0 +1,115 @@
+"""Is this event known? Sorted keys of the events in parts, as arrays mapped into memory.
+
+A look-up is a binary search in each run: microseconds, whatever the number of events. A key counts only together
+with its person. Runs are immutable files, written aside and named by the manifest.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backstory.core.error import StorageError
+from backstory.store.database import sync_folder
+from backstory.store.manifest import KeyRun
+
+Keys = NDArray[np.int64]
+PeopleArray = NDArray[np.uint32]
+
+
+def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple[str, str]:
+    """Write keys (any order) with their people as a run; returns (file name, checksum). Synced before return."""
+    order = np.argsort(keys, kind="stable")
+    body = keys[order].astype("<i8").tobytes() + people[order].astype("<u4").tobytes()
+    path = folder / f"{name}.keys"
+    aside = path.with_suffix(".new")
+    try:
+        with open(aside, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fdatasync(file.fileno())
+        os.rename(aside, path)
+        sync_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    return path.name, hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+class OpenRun:
+    """One run, mapped."""
+
+    def __init__(self, folder: Path, run: KeyRun) -> None:
+        self.run = run
+        path = folder / run.path
+        try:
+            raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r") if run.rows else np.empty(0, np.uint8)
+        except (OSError, ValueError) as error:
+            raise StorageError(f"the key file {path} cannot be read: {error}") from error
+        if len(raw) != run.rows * 12:
+            raise StorageError(f"the key file {path} is cut short")
+        self.keys: Keys = np.asarray(raw[: run.rows * 8]).view(np.int64)
+        self.people: PeopleArray = np.asarray(raw[run.rows * 8 :]).view(np.uint32)
+
+    def count(self, key: int, person: int) -> int:
+        """How many rows have this key and person."""
+        probe = np.int64(key)
+        at = int(self.keys.searchsorted(probe))
+        count = 0
+        while at < len(self.keys) and self.keys[at] == probe:
+            count += int(self.people[at] == person)
+            at += 1
+        return count
+
+    def count_many(self, keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
+        """How many rows have each key and person; ``keys`` sorted ascending."""
+        counts = np.zeros(len(keys), dtype=np.int64)
+        if not len(self.keys) or not len(keys):
+            return counts
+        # Both sides are sorted and keys are evenly spread: only the overlapping stretch is searched.
+        low = self.keys.searchsorted(keys)
+        low_safe = np.minimum(low, len(self.keys) - 1)
+        hit = np.nonzero(self.keys[low_safe] == keys)[0]
+        if not len(hit):
+            return counts
+        high = self.keys.searchsorted(keys[hit], side="right")
+        start = low[hit]
+        width = high - start
+        for step in range(int(width.max())):
+            inside = step < width
+            counts[hit[inside]] += self.people[start[inside] + step] == people[hit[inside]]
+        return counts
+
+
+class KeyIndex:
+    """All runs of a workspace. Replaced as a whole when the manifest changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.runs: list[OpenRun] = []
+
+    def open(self, runs: list[KeyRun]) -> None:
+        held = {run.run.run_id: run for run in self.runs}
+        self.runs = [held.get(run.run_id) or OpenRun(self._folder, run) for run in runs]
+
+    def counts(self, key: int, person: int) -> list[tuple[int, bool, int]]:
+        """Rows with this key and person: (import id, duplicate, how many)."""
+        found: list[tuple[int, bool, int]] = []
+        for run in self.runs:
+            count = run.count(key, person)
+            if count:
+                found.append((run.run.import_id, run.run.duplicate, count))
+        return found
+
+
+def checksum_of(path: Path) -> str:
+    """The checksum of a whole file, as the manifest records it."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    return digest.hexdigest()

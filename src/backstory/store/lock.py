@@ -1,0 +1,30 @@
+"""One process at a time owns a data folder."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from backstory.core.error import BackstoryError
+
+
+class FolderBusy(BackstoryError):
+    """Another process works in the data folder."""
+
+
+class FolderLock:
+    """An exclusive lock on ``DIR/lock``, held until closed or until the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise FolderBusy(
+                f"{folder} is in use by another process: stop it, or let this command talk to it over "
+                f"{folder / 'backstory.sock'}"
+            ) from None
+
+    def close(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,154 @@
+"""The manifest in ``state.db``: imports, the files that history consists of, checkpoints of leaves."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backstory.core.error import StorageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One immutable file of history. ``low_us`` and ``high_us`` bound its times; ``seq`` is its last row's."""
+
+    part_id: int
+    kind: str
+    path: str
+    rows: int
+    checksum: str
+    bytes: int
+    low_us: int
+    high_us: int
+    import_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRun:
+    """Sorted keys of events in parts, of one import (0: live); ``duplicate`` runs hold those that did not count."""
+
+    run_id: int
+    path: str
+    rows: int
+    checksum: str
+    import_id: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRow:
+    """``progress`` and ``options`` are JSON."""
+
+    import_id: int
+    fingerprint: str
+    options: str
+    state: str
+    accept_us: int
+    updated_us: int
+    progress: str
+    error: str
+
+
+def read_parts(db: sqlite3.Connection, kind: str | None = None) -> list[Part]:
+    rows = db.execute(
+        "SELECT part_id, kind, path, rows, checksum, bytes, low_us, high_us, import_id, seq FROM part"
+        " WHERE ? IS NULL OR kind = ? ORDER BY part_id",
+        (kind, kind),
+    )
+    return [
+        Part(
+            part_id=row[0], kind=row[1], path=row[2], rows=row[3], checksum=row[4], bytes=row[5], low_us=row[6],
+            high_us=row[7], import_id=row[8], seq=row[9],
+        )
+        for row in rows
+    ]
+
+
+def read_key_runs(db: sqlite3.Connection) -> list[KeyRun]:
+    rows = db.execute("SELECT run_id, path, rows, checksum, import_id, duplicate FROM key_run ORDER BY run_id")
+    return [
+        KeyRun(run_id=row[0], path=row[1], rows=row[2], checksum=row[3], import_id=row[4], duplicate=bool(row[5]))
+        for row in rows
+    ]
+
+
+def read_imports(db: sqlite3.Connection) -> list[ImportRow]:
+    rows = db.execute(
+        "SELECT import_id, fingerprint, options, state, accept_us, updated_us, progress, error FROM import ORDER BY 1"
+    )
+    return [
+        ImportRow(
+            import_id=row[0], fingerprint=row[1], options=row[2], state=row[3], accept_us=row[4], updated_us=row[5],
+            progress=row[6], error=row[7],
+        )
+        for row in rows
+    ]
+
+
+class Manifest:
+    """Writes, inside the loop's transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def add_part(self, part: Part) -> None:
+        self._db.execute(
+            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                part.part_id, part.kind, part.path, part.rows, part.checksum, part.bytes, part.low_us, part.high_us,
+                part.import_id, part.seq,
+            ),
+        )
+
+    def remove_parts(self, part_ids: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM part WHERE part_id = ?", [(part_id,) for part_id in part_ids])
+
+    def add_key_run(self, run: KeyRun) -> None:
+        self._db.execute(
+            "INSERT INTO key_run VALUES (?, ?, ?, ?, ?, ?)",
+            (run.run_id, run.path, run.rows, run.checksum, run.import_id, run.duplicate),
+        )
+
+    def remove_key_runs(self, run_ids: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM key_run WHERE run_id = ?", [(run_id,) for run_id in run_ids])
+
+    def put_import(self, row: ImportRow) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO import VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.import_id, row.fingerprint, row.options, row.state, row.accept_us, row.updated_us, row.progress,
+                row.error,
+            ),
+        )
+
+    # -- leaves: derived, so a damaged one is simply built again -------------------------------------------------
+
+    def put_leaf(self, key: str, seq: int, pages: Iterable[tuple[int, bytes]]) -> None:
+        """Store some pages of a leaf and the seq up to which the whole leaf is right."""
+        self._db.execute(
+            "INSERT INTO leaf (key, seq) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET seq = excluded.seq", (key, seq)
+        )
+        leaf_id = self._db.execute("SELECT leaf_id FROM leaf WHERE key = ?", (key,)).fetchone()[0]
+        self._db.executemany(
+            "INSERT OR REPLACE INTO leaf_page VALUES (?, ?, ?, ?)",
+            [(leaf_id, number, zlib.crc32(body), body) for number, body in pages],
+        )
+
+    def drop_leaf(self, key: str) -> None:
+        self._db.execute("DELETE FROM leaf_page WHERE leaf_id IN (SELECT leaf_id FROM leaf WHERE key = ?)", (key,))
+        self._db.execute("DELETE FROM leaf WHERE key = ?", (key,))
+
+    def leaf_keys(self) -> dict[str, int]:
+        """Stored leaves and the seq each holds."""
+        return dict(self._db.execute("SELECT key, seq FROM leaf").fetchall())
+
+    def leaf_pages(self, key: str) -> list[tuple[int, bytes]]:
+        """A leaf's pages; raises ``StorageError`` when one is damaged."""
+        rows = self._db.execute(
+            "SELECT page, checksum, body FROM leaf_page JOIN leaf USING (leaf_id) WHERE key = ?", (key,)
+        ).fetchall()
+        for number, checksum, body in rows:
+            if zlib.crc32(body) != checksum:
+                raise StorageError(f"page {number} of leaf {key} is damaged")
+        return [(row[0], row[2]) for row in rows]

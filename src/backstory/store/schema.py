@@ -1,0 +1,112 @@
+"""The tables of ``state.db``. One format version; a folder of a newer version is refused."""
+
+FORMAT_VERSION = 1
+
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- id and email are unique among the living; email_key is the email in the form in which it is compared.
+CREATE TABLE person (
+    person INTEGER PRIMARY KEY,
+    id TEXT, email TEXT, email_key TEXT,
+    created_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, import_id INTEGER NOT NULL,
+    document BLOB NOT NULL
+);
+CREATE UNIQUE INDEX person_id ON person (id) WHERE id IS NOT NULL;
+CREATE UNIQUE INDEX person_email ON person (email_key) WHERE email_key IS NOT NULL;
+CREATE INDEX person_import ON person (import_id) WHERE import_id > 0;
+CREATE TABLE tombstone (
+    kind TEXT NOT NULL, value TEXT NOT NULL, deleted_us INTEGER NOT NULL, person INTEGER NOT NULL,
+    PRIMARY KEY (kind, value)
+) WITHOUT ROWID;
+CREATE TABLE deleted (person INTEGER PRIMARY KEY, id TEXT, email TEXT, deleted_us INTEGER NOT NULL);
+
+-- The tail: the newest history, not yet in parts.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+    time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, data TEXT NOT NULL,
+    event_id TEXT, key INTEGER, import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
+);
+CREATE INDEX event_person ON event (person);
+CREATE INDEX event_key ON event (key) WHERE key IS NOT NULL;
+CREATE TABLE attribute_write (
+    seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL,
+    attributes TEXT NOT NULL, changes TEXT, created INTEGER NOT NULL, import_id INTEGER NOT NULL
+);
+CREATE INDEX attribute_write_person ON attribute_write (person);
+CREATE TABLE anonymous_event (
+    seq INTEGER PRIMARY KEY, anonymous_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, time_us INTEGER NOT NULL,
+    accept_us INTEGER NOT NULL, data TEXT NOT NULL, event_id TEXT
+);
+CREATE INDEX anonymous_event_id ON anonymous_event (anonymous_id);
+CREATE TABLE activity (
+    seq INTEGER PRIMARY KEY, person INTEGER, type TEXT NOT NULL, time_us INTEGER NOT NULL,
+    accept_us INTEGER NOT NULL, data TEXT NOT NULL, delivery_id TEXT
+);
+CREATE INDEX activity_person ON activity (person);
+CREATE TABLE transition (
+    seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, entered INTEGER NOT NULL,
+    effective_us INTEGER NOT NULL, at_us INTEGER NOT NULL
+);
+CREATE INDEX transition_person ON transition (person);
+-- An event dated in the future waits here until its moment.
+CREATE TABLE future (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, person INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX future_at ON future (at_us);
+
+CREATE TABLE segment (
+    segment_id INTEGER PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, conditions TEXT,
+    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, built INTEGER NOT NULL
+);
+CREATE TABLE manual_member (
+    segment_id INTEGER NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (segment_id, person)
+) WITHOUT ROWID;
+
+CREATE TABLE campaign (
+    campaign_id INTEGER PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL,
+    updated_us INTEGER NOT NULL, first_started_us INTEGER, started_us INTEGER
+);
+CREATE TABLE journey (
+    journey_id INTEGER PRIMARY KEY, campaign_id INTEGER NOT NULL, person INTEGER NOT NULL, state TEXT NOT NULL,
+    entered_us INTEGER, wake_us INTEGER, body BLOB NOT NULL
+);
+CREATE INDEX journey_wake ON journey (wake_us) WHERE wake_us IS NOT NULL;
+CREATE INDEX journey_person ON journey (person, campaign_id);
+CREATE INDEX journey_campaign ON journey (campaign_id);
+CREATE TABLE decision (
+    seq INTEGER PRIMARY KEY, journey_id INTEGER NOT NULL, action_id INTEGER NOT NULL, type TEXT NOT NULL,
+    decision TEXT NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL
+);
+CREATE INDEX decision_journey ON decision (journey_id);
+CREATE TABLE delivery (
+    delivery_id TEXT PRIMARY KEY, seq INTEGER NOT NULL, journey_id INTEGER NOT NULL, campaign_id INTEGER NOT NULL,
+    action_id INTEGER NOT NULL, person INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, body BLOB NOT NULL,
+    attempts INTEGER NOT NULL, created_us INTEGER NOT NULL, ready_us INTEGER, metrics TEXT NOT NULL, failure TEXT,
+    trigger_event_id TEXT
+) WITHOUT ROWID;
+CREATE INDEX delivery_ready ON delivery (ready_us) WHERE ready_us IS NOT NULL;
+CREATE INDEX delivery_campaign ON delivery (campaign_id);
+CREATE INDEX delivery_person ON delivery (person);
+CREATE INDEX delivery_seq ON delivery (seq);
+CREATE INDEX delivery_state ON delivery (state) WHERE state IN ('queued', 'attempting', 'in_doubt');
+
+CREATE TABLE import (
+    import_id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL,
+    accept_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, progress TEXT NOT NULL, error TEXT NOT NULL
+);
+-- What a folder's history consists of: only files named here count.
+CREATE TABLE part (
+    part_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,
+    checksum TEXT NOT NULL, bytes INTEGER NOT NULL, low_us INTEGER NOT NULL, high_us INTEGER NOT NULL,
+    import_id INTEGER NOT NULL, seq INTEGER NOT NULL
+);
+CREATE TABLE key_run (
+    run_id INTEGER PRIMARY KEY, path TEXT NOT NULL, rows INTEGER NOT NULL, checksum TEXT NOT NULL,
+    import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
+);
+-- Checkpoints of leaves: derived, rebuilt when missing; each holds every fact up to its seq.
+CREATE TABLE leaf (leaf_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
+CREATE TABLE leaf_page (
+    leaf_id INTEGER NOT NULL, page INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (leaf_id, page)
+);
+"""

@@ -1,0 +1,126 @@
+"""``state.db``: the truth as of the position applied; one transaction per micro-batch is the only commit point.
+
+Commits are not synced one by one: after a power cut the journal replays what was lost. ``sync`` makes all commits
+so far durable; effects are handed over, and journal rows dropped, only past a synced commit.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backstory.core.error import StorageError
+from backstory.store.database import connect, sync_file, transaction
+from backstory.store.schema import FORMAT_VERSION, TABLES
+
+T = TypeVar("T")
+
+
+class State:
+    """The writer's connection, the counters of the last commit, and connections for readers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.db = connect(path, synchronous="NORMAL")
+        self._readers = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._open()
+        self.position = self.meta("position", 0)
+        self.now_us = self.meta("now_us", 0)
+        self.next_seq = self.meta("next_seq", 1)
+        self.next_person = self.meta("next_person", 0)
+
+    def _open(self) -> None:
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with transaction(self.db):
+                for statement in TABLES.split(";\n"):
+                    if statement.strip():
+                        self.db.execute(statement)
+                self.db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        elif version != FORMAT_VERSION:
+            raise StorageError(
+                f"{self.path} has format {version}, this version of Backstory reads format {FORMAT_VERSION}: "
+                "install the version that wrote it"
+            )
+
+    def meta(self, name: str, default: int) -> int:
+        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else default
+
+    def set_meta(self, name: str, value: int) -> None:
+        """Inside a transaction."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def write_counters(self) -> None:
+        """Inside a transaction: the position applied and the counters that go with it."""
+        self.db.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            [
+                ("position", self.position),
+                ("now_us", self.now_us),
+                ("next_seq", self.next_seq),
+                ("next_person", self.next_person),
+            ],
+        )
+
+    def reload_counters(self) -> None:
+        """After a transaction was rolled back: the counters of the last commit."""
+        self.position = self.meta("position", 0)
+        self.now_us = self.meta("now_us", 0)
+        self.next_seq = self.meta("next_seq", 1)
+        self.next_person = self.meta("next_person", 0)
+
+    def take_seq(self, count: int = 1) -> int:
+        """The first of ``count`` new sequence numbers."""
+        first = self.next_seq
+        self.next_seq += count
+        return first
+
+    def sync(self) -> None:
+        """Make every commit so far durable."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        try:
+            if wal.exists():
+                sync_file(wal)
+        except OSError as error:
+            raise StorageError(f"cannot sync {wal}: {error}") from error
+
+    def checkpoint(self) -> None:
+        """Move the log into the database file as far as readers allow; from any thread, on its own connection."""
+        db = connect(self.path, synchronous="FULL")
+        try:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            db.close()
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query on this thread's own read-only connection, in one short snapshot."""
+        db: sqlite3.Connection | None = getattr(self._readers, "db", None)
+        if db is None:
+            db = connect(self.path, synchronous="NORMAL", read_only=True)
+            self._readers.db = db
+            with self._guard:
+                self._opened.append(db)
+        try:
+            db.execute("BEGIN")
+            try:
+                return query(db)
+            finally:
+                db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageError(f"the state cannot be read: {error}") from error
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of one query, on this thread's own connection."""
+        return self.read(lambda db: db.execute(sql, parameters).fetchall())
+
+    def close(self) -> None:
+        with self._guard:
+            for db in self._opened:
+                db.close()
+            self._opened.clear()
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.db.close()

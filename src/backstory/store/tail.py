@@ -1,0 +1,97 @@
+"""The tail: the newest history in ``state.db``, rows gathered in memory and written with their micro-batch."""
+
+import sqlite3
+from typing import Any
+
+from backstory.core.event import Event
+
+_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE = "INSERT INTO attribute_write VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ACTIVITY = "INSERT INTO activity VALUES (?, ?, ?, ?, ?, ?, ?)"
+_TRANSITION = "INSERT INTO transition VALUES (?, ?, ?, ?, ?, ?)"
+_KEY = "SELECT import_id, duplicate, count(*) FROM event WHERE key = ? AND person = ? GROUP BY 1, 2"
+
+
+class Tail:
+    """Rows wait in lists until ``flush``; questions about keys see them too."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._events: list[tuple[Any, ...]] = []
+        self._writes: list[tuple[Any, ...]] = []
+        self._activities: list[tuple[Any, ...]] = []
+        self._transitions: list[tuple[Any, ...]] = []
+        self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+
+    def add_event(self, event: Event) -> None:
+        self._events.append(
+            (
+                event.seq,
+                event.person,
+                event.name,
+                event.kind,
+                event.time_us,
+                event.accept_us,
+                event.data.decode(),
+                event.event_id,
+                event.key,
+                event.import_id,
+                event.duplicate,
+            )
+        )
+        if event.key is not None:
+            self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
+
+    def add_write(self, seq: int, person: int, time_us: int, accept_us: int, attributes: str) -> None:
+        self._writes.append((seq, person, time_us, accept_us, attributes, None, False, 0))
+
+    def add_imported(self, rows: list[tuple[Any, ...]]) -> None:
+        """Imported writes: (seq, person, time, accept time, attributes, changes, created, import id)."""
+        self._writes += rows
+
+    def add_activity(
+        self, seq: int, person: int | None, kind: str, time_us: int, accept_us: int, data: str, delivery_id: str | None
+    ) -> None:
+        self._activities.append((seq, person, kind, time_us, accept_us, data, delivery_id))
+
+    def add_transition(
+        self, seq: int, segment_id: int, person: int, entered: bool, effective_us: int, at_us: int
+    ) -> None:
+        self._transitions.append((seq, segment_id, person, entered, effective_us, at_us))
+
+    def key_counts(self, key: int, person: int) -> list[tuple[int, bool, int]]:
+        """Events with this key: (import id, duplicate, how many)."""
+        found = [(row[0], bool(row[1]), row[2]) for row in self._db.execute(_KEY, (key, person))]
+        return found + [(import_id, duplicate, 1) for import_id, duplicate in self._keys.get((key, person), ())]
+
+    def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
+        """(kind, name, time, data) of a person's events that count."""
+        self.flush_events()
+        return self._db.execute(
+            "SELECT kind, name, time_us, data FROM event WHERE person = ? AND NOT duplicate", (person,)
+        ).fetchall()
+
+    def person_writes(self, person: int) -> list[tuple[int, str]]:
+        """(time, attributes) of a person's identify calls."""
+        self.flush()
+        return self._db.execute("SELECT time_us, attributes FROM attribute_write WHERE person = ?", (person,)).fetchall()
+
+    def flush_events(self) -> None:
+        if self._events:
+            self._db.executemany(_EVENT, self._events)
+            self._events.clear()
+            self._keys.clear()
+
+    def flush(self) -> None:
+        """Inside the transaction: write what waits."""
+        self.flush_events()
+        for sql, rows in ((_WRITE, self._writes), (_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
+            if rows:
+                self._db.executemany(sql, rows)
+                rows.clear()
+
+    def discard(self) -> None:
+        """After a rollback."""
+        for rows in (self._events, self._writes, self._activities, self._transitions):
+            rows.clear()
+        self._keys.clear()

@@ -1,0 +1,79 @@
+"""Imports over the App API."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from backstory.core.condition import Json
+from tests.unit.fake_reader import NOW_US, SECOND, FakeWorkspace, an_import, app_client
+
+WANTED: dict[str, Json] = {
+    "name": "June",
+    "data_file_url": "https://example.com/june.csv",
+    "type": "people",
+    "identifier": "id",
+}
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    workspace = FakeWorkspace()
+    workspace.reader.kept_imports = [an_import(1), an_import(2, type="people", state="importing", summary={})]
+    with app_client(workspace) as client:
+        yield client
+
+
+def test_an_import_has_the_published_shape_and_its_summary(client: httpx.Client) -> None:
+    """An import of events is called event, as in the original."""
+    shown = client.get("/v1/imports/1").json()["import"]
+    assert shown == {
+        "id": 1,
+        "created_at": NOW_US // SECOND,
+        "updated_at": NOW_US // SECOND + 1,
+        "name": "purchases.csv",
+        "description": "",
+        "rows_to_import": 10,
+        "rows_imported": 9,
+        "state": "imported",
+        "type": "event",
+        "identifier": "id",
+        "data_to_process": "all",
+        "people_to_process": "all",
+        "error": "",
+        "summary": {"rows": 10, "errors": 1, "error_file": "/data/errors.csv"},
+    }
+
+
+def test_imports_are_listed(client: httpx.Client) -> None:
+    """All of them, ascending; an unknown one is not found."""
+    assert [entry["id"] for entry in client.get("/v1/imports").json()["imports"]] == [1, 2]
+    assert client.get("/v1/imports/3").status_code == 404
+
+
+def test_a_right_request_says_that_files_cannot_be_fetched_yet(client: httpx.Client) -> None:
+    """422 with the command that does it."""
+    response = client.post("/v1/imports", json={"import": WANTED})
+    assert response.status_code == 422
+    assert "backstory backfill people" in response.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"name": ""}, "name"),
+        ({"type": "object"}, "type"),
+        ({"identifier": "cio_id"}, "identifier"),
+        ({"data_to_process": "some"}, "data_to_process"),
+        ({"people_to_process": "some"}, "people_to_process"),
+        ({"data_file_url": "/etc/passwd"}, "data_file_url"),
+        ({"data_file_url": "file:///etc/passwd"}, "data_file_url"),
+        ({"data_file_url": "http://["}, "data_file_url"),
+        ({"data_file_url": None}, "data_file_url"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_its_place(client: httpx.Client, changes: dict[str, Json], key: str) -> None:
+    """400 points at the key."""
+    response = client.post("/v1/imports", json={"import": {**WANTED, **changes}})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["source"]["pointer"] == f"$.import.{key}"

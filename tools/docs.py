@@ -1,0 +1,172 @@
+"""Write the documents that are made from tables in the code: `make docs`.
+
+A test compares what stands in the files with what ``documents`` answers, so a new limit, setting, fact, command
+or module cannot stay undocumented.
+"""
+
+import ast
+import importlib
+import importlib.util
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+import msgspec
+
+from backstory.core import fact, limit
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "backstory"
+PACKAGES = ("core", "store", "engine", "edge")
+MADE = "<!-- Made by `make docs`: change the table in the code instead. -->\n"
+MAP_START = "<!-- modules: made by `make docs` -->\n"
+MAP_END = "<!-- end of modules -->\n"
+
+
+def documents() -> dict[Path, str]:
+    """Each generated file with the text it should have. Tables whose module does not exist yet are left out."""
+    texts = {
+        ROOT / "docs" / "limits.md": limits(limit.LIMITS),
+        ROOT / "docs" / "facts.md": facts(typing.get_args(fact.Fact)),
+        ROOT / "ARCHITECTURE.md": architecture((ROOT / "ARCHITECTURE.md").read_text()),
+    }
+    table = settings_table()
+    if table:
+        texts[ROOT / "docs" / "settings.md"] = settings(table)
+    group = command_group()
+    if group is not None:
+        texts[ROOT / "docs" / "commands.md"] = commands(group)
+    return texts
+
+
+def limits(table: Iterable[limit.Limit]) -> str:
+    rows = ((f"`{one.name}`", f"{one.value:,}", one.unit, one.reason, one.message) for one in table)
+    return (
+        f"# Limits\n\n{MADE}\nEverything has a limit. One past it, the request is refused with the message.\n\n"
+        + _table(("limit", "value", "unit", "why", "message"), rows)
+    )
+
+
+def facts(kinds: Iterable[type]) -> str:
+    parts = [
+        f"# Facts\n\n{MADE}\nA fact is one accepted change of any sort; the journal holds nothing else. "
+        "Times (`_us`) are microseconds since 1970; fields marked `bytes` hold JSON text.\n"
+    ]
+    for kind in kinds:
+        struct = typing.cast("type[msgspec.Struct]", kind)
+        rows = (
+            (f"`{field.name}`", f"`{_type_name(field.type)}`", "yes" if field.required else "")
+            for field in msgspec.structs.fields(struct)
+        )
+        doc = f"{_paragraph(kind.__doc__)}\n\n" if kind.__doc__ else ""
+        parts.append(f"## {struct.__struct_config__.tag}\n\n{doc}" + _table(("field", "type", "required"), rows))
+    return "\n".join(parts)
+
+
+def settings_table() -> list[typing.Any]:
+    """The rows of ``engine.settings.SETTINGS``; empty as long as there are none."""
+    if importlib.util.find_spec("backstory.engine.settings") is None:
+        return []
+    table = getattr(importlib.import_module("backstory.engine.settings"), "SETTINGS", ())
+    return list(table.values() if isinstance(table, Mapping) else table)
+
+
+def settings(table: Iterable[typing.Any]) -> str:
+    rows = ((f"`{one.name}`", _code(one.variable), _code(one.default), one.help) for one in table)
+    return f"# Settings\n\n{MADE}\nA flag wins over the environment, the environment over the default.\n\n" + _table(
+        ("setting", "environment", "default", "what it does"), rows
+    )
+
+
+def command_group() -> click.Group | None:
+    """The command line, once it exists."""
+    if importlib.util.find_spec("backstory.edge.cli") is None:
+        return None
+    names = vars(importlib.import_module("backstory.edge.cli"))
+    # The group that holds the others is defined there; those it holds are imported into it.
+    groups = [value for value in names.values() if isinstance(value, click.Group)]
+    return next((one for one in groups if not any(one in other.commands.values() for other in groups)), None)
+
+
+def commands(group: click.Group) -> str:
+    parts = [f"# Commands\n\n{MADE}"]
+    root = click.Context(
+        group,
+        info_name="backstory",
+        terminal_width=100,
+        max_content_width=100,
+        help_option_names=group.context_settings.get("help_option_names"),
+    )
+    for context in walk(root):
+        help_text = context.command.get_help(context).rstrip()
+        parts.append(f"## {context.command_path}\n\n```text\n{help_text}\n```\n")
+    return "\n".join(parts)
+
+
+def walk(context: click.Context) -> Iterable[click.Context]:
+    """The command and all beneath it, as click would see them when called."""
+    yield context
+    command = context.command
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            if not child.hidden:
+                yield from walk(
+                    click.Context(child, info_name=name, parent=context, terminal_width=100, max_content_width=100)
+                )
+
+
+def architecture(text: str) -> str:
+    """The text with its list of modules made anew from the first lines of their docstrings."""
+    before, _, rest = text.partition(MAP_START)
+    _, _, after = rest.partition(MAP_END)
+    return f"{before}{MAP_START}{module_map()}{MAP_END}{after}"
+
+
+def module_map() -> str:
+    parts: list[str] = []
+    for package in PACKAGES:
+        folder = SOURCE / package
+        parts.append(f"### {package}\n\n{_first_line(folder / '__init__.py')}\n\n")
+        modules = sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
+        parts.extend(f"- `{path.relative_to(SOURCE)}`: {_first_line(path)}\n" for path in modules)
+        parts.append("\n" if modules else "")
+    return "".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or "(no description)").splitlines()[0]
+
+
+def _paragraph(text: str) -> str:
+    return " ".join(line.strip() for line in text.strip().split("\n\n")[0].splitlines())
+
+
+def _type_name(kind: object) -> str:
+    if isinstance(kind, type):
+        return kind.__name__
+    return str(kind).replace("typing.", "").replace("backstory.core.fact.", "")
+
+
+def _code(value: object) -> str:
+    return "" if value is None or value == "" else f"`{value}`"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def main() -> None:
+    for path, text in documents().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
