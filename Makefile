@@ -31,9 +31,10 @@ bench: $(DEV)
 bench-full: $(DEV)
 	$(BIN)/python -m bench.run --full $(W)
 
-# Write again the documents that are made from tables in the code.
+# Write again the documents that are made from tables in the code, and what the demo prints into the README.
 docs: $(DEV)
 	$(BIN)/python -m tools.docs
+	$(BIN)/python -m tools.readme
 
 clean:
 	rm -rf $(VENV) .bench .hypothesis .pytest_cache .ruff_cache .import_linter_cache build src/backstory.egg-info

@@ -50,6 +50,7 @@ class FakeWorkspace:
         self.busy: BackstoryError | None = None
         self.error: BackstoryError | None = None
         self.healthy = True
+        self.faults: list[str] = []
         self.closed = False
 
     def submit(

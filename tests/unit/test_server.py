@@ -18,7 +18,8 @@ import pytest
 
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Identifier, Identify, Receipt
-from backstory.edge.server import Running, bind_local, build_app, serve
+from backstory.edge.listener import bind_local
+from backstory.edge.server import Running, build_app, serve
 from backstory.engine.settings import load
 from backstory.store.credential import CredentialStore
 from tests.unit.fake_workspace import AsgiClient, FakeWorkspace
@@ -275,6 +276,16 @@ def test_a_stopped_engine_is_not_healthy(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/health").status_code == 503
 
 
+def test_faults_are_told_and_named_to_the_owner(tmp_path: Path) -> None:
+    """A server that misses a file still answers 200; the words are for the local socket, the public gets a number."""
+    workspace = FakeWorkspace()
+    workspace.faults = ["the part 1.parquet is missing"]
+    with running(tmp_path, workspace) as server, local_client(tmp_path) as client:
+        public = httpx.get(f"{server.url}/health")
+        assert (public.status_code, public.json()) == (200, {"status": "degraded", "faults": 1})
+        assert client.get("/health").json() == {"status": "degraded", "faults": workspace.faults}
+
+
 def test_each_key_opens_its_workspace(tmp_path: Path) -> None:
     """With several workspaces the key says which one a call is for."""
     CredentialStore(tmp_path / "workspaces" / "shop").create(
@@ -301,7 +312,7 @@ def test_the_application_under_another_server() -> None:
     async def nothing(scope: object, receive: object, send: object) -> None:
         raise AssertionError("not called")
 
-    with AsgiClient(make_app=lambda: build_app(nothing, nothing, lambda: True)) as client:
+    with AsgiClient(make_app=lambda: build_app(nothing, nothing, lambda: track_answer.READY)) as client:
         sent: list[str] = []
 
         async def receive() -> dict[str, str]:

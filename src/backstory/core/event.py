@@ -50,7 +50,12 @@ def normal_id(event_id: str) -> str:
 
 def canonical(data: bytes) -> bytes:
     """JSON with sorted keys, no blanks, and each number in its one form (1.0 is 1)."""
-    return _sorted_encoder.encode(_plain(_json_decoder.decode(data)))
+    return canonical_of(_json_decoder.decode(data))
+
+
+def canonical_of(value: object) -> bytes:
+    """The same of JSON that is decoded already."""
+    return _sorted_encoder.encode(_plain(value))
 
 
 def _plain(value: object) -> object:

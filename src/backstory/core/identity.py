@@ -109,7 +109,8 @@ def _relabel(
     """The path is unknown but the body names somebody: they get the path's identifier."""
     if path.kind in owned[person]:
         return Refuse(person, path.kind, path.value, ALREADY_SET)
-    decision = _known(person, body, owner, {**owned[person], path.kind: path.value})
+    others = tuple(identifier for identifier in body if identifier != path)
+    decision = _known(person, others, owner, {**owned[person], path.kind: path.value})
     if isinstance(decision, Apply):
         return Apply(person, (path, *decision.assign))
     return decision
@@ -120,5 +121,6 @@ def _create(path: Identifier, body: tuple[Identifier, ...], *, update_only: bool
         return Refuse(None, path.kind, path.value, NOTHING_TO_UPDATE)
     for identifier in body:
         if identifier.kind == path.kind and identifier != path:
-            return Refuse(None, identifier.kind, identifier.value, f"{path.kind} attribute and identifier are not the same value")
+            reason = f"{path.kind} attribute and identifier are not the same value"
+            return Refuse(None, identifier.kind, identifier.value, reason)
     return Apply(None, (path, *(identifier for identifier in body if identifier != path)))

@@ -8,8 +8,8 @@ answer can change: few for one person, so the walk is plain.
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
 from backstory.core.comparison import next_change_us, read_path
+from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
 
 
 def start_of_run(moments_us: Iterable[int], holds: Callable[[int], bool], now_us: int) -> int:

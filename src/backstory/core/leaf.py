@@ -122,7 +122,8 @@ class WindowLeaf:
         assert isinstance(test.window, Last)
         self.test = test
         self.last_us = test.window.last_us
-        self.keep = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
+        # "At least none" holds whatever is kept.
+        self.keep = max(test.at_least if test.at_most is None else test.at_most + 1, 1)
         self.column = Column("int64", self.keep)
 
     def _times(self, person: int) -> list[int]:
@@ -174,6 +175,9 @@ class WindowLeaf:
 
     def next_change_us(self, person: int, now_us: int) -> int:
         edge = now_us - self.last_us
+        if self.keep == 1:
+            newest = self.column.get(person) - _SHIFT_US
+            return newest + self.last_us if newest > edge else NEVER_US
         inside = [time for time in self._times(person) if time > edge]
         now_true = self._inside(len(inside))
         for left, time in enumerate(reversed(inside), start=1):

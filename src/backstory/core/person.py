@@ -50,7 +50,10 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What a write did: ``changed`` names every register that took the new value or time."""
+    """What a write did: ``changed`` names every register with another value, and every whole shown differently.
+
+    ``touched``: some register took a new value or a new time.
+    """
 
     changed: tuple[Change, ...]
     lost: tuple[Loss, ...]
@@ -79,6 +82,8 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
     changed: list[Change] = []
     lost: list[Loss] = []
     touched = False
+    layered = {name.partition(".")[0] for name in (*document, *attributes) if "." in name}
+    shown = {root: _shown(document, root) for root in layered}
     for name, value in attributes.items():
         new = register(value, time_us)
         old = document.get(name)
@@ -90,7 +95,17 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
                 changed.append(Change(name, _json(before), _json(new.value)))
         elif new != old:
             lost.append(Loss(name, old.time_us, time_us))
+    # A value sent again with a newer time may cover what lay over it, or come to lie over what covered it.
+    for root in sorted(layered - root_names(tuple(changed))) if touched else ():
+        after = _shown(document, root)
+        if _encode(after) != _encode(shown[root]):
+            changed.append(Change(root, shown[root], after))
     return Written(tuple(changed), tuple(lost), touched)
+
+
+def _shown(document: Document, root: str) -> Json:
+    """One attribute with the paths laid over it; None when it is not set."""
+    return values({name: item for name, item in document.items() if name.partition(".")[0] == root}).get(root)
 
 
 def _json(value: bytes | None) -> Json:
@@ -130,5 +145,5 @@ def times_us(document: Document) -> dict[str, int]:
 
 
 def root_names(changes: tuple[Change, ...]) -> set[str]:
-    """The names of the whole attributes that changes touch."""
-    return {change.name.partition(".")[0] for change in changes}
+    """The names under which fields look for what changed: a field ``tags[0]`` may be a name or a path into ``tags``."""
+    return {change.name.partition(".")[0].partition("[")[0] for change in changes}

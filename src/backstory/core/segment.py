@@ -183,8 +183,8 @@ class SegmentEngine:
         return touched
 
     def feed_known(self, person: int, time_us: int, now_us: int) -> set[LeafKey]:
-        """A fact with this effective time exists: the person may be known for longer."""
-        if not self.known.add(person, time_us):
+        """A fact with this effective time exists: the person may be known for longer, and is known from now on."""
+        if not self.known.add(person, min(time_us, now_us)):
             return set()
         for key in self._guards:
             self._coming.expect(key, person, now_us)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from backstory.core import campaign
 from backstory.core.condition import Json
 from backstory.core.error import ConflictError, RequestError
-from backstory.core.fact import PutCampaign, SetCampaignState
+from backstory.core.fact import PutCampaign, Receipt, SetCampaignState
 from backstory.edge import app_shape
 from backstory.edge.app_answer import UnprocessableError, answer
 from backstory.edge.app_campaign_shape import actions_of, campaign_shape
@@ -63,16 +63,22 @@ def create(call: Call) -> Response:
 
 
 def change(call: Call) -> Response:
-    """``PUT /v1/campaigns/{id}``: what is left out stays as it is; ``state`` starts or stops it too."""
+    """``PUT /v1/campaigns/{id}``: what is left out stays as it is; ``state`` starts or stops it too.
+
+    The steps of a running campaign cannot be changed, unless the same call stops it.
+    """
     view = _campaign(call)
     wanted = known_keys(call.part("campaign"), ours=_OURS, server=_SERVER, path=_PATH)
     state = _state(wanted.get("state", view.state), {view.state, "running", "stopped"})
     # A definition that asks for running starts the campaign; here the state has a fact of its own.
     definition = _definition(call, {**view.definition, **wanted}, "draft")
+    stops = view.state == "running" and state == "stopped"
+    if stops:
+        _move(call, view, state)
     fact = PutCampaign(campaign_id=view.campaign_id, definition=definition)
     receipt = call.apply(fact, refused=UnprocessableError, path=_PATH)
-    if state != view.state:
-        return _set_state(call, view, "running" if state == "running" else "stopped")
+    if state != view.state and not stops:
+        receipt = _move(call, view, state)
     return call.written({"campaign": campaign_shape(call.reader.campaign(view.campaign_id))}, receipt)
 
 
@@ -127,10 +133,14 @@ def _state(value: Json, allowed: set[str]) -> str:
     return value
 
 
-def _set_state(call: Call, view: CampaignView, state: Literal["running", "stopped"]) -> Response:
-    fact = SetCampaignState(campaign_id=view.campaign_id, state=state)
-    receipt = call.apply(fact, refused=ConflictError)
+def _set_state(call: Call, view: CampaignView, state: str) -> Response:
+    receipt = _move(call, view, state)
     return call.written({"campaign": campaign_shape(call.reader.campaign(view.campaign_id))}, receipt)
+
+
+def _move(call: Call, view: CampaignView, state: str) -> Receipt:
+    wanted: Literal["running", "stopped"] = "running" if state == "running" else "stopped"
+    return call.apply(SetCampaignState(campaign_id=view.campaign_id, state=wanted), refused=ConflictError)
 
 
 ROUTES: list[tuple[str, str, Handler]] = [

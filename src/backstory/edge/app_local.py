@@ -1,10 +1,10 @@
-"""What only the local socket offers: imports from paths, ``verify``, keys.
+"""What only the local socket offers: imports from paths, ``verify``, keys, the clock.
 
 Whoever can open the socket (0600) may read the data folder anyway; these endpoints exist on no other listener.
 Long work answers NDJSON lines:
 
     POST /local/backfill  {"progress": {…}} … {"summary": {…}}
-    POST /local/verify    {"checked": …} | {"difference": …} … {"result": {"ok", "checked"}}
+    POST /local/verify    {"checked" | "progress" | "note" | "difference": …} … {"result": {"ok", "checked", "found"}}
 
 and ``{"error": {"message"}}`` as the last line when it fails.
 """
@@ -19,7 +19,7 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
-from backstory.core.time import to_unix
+from backstory.core.time import SECOND_US, to_unix
 from backstory.edge.app_answer import answer, nothing
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
-# Gives each line (``checked``, ``difference``, at the end ``result``) to the function it gets.
+# Gives each line to the function it gets, the ``result`` last.
 Verify = Callable[[Callable[[dict[str, object]], None]], None]
 
 
@@ -52,6 +52,8 @@ class LocalTools:
     verify: Verify
     credentials: CredentialStore
     now_us: Callable[[], int]
+    # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
+    accept_clock: Callable[[], int] = lambda: 0
     # Set when the server stops: long work then ends at its next line.
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -70,7 +72,13 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
 
         verify.run(workspace, on_line)
 
-    return LocalTools(backfill=backfill, verify=verify, credentials=credentials, now_us=now_us)
+    return LocalTools(
+        backfill=backfill,
+        verify=verify,
+        credentials=credentials,
+        now_us=now_us,
+        accept_clock=workspace.accept_clock,
+    )
 
 
 def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
@@ -81,6 +89,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
         ("GET", "/local/keys", lambda call: _keys(tools, call)),
         ("POST", "/local/keys", lambda call: _create_key(tools, call)),
         ("DELETE", "/local/keys/{key_id}", lambda call: _revoke_key(tools, call)),
+        ("POST", "/local/clock/accept", lambda call: _accept_clock(tools, call)),
     ]
 
 
@@ -117,6 +126,10 @@ def _create_key(tools: LocalTools, call: Call) -> Answer:
 def _revoke_key(tools: LocalTools, call: Call) -> Answer:
     tools.credentials.revoke(call.number("key_id", "key"))
     return nothing()
+
+
+def _accept_clock(tools: LocalTools, call: Call) -> Answer:
+    return answer({"clock": {"moved_s": round(tools.accept_clock() / SECOND_US)}})
 
 
 def _site_id(tools: LocalTools, wanted: NewKey) -> str | None:

@@ -41,12 +41,16 @@ class Call:
         return self.workspace.reader
 
     def apply(self, fact: Fact, *, refused: type[RequestError] = ConflictError, path: str = "") -> Receipt:
-        """Write a fact and wait until it is applied; a dropped one raises ``refused`` with the reason."""
+        """Write a fact and wait until it is applied; a dropped one raises ``refused`` with the reason.
+
+        One that conflicts with what there is raises ``ConflictError``.
+        """
         receipt = self.workspace.apply([fact])[0]
         if receipt.result == "pending":
             raise StillPending
         if receipt.result in ("dropped", "conflict"):
-            raise refused(receipt.reason or "this cannot be done now", path=path)
+            error = ConflictError if receipt.result == "conflict" else refused
+            raise error(receipt.reason or "this cannot be done now", path=path)
         return receipt
 
     def written(self, body: dict[str, object], receipt: Receipt | None) -> Response:

@@ -121,9 +121,8 @@ def _put(call: Call, fact: PutSegment) -> Response:
     receipt = call.apply(fact, refused=UnprocessableError, path="$.segment")
     segment_id = fact.segment_id if fact.segment_id is not None else receipt.subject
     assert segment_id is not None, "the receipt of a new segment carries its number"
-    if call.wants_receipt:
-        # Answered when all reads show it (design section 5), hence built.
-        call.workspace.await_built(segment_id)
+    # Answered when its counts are right, as long as that takes no more than half a minute.
+    call.workspace.await_built(segment_id)
     return call.written({"segment": app_shape.segment(call.reader.segment(segment_id))}, receipt)
 
 

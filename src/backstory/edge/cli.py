@@ -14,6 +14,7 @@ from backstory import __version__
 from backstory.core.error import BackstoryError
 from backstory.edge.cli_backfill import backfill
 from backstory.edge.cli_campaign import campaigns
+from backstory.edge.cli_clock import clock
 from backstory.edge.cli_command import Runtime, fail
 from backstory.edge.cli_import import imports
 from backstory.edge.cli_key import keys
@@ -29,6 +30,9 @@ from backstory.engine.settings import SETTINGS, Setting, Settings, load
 @click.pass_context
 def main(context: click.Context) -> None:
     """Backstory: a self-hosted customer-engagement engine with a memory.
+
+    Commands talk to the server of a data folder; without one they open the folder themselves. Only a server sends:
+    what a command leaves to be sent waits for the next one.
 
     \b
     Examples:
@@ -80,17 +84,10 @@ def serve(runtime: Runtime, **flags: Any) -> None:
 
 def serve_forever(settings: Settings) -> int:
     """The real server."""
-    # The server and the engine load slowly; a client needs neither.
-    from backstory.edge import server
-    from backstory.edge.app_local import local_tools
-    from backstory.engine import workspace
-    from backstory.engine.clock import SystemClock
+    # The server loads slowly; a client does not need it.
+    from backstory.edge.server import serve_folder
 
-    return server.serve(
-        settings,
-        lambda name: workspace.open_folder(settings.data, settings),
-        make_tools=lambda opened, credentials: local_tools(opened, credentials, SystemClock().now_us),
-    )
+    return serve_folder(settings)
 
 
 def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
@@ -108,5 +105,5 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
 
 
-for _command in (backfill, verify, segments, imports, keys, messages, campaigns):
+for _command in (backfill, verify, segments, imports, keys, messages, campaigns, clock):
     main.add_command(_command)

@@ -58,6 +58,8 @@ def show_campaign(run: Run, campaign_id: int) -> None:
 def start_campaign(run: Run, campaign_id: int) -> None:
     """Start a campaign: what is accepted from now on triggers it.
 
+    Its messages are sent by a server; without one they wait for the next to start.
+
     \b
     Example:
       backstory campaigns start 1

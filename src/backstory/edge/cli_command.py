@@ -52,7 +52,7 @@ class Run:
 
     def show(self, body: object, text: str) -> None:
         """Print the result: ``body`` as JSON if that was asked for, else ``text``."""
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False) if self.as_json else text)
+        click.echo(json.dumps(body, ensure_ascii=False) if self.as_json else text)
 
 
 def workspace_command(function: Callable[Concatenate[Run, P], None]) -> Callable[..., None]:

@@ -73,6 +73,8 @@ def show_message(run: Run, message_id: str) -> None:
 def retry_messages(run: Run, message_ids: tuple[str, ...]) -> None:
     """Attempt messages again that failed or are in doubt. One in doubt may then arrive twice.
 
+    Only a server sends: without one they wait for the next to start.
+
     \b
     Example:
       backstory messages retry 01HV0M3S3VJ4Y1S3W7Q0B9E6ZK
@@ -83,3 +85,5 @@ def retry_messages(run: Run, message_ids: tuple[str, ...]) -> None:
             body = session.ask("POST", f"/v1/messages/{quote(message_id, safe='')}/retry")
             retried.append(body["message"])
     run.show({"messages": retried}, f"{len(retried)} to be attempted again")
+    if session.in_process:
+        click.echo("no server is running: they are sent when one starts", err=True)

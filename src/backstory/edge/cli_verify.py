@@ -20,25 +20,33 @@ def verify(context: click.Context, run: Run) -> None:
       backstory verify --data ./data
       backstory verify --json
     """
-    lines: dict[str, list[Json]] = {"checked": [], "difference": [], "result": []}
+    lines: dict[str, list[Json]] = {"difference": [], "result": []}
 
     def on_line(line: dict[str, Json]) -> None:
         for name, value in line.items():
             lines.setdefault(name, []).append(value)
-            if not run.as_json and name in ("checked", "difference"):
-                click.echo(f"{'differs' if name == 'difference' else 'checked'}: {_text(value)}")
+            if not run.as_json and name in _SAID:
+                click.echo(f"{_SAID[name]}: {_text(name, value)}")
 
     with run.session() as session:
         session.work("/local/verify", {}, on_line)
     result = row_of({"result": lines["result"][-1]}, "result") if lines["result"] else {"ok": False}
-    found = len(lines["difference"])
-    text = "everything is as it must be" if result["ok"] else f"{found} differences"
+    # Of many alike only the first are told one by one.
+    found = result.get("found", len(lines["difference"]))
+    text = "everything is as it must be" if result["ok"] else f"{found} {'difference' if found == 1 else 'differences'}"
     run.show({**result, "differences": lines["difference"]}, text)
     if not result["ok"]:
         context.exit(EXIT_FOUND)
 
 
-def _text(value: Json) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {cell(item)}" for name, item in value.items())
-    return cell(value)
+_SAID = {"checked": "checked", "difference": "differs", "note": "note"}
+
+
+def _text(name: str, value: Json) -> str:
+    """What is meant; how many were compared, or where, and the problem."""
+    if not isinstance(value, dict):
+        return cell(value)
+    if name == "checked":
+        return f"{cell(value['what']):<10}{value['count']:>14,}"
+    details = [f"{key} {cell(item)}" for key, item in value.items() if key != "what"]
+    return ", ".join([cell(value.get("what")), *details])

@@ -54,6 +54,8 @@ class Session:
         self._pause = pause
         self._exit = ExitStack()
         self._client: httpx.Client | None = None
+        # Whether there is no server, and this process opened the folder: then nothing is sent.
+        self.in_process = False
 
     def __enter__(self) -> "Session":
         transport = self._reach()
@@ -119,6 +121,7 @@ class Session:
                 self._pause(_PAUSE_S)
             else:
                 self._exit.callback(folder.close)
+                self.in_process = True
                 return InProcess(app)
         raise AssertionError("the last attempt returns or raises")
 

@@ -8,29 +8,26 @@ open the local socket (0600, in the data folder) may read the data anyway, so it
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
-import uvicorn
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backstory.core.error import BackstoryError
 from backstory.edge import track_answer
 from backstory.edge.app import app_api
-from backstory.edge.app_local import LocalTools
+from backstory.edge.app_local import LocalTools, local_tools
 from backstory.edge.auth import WORKSPACE_NAME, Authenticator, prepare_keys, tell_keys
 from backstory.edge.bridge import Bridge, Intake
-from backstory.edge.local import SOCKET_NAME
+from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, unlink_local
+from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
 from backstory.edge.track import TrackApi, raw_path
 from backstory.engine.clock import Clock, SystemClock
@@ -38,13 +35,7 @@ from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore
 
-BACKLOG = 2048
-KEEP_ALIVE_S = 75
-# Requests under way get this long to finish; container runtimes kill after ten seconds.
-GRACE_S = 8
 REFRESH_KEYS_S = 1.0
-# What the kernel allows for the address of a local socket, with some to spare (Linux 108, macOS 104).
-SOCKET_PATH_BYTES_MAX = 100
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +48,11 @@ class ServedWorkspace(Intake, Workspace, Protocol):
         """Whether its threads still run; when they do not, nothing is accepted any more."""
         ...
 
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, in words, while the rest goes on: files missing or damaged, a clock in doubt."""
+        ...
+
     def close(self) -> None:
         """Apply what was accepted and let the folder go."""
         ...
@@ -64,6 +60,7 @@ class ServedWorkspace(Intake, Workspace, Protocol):
 
 W = TypeVar("W", bound=ServedWorkspace)
 MakeTools = Callable[[W, CredentialStore], LocalTools]
+MakeSending = Callable[[W], Sending]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +73,28 @@ class Running:
     stop: Callable[[], None]
 
 
+def serve_folder(settings: Settings, *, on_ready: Callable[[Running], None] | None = None) -> int:
+    """``backstory serve``: everything that runs, put together from settings; returns as ``serve`` does."""
+    # The engine loads slowly; what tests put in its place does not need it.
+    from backstory.engine import workspace
+
+    clock = SystemClock()
+    return serve(
+        settings,
+        lambda name: workspace.open_folder(settings.data, settings),
+        make_tools=lambda opened, credentials: local_tools(opened, credentials, clock.now_us),
+        make_sending=lambda opened: Sending(opened, settings, clock.now_us),
+        on_ready=on_ready,
+        clock=clock,
+    )
+
+
 def serve(
     settings: Settings,
     open_workspace: Callable[[str], W],
     *,
     make_tools: MakeTools[W] | None = None,
+    make_sending: MakeSending[W] | None = None,
     on_ready: Callable[[Running], None] | None = None,
     clock: Clock | None = None,
     names: Sequence[str] = (WORKSPACE_NAME,),
@@ -88,10 +102,10 @@ def serve(
     """Serve until SIGTERM, SIGINT or ``Running.stop``; returns the exit code of the process.
 
     ``open_workspace`` opens one of the workspaces ``names`` (blocking, in a thread) and takes the lock of the data
-    folder; ``make_tools`` gives the local socket its tools. The local socket serves the workspace ``default``. In a
-    thread other than the main one no signals are handled.
+    folder; ``make_tools`` gives the local socket its tools, ``make_sending`` each workspace its outbox. The local
+    socket serves the workspace ``default``. In a thread other than the main one no signals are handled.
     """
-    server = _Server(settings, open_workspace, make_tools, on_ready, clock or SystemClock(), names)
+    server = _Server(settings, open_workspace, make_tools, make_sending, on_ready, clock or SystemClock(), names)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run())
@@ -101,7 +115,7 @@ def serve(
     return 0
 
 
-def build_app(track: ASGIApp, app: ASGIApp, healthy: Callable[[], bool]) -> ASGIApp:
+def build_app(track: ASGIApp, app: ASGIApp, health: Callable[[], track_answer.Answer]) -> ASGIApp:
     """The ASGI application of a listener: Track under ``/api/``, the App API under ``/v1/`` and ``/local/``, health.
 
     A plain function that hands on the coroutine: the hot path gets no layer of its own.
@@ -116,35 +130,12 @@ def build_app(track: ASGIApp, app: ASGIApp, healthy: Callable[[], bool]) -> ASGI
         if path.startswith((b"/v1/", b"/local/")):
             return app(scope, receive, send)
         if path == b"/health":
-            return _send(track_answer.READY if healthy() else track_answer.FAILED, send)
+            return _send(health(), send)
         shown = path[:200].decode("latin-1")
         message = f"there is nothing at {shown}: the Track API is under /api/v1/, the App API under /v1/"
         return _send(track_answer.errors(404, message), send)
 
     return dispatch
-
-
-def bind_local(data: Path) -> socket.socket:
-    """A listening socket at ``DIR/backstory.sock`` that only its owner may open; the lock of the folder must be held.
-
-    Where the path is longer than the kernel allows, the socket is in a private temporary folder and
-    ``DIR/backstory.sock`` a link to it: clients connect to the resolved path.
-    """
-    path = data / SOCKET_NAME
-    path.unlink(missing_ok=True)  # Left over: whoever holds the lock is the only server.
-    address = os.path.abspath(path)
-    if len(os.fsencode(address)) > SOCKET_PATH_BYTES_MAX:
-        address = os.path.join(tempfile.mkdtemp(prefix="backstory-"), SOCKET_NAME)
-        path.symlink_to(address)
-    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        local.bind(address)
-        os.chmod(address, 0o600)  # Before it listens: nobody connects in between.
-        local.listen(BACKLOG)
-    except OSError:
-        local.close()
-        raise
-    return local
 
 
 class _Front:
@@ -157,20 +148,13 @@ class _Front:
         return self.inner(scope, receive, send)
 
 
-class _Listener(uvicorn.Server):
-    """uvicorn without its own handling of signals: two of them share a process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 class _Server(Generic[W]):
     def __init__(
         self,
         settings: Settings,
         open_workspace: Callable[[str], W],
         make_tools: MakeTools[W] | None,
+        make_sending: MakeSending[W] | None,
         on_ready: Callable[[Running], None] | None,
         clock: Clock,
         names: Sequence[str],
@@ -179,10 +163,13 @@ class _Server(Generic[W]):
         self._settings = settings
         self._open_workspace = open_workspace
         self._make_tools = make_tools
+        self._make_sending = make_sending
         self._on_ready = on_ready
         self._clock = clock
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._workspaces: dict[str, W] = {}
+        self._sending: list[Sending] = []
+        self._tools: LocalTools | None = None
 
     async def run(self) -> None:
         """Listen, open, serve until stopped, finish what was accepted, close."""
@@ -190,7 +177,7 @@ class _Server(Generic[W]):
         self._stopped = asyncio.Event()
         self._settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         secure = certificate(self._settings)
-        public = _bind_tcp(self._settings.host, self._settings.port)
+        public = bind_tcp(self._settings.host, self._settings.port)
         self._handle_signals()
         front = _Front()
         tasks = [self._listen(front, public, secure)]
@@ -199,19 +186,22 @@ class _Server(Generic[W]):
             if not self._stopped.is_set():
                 front.inner, local_app, keys = self._wire()
                 tasks.append(self._listen(local_app, bind_local(self._settings.data), None))
+                self._start_sending()
                 self._announce(public, secure)
                 await self._until_stopped(keys, tasks)
         finally:
-            for listener in self._listeners:
-                listener.should_exit = True
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in self._listeners:
+                one.should_exit = True
+            await asyncio.gather(*tasks, *(one.stop() for one in self._sending), return_exceptions=True)
             await asyncio.to_thread(self._close)
 
     def stop(self) -> None:
         """Ask for an orderly end; a second time, for a quick one. Only on the event loop."""
         if self._stopped.is_set():
-            for listener in self._listeners:
-                listener.force_exit = True
+            for one in self._listeners:
+                one.force_exit = True
+        if self._tools is not None:
+            self._tools.stopping.set()
         self._stopped.set()
 
     def _open(self) -> None:
@@ -221,7 +211,7 @@ class _Server(Generic[W]):
     def _close(self) -> None:
         """The socket goes before the lock of the folder does: after that, it may be another server's."""
         if self._workspaces:
-            _unlink_local(self._settings.data)
+            unlink_local(self._settings.data)
         while self._workspaces:
             self._workspaces.popitem()[1].close()
 
@@ -238,42 +228,37 @@ class _Server(Generic[W]):
         keys = Authenticator(stores)
         bridge = Bridge(self._loop)
         public = build_app(
-            TrackApi(self._workspaces, keys.track, bridge), _public_app(self._workspaces, keys), self._healthy
+            TrackApi(self._workspaces, keys.track, bridge), _public_app(self._workspaces, keys), self._health
         )
         main = self._workspaces[WORKSPACE_NAME]
-        tools = None if self._make_tools is None else self._make_tools(main, stores[WORKSPACE_NAME])
+        if self._make_tools is not None:
+            self._tools = self._make_tools(main, stores[WORKSPACE_NAME])
         local = build_app(
             TrackApi(self._workspaces, _as_default, bridge),
-            app_api(main, lambda scope: True, trusted=True, tools=tools),
-            self._healthy,
+            app_api(main, lambda scope: True, trusted=True, tools=self._tools),
+            lambda: self._health(named=True),
         )
         return public, local, keys
 
-    def _healthy(self) -> bool:
-        return all(workspace.healthy for workspace in self._workspaces.values())
+    def _start_sending(self) -> None:
+        if self._make_sending is not None:
+            self._sending = [self._make_sending(workspace) for workspace in self._workspaces.values()]
+        for sending in self._sending:
+            sending.start()
+
+    def _health(self, *, named: bool = False) -> track_answer.Answer:
+        """``named``: faults are told in words, which is for the owner of the folder only."""
+        if not all(workspace.healthy for workspace in self._workspaces.values()):
+            return track_answer.FAILED
+        faults = [fault for one in (*self._workspaces.values(), *self._sending) for fault in one.faults]
+        return track_answer.degraded(faults, named=named) if faults else track_answer.READY
 
     def _listen(
         self, app: ASGIApp | _Front, listening: socket.socket, secure: Certificate | None
     ) -> "asyncio.Task[None]":
-        config = uvicorn.Config(
-            cast("Any", app),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
-            ssl_certfile=None if secure is None else secure.cert,
-            ssl_keyfile=None if secure is None else secure.key,
-        )
-        listener = _Listener(config)
-        self._listeners.append(listener)
-        return self._loop.create_task(listener.serve(sockets=[listening]))
+        one = listener(cast("ASGIApp", app), secure)
+        self._listeners.append(one)
+        return self._loop.create_task(one.serve(sockets=[listening]))
 
     def _announce(self, public: socket.socket, secure: Certificate | None) -> None:
         port: int = public.getsockname()[1]
@@ -332,28 +317,6 @@ def _public_app(workspaces: Mapping[str, ServedWorkspace], keys: Authenticator) 
 
 def _as_default(authorization: bytes) -> str:
     return WORKSPACE_NAME
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name that means both gets the older address: clients try that one in any case.
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        return socket.create_server(cast("tuple[str, int]", address[:2]), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise BackstoryError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --host and --port"
-        ) from None
-
-
-def _unlink_local(data: Path) -> None:
-    path = data / SOCKET_NAME
-    with contextlib.suppress(OSError):
-        if path.is_symlink():
-            target = Path(os.readlink(path))
-            target.unlink(missing_ok=True)
-            target.parent.rmdir()
-        path.unlink(missing_ok=True)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -54,6 +54,11 @@ FAILED = answer(503, {"status": "failed: nothing is accepted until a restart; th
 NOT_READY = answer(503, {"status": "starting"}, [(b"retry-after", b"1")])
 
 
+def degraded(faults: list[str], *, named: bool) -> Answer:
+    """The health of a server that answers, though something stored is missing or damaged."""
+    return answer(200, {"status": "degraded", "faults": faults if named else len(faults)})
+
+
 def errors(status: int, message: str, headers: Headers | None = None) -> Answer:
     """The shape of refusals: ``{"meta":{"errors":["…"]}}``."""
     return answer(status, {"meta": {"errors": [message]}}, headers)

@@ -18,6 +18,7 @@ from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE
 from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.folder import Folder
 from backstory.store.people import cio_id_of, person_of
+from backstory.store.tail import PERSON_SEQS
 
 SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -27,7 +28,7 @@ Row = tuple[int, int, int, int | None, str, str | None, str, str | None]
 
 _TAIL_EVENTS = (
     "SELECT time_us, seq, accept_us, person, kind, name, data, NULL FROM event"
-    " WHERE (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
+    " WHERE {who} AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
     " AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR name = ?6) AND NOT duplicate"
     " ORDER BY time_us DESC, seq DESC LIMIT ?7"
 )
@@ -80,7 +81,8 @@ def activities(
     time_us, seq = _cursor(before)
     bounds = (person, low_us, time_us, seq, types, name, limit + 1)
     rows: list[Row] = []
-    for query in (_TAIL_EVENTS, _TAIL_TRACES, _ANONYMOUS):
+    who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
+    for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
         rows += folder.state.rows(query, bounds)
     rows += _from_parts(folder, bounds)
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
@@ -105,7 +107,8 @@ def _from_parts(folder: Folder, bounds: tuple[Any, ...]) -> Iterable[Row]:
         if files:
             found += folder.history.query(_PART_WRITES, files, (person, low_us, time_us, seq, limit)).fetchall()
         for row in found:
-            rows += [trace for trace in _write_traces(row) if types in (None, trace[4]) and (trace[0], trace[1]) < (time_us, seq)]
+            traces = (trace for trace in _write_traces(row) if types in (None, trace[4]))
+            rows += [trace for trace in traces if (trace[0], trace[1]) < (time_us, seq)]
     return rows
 
 

@@ -21,12 +21,12 @@ from backstory.core.fact import (
 )
 from backstory.core.leaf import AttributeLeaf
 from backstory.core.segment import LeafKey
+from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.apply_event import Events
 from backstory.engine.apply_import import Imports
 from backstory.engine.apply_profile import Profiles
 from backstory.engine.apply_segment import Segments
 from backstory.engine.build import Builder
-from backstory.engine.campaigns import Campaigns
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.context import Context
 from backstory.engine.transition import Transitions

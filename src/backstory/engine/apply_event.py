@@ -9,6 +9,7 @@ from backstory.core.event import Event, canonical, content_key, id_key
 from backstory.core.fact import Identifier, Receipt, Track, TrackAnonymous
 from backstory.core.identity import normal
 from backstory.core.leaf import NEVER_US
+from backstory.core.leaf_key import LeafKey
 from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
 from backstory.engine.apply_profile import Profiles
 from backstory.engine.context import Audience, Context, Happened, shown_values
@@ -16,6 +17,8 @@ from backstory.engine.transition import Transitions
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 LIVE = 0
+# The name in ``meta`` of the last moment at which events dated in the future came to count.
+ARRIVED_US = "arrived_us"
 
 
 class Data:
@@ -122,8 +125,8 @@ class Events:
         self._audience.on_person(event.person, now_us)
         self._audience.on_event(event.person, happened(event, now_us), now_us)
 
-    def _settle(self, person: int, touched: set[object] | None, now_us: int, *, late: bool) -> None:
-        moved = self._segments.settle(person, touched, now_us)  # pyright: ignore[reportArgumentType]
+    def _settle(self, person: int, touched: set[LeafKey] | None, now_us: int, *, late: bool) -> None:
+        moved = self._segments.settle(person, touched, now_us)
         if moved:
             self._transitions.take(moved, now_us, late=late)
 
@@ -160,6 +163,8 @@ class Events:
         db = self._folder.state.db
         rows = db.execute("SELECT seq, body FROM future WHERE at_us <= ? ORDER BY at_us, seq", (now_us,)).fetchall()
         db.executemany("DELETE FROM future WHERE seq = ?", [(row[0],) for row in rows])
+        # Leaves stored before now were not told of these, though their seqs are older.
+        self._folder.state.set_meta(ARRIVED_US, now_us)
         self.next_arrival_us = self._next_arrival()
         for _, body in rows:
             event = msgspec.msgpack.decode(body, type=Event)
@@ -167,7 +172,7 @@ class Events:
                 touched = self._segments.feed_event(
                     event.person, event.kind, event.name, event.time_us, Data(event.data), now_us
                 )
-                self._settle(event.person, set(touched), now_us, late=False)
+                self._settle(event.person, touched, now_us, late=False)
                 self._audience.on_person(event.person, now_us)
                 self._audience.on_event(event.person, happened(event, event.time_us), now_us)
 

@@ -118,14 +118,22 @@ class Profiles:
         return _receipt(attributes, written, bool(assign) or is_new)
 
     def update(self, person: int, attributes: dict[str, Json], now_us: int) -> None:
-        """A campaign's step writes attributes of a person who exists."""
+        """A campaign's step writes attributes of a person who exists.
+
+        A step acts after what made it act: it wins against values of its own moment, which is that of the fact.
+        """
         document = self._folder.people.document(person)
-        written = write(document, attributes, now_us)
-        if written.touched and len(document) <= ATTRIBUTES_PER_PERSON.value:
+        roots = {name.partition(".")[0] for name in attributes}
+        latest_us = max((one.time_us for name, one in document.items() if name.partition(".")[0] in roots), default=0)
+        moment_us = max(now_us, latest_us + 1)
+        written = write(document, attributes, moment_us)
+        if len(document) > ATTRIBUTES_PER_PERSON.value:
+            self._too_many(person, attributes, now_us)
+        elif written.touched:
             self._folder.people.set_document(person, document)
-            self._record(person, attributes, now_us, now_us)
-            self._trace(person, written, (), is_new=False, effective_us=now_us, now_us=now_us)
-            self._settle(person, document, written, (), is_new=False, effective_us=now_us, now_us=now_us)
+            self._record(person, attributes, moment_us, now_us)
+            self._trace(person, written, (), is_new=False, effective_us=moment_us, now_us=now_us)
+            self._settle(person, document, written, (), is_new=False, effective_us=moment_us, now_us=now_us)
 
     def _record(self, person: int, attributes: dict[str, Json], effective_us: int, now_us: int) -> None:
         """Every write is kept, losers too. One without attributes still tells since when the person is known."""
@@ -133,7 +141,14 @@ class Profiles:
         self._folder.tail.add_write(self._folder.state.take_seq(), person, effective_us, now_us, text)
 
     def _trace(
-        self, person: int, written: Written, assign: tuple[Identifier, ...], *, is_new: bool, effective_us: int, now_us: int
+        self,
+        person: int,
+        written: Written,
+        assign: tuple[Identifier, ...],
+        *,
+        is_new: bool,
+        effective_us: int,
+        now_us: int,
     ) -> None:
         if is_new:
             self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
@@ -240,7 +255,9 @@ def losses_json(losses: tuple[Loss, ...]) -> dict[str, object]:
 
 
 def _receipt(attributes: dict[str, Json], written: Written, something_else: bool) -> Receipt:
-    skipped = [SkippedValue(loss.name, loss.stored_at_us / SECOND_US, loss.sent_at_us / SECOND_US) for loss in written.lost]
+    skipped = [
+        SkippedValue(loss.name, loss.stored_at_us / SECOND_US, loss.sent_at_us / SECOND_US) for loss in written.lost
+    ]
     nothing = bool(skipped) and not written.touched and not something_else
     return Receipt("skipped" if nothing else "applied", skipped=skipped)
 

@@ -35,7 +35,8 @@ class Segments:
         refusal = self._refusal(fact, rows)
         if refusal:
             return Receipt("dropped", reason=refusal)
-        segment_id = fact.segment_id if old is not None and fact.segment_id else self._folder.definitions.next_id("segment")
+        known = fact.segment_id if old is not None else None
+        segment_id = known or self._folder.definitions.next_id("segment")
         conditions = None if fact.conditions is None else fact.conditions.decode()
         same = old is not None and old.conditions == conditions and old.built
         row = SegmentRow(

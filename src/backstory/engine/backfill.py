@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +18,7 @@ import msgspec
 from backstory.core.error import RequestError
 from backstory.core.fact import FinishImport, StartImport
 from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
-from backstory.engine.event_import import EventImport
+from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_job import Counts, Job, Saved, row_of
 from backstory.engine.line_source import lines_of
@@ -25,7 +26,7 @@ from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.people_import import ROWS_PER_STEP, PeopleImport
 from backstory.engine.person_row import PersonRow, read_person
-from backstory.engine.source import LINE_BYTES, Place, Source, open_source
+from backstory.engine.source import LINE_BYTES, Chunk, Place, Source, open_source
 from backstory.store.manifest import read_imports
 
 if TYPE_CHECKING:
@@ -176,17 +177,19 @@ class _Run:
     def _event_lines(self, path: Path, number: int, place: Place) -> None:
         importer = EventImport(self._job)
         source = Source(path, place)
-        try:
-            looked = False
-            for chunk in source.chunks():
-                if not looked:
-                    importer.look(chunk)
-                    looked = True
-                importer.json_chunk(chunk, number)
-                self.tell("importing", chunk.end.offset)
-        finally:
-            importer.close()
-            source.close()
+        # The next chunk is read while the one before is written and committed.
+        with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
+            try:
+                chunks = source.chunks()
+                coming = reading.submit(_read_chunk, importer, chunks, look=True)
+                while (staged := coming.result()) is not None:
+                    coming = reading.submit(_read_chunk, importer, chunks)
+                    importer.commit(staged, number)
+                    self.tell("importing", staged.end.offset)
+            finally:
+                wait([coming])
+                importer.close()
+                source.close()
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
         cells = _Cells(path, place, self._options)
@@ -285,6 +288,15 @@ class _Run:
         return good
 
 
+def _read_chunk(importer: EventImport, chunks: Iterator[Chunk], *, look: bool = False) -> Staged | None:
+    chunk = next(chunks, None)
+    if chunk is None:
+        return None
+    if look:
+        importer.look(chunk)
+    return importer.json_chunk(chunk)
+
+
 class _Cells:
     """A CSV file whose cells become values by the types of their columns."""
 
@@ -306,7 +318,8 @@ class _Cells:
         """A row's cells by the names of their columns."""
         named = zip(self.header, row.cells, self._types, strict=True)
         if self._drop_empty:
-            return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named if cell != ""}
+            filled = (one for one in named if one[1] != "")
+            return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in filled}
         if self._empty_is_null:
             return {name: None if cell == "" else cell_value(cell, kind) for name, cell, kind in named}
         return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named}

@@ -16,6 +16,7 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS, People
 from backstory.core.condition import AttributeTest, EventTest, Json
+from backstory.core.error import StorageError
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
 from backstory.core.person import decode_document
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
@@ -28,6 +29,7 @@ from backstory.store.people import Profile
 
 _decode = msgspec.json.Decoder().decode
 Submit = Callable[[Callable[[], None]], None]
+PEOPLE_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Builder:
         self._asked: queue.Queue[int | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="builder", daemon=True)
         self.failure: BaseException | None = None
+        # Segments that could not be built, because history cannot be read.
+        self.stuck: set[int] = set()
+        # Without history nobody knows since when people are known: no segment that asks for it can be completed.
+        self.known_whole = True
 
     def start(self) -> None:
         self._thread.start()
@@ -92,7 +98,14 @@ class Builder:
                 raise
 
     def build(self, segment_id: int) -> None:
-        """Fill what the segment needs, then let the loop complete it."""
+        """Fill what the segment needs, then let the loop complete it; where history cannot be read it stays unbuilt."""
+        try:
+            self._build(segment_id)
+        except StorageError as error:
+            self.stuck.add(segment_id)
+            self._folder.fault(f"segment {segment_id} cannot be built: {error}")
+
+    def _build(self, segment_id: int) -> None:
         kept = self._segments.segments.get(segment_id)
         if kept is None or kept.condition is None:
             return
@@ -124,8 +137,8 @@ class Builder:
         last = -1
         while True:
             rows = self._folder.state.rows(
-                "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT 5000",
-                (last,),
+                "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
+                (last, PEOPLE_AT_ONCE),
             )
             if not rows:
                 break
@@ -138,7 +151,9 @@ class Builder:
         moments = {p: scratch.next_change_us(p, now_us) for p in people} if scratch.timed else {}
         return people, truth, moments
 
-    def _feed_attribute(self, key: AttributeTest, people: list[int], truth: list[bool], moments: dict[int, int]) -> None:
+    def _feed_attribute(
+        self, key: AttributeTest, people: list[int], truth: list[bool], moments: dict[int, int]
+    ) -> None:
         leaf = self._segments.leaves.get(key)
         if not isinstance(leaf, AttributeLeaf) or self.unfilled.pop(key, None) is None:
             return
@@ -155,7 +170,11 @@ class Builder:
         kept = segments.segments.get(segment_id)
         if kept is None or kept.condition is None or any(key in self.unfilled for key in leaf_keys(kept.condition)):
             return
+        if not self.known_whole and any(isinstance(key, tuple) for key in leaf_keys(kept.condition)):
+            self.stuck.add(segment_id)
+            return
         kept.building = False
+        self.stuck.discard(segment_id)
         now_us = self._folder.state.now_us
         for affected in [segment_id, *(s for s in segments.after(segment_id) if not segments.segments[s].building)]:
             settle_everybody(segments, affected, now_us)
@@ -170,8 +189,10 @@ def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> N
     kept.members &= segments.alive
 
 
-def scan(folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0) -> Rows:
-    """The events a leaf has to be told about, where-test applied."""
+def scan(
+    folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0, since_us: int | None = None
+) -> Rows:
+    """The events a leaf has to be told about, where-test applied; not those up to ``since_seq`` or ``since_us``."""
     rows = folder.history.events_named(
         test.kind,
         test.name,
@@ -180,6 +201,7 @@ def scan(folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0) -
         with_data=test.where is not None,
         parts=since.parts,
         since_seq=since_seq,
+        since_us=since_us,
     )
     if test.where is None or rows.data is None:
         return rows

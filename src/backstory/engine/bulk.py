@@ -7,6 +7,7 @@ itself. Until all are told, no leaf is checkpointed. After a crash leaves are fe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,7 +69,7 @@ class Bulk:
                 times_us=rows.times_us[low:high],
                 data=rows.data.slice(low, high - low),
             )
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in pairwise(edges)
         ]
 
     def trigger_mask(self, slice_: Slice, campaign_ids: list[int]) -> Truth:

@@ -1,13 +1,15 @@
 """Leaves kept across restarts: dirty pages into ``state.db``, and at the start what is missing fed from history.
 
-A stored leaf is right up to its seq. After a restart it is fed every event and write after that seq, from the tail
-and from parts; leaves take facts in any order, so nothing needs to be undone. A leaf that is damaged, missing or
-was not yet filled is built from the whole of history.
+A stored leaf is right up to its mark. After a restart it is fed what it was not told, from the tail and from parts:
+facts after the mark's seq, older events dated in what was the future, people who came since. Leaves take facts in any
+order, so nothing needs to be undone. A leaf that is damaged, missing or was not yet filled is built from the whole of
+history. Where history cannot be read, that is a fault and its segments stay unbuilt: the workspace opens all the same.
 """
 
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.column import Column
@@ -16,9 +18,11 @@ from backstory.core.error import BackstoryError, StorageError
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
 from backstory.core.person import decode_document
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
+from backstory.engine.apply_event import ARRIVED_US
 from backstory.engine.build import Builder, Since, feed_rows, scan, settle_everybody
 from backstory.engine.context import Context, shown_values
 from backstory.store.definition import read_segments
+from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import Profile
 
 KNOWN = "known"
@@ -41,7 +45,7 @@ class Checkpoint:
         self._folder = context.folder
         self._segments: SegmentEngine = context.segments
         self._builder = builder
-        self._stored: dict[str, int] = {}
+        self._stored: dict[str, LeafMark] = {}
         # Bulk feeds that are still to come make a leaf's seq ambiguous: no checkpoint meanwhile.
         self.held = 0
 
@@ -51,16 +55,19 @@ class Checkpoint:
         """Inside a transaction: bring the stored leaves that lag furthest behind up to date."""
         if self.held:
             return
-        seq = self._folder.state.next_seq - 1
-        behind = sorted(
-            (self._stored.get(text, -1), text) for text, _ in self._storable() if self._stored.get(text, -1) < seq
-        )
+        state, manifest = self._folder.state, self._folder.manifest
+        mark = LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
         leaves = dict(self._storable())
+        lag = {text: self._stored[text].seq if text in self._stored else -1 for text in leaves}
+        behind = sorted((seq, text) for text, seq in lag.items() if seq < mark.seq)
         for _, text in behind[:leaves_max]:
-            self._folder.manifest.put_leaf(text, seq, self._pages(leaves[text]))
-            self._stored[text] = seq
+            if text not in self._stored:
+                # What may lie there is damaged or of a leaf that was let go of.
+                manifest.drop_leaf(text)
+            manifest.put_leaf(text, mark, self._pages(leaves[text]))
+            self._stored[text] = mark
         for text in [text for text in self._stored if text not in leaves]:
-            self._folder.manifest.drop_leaf(text)
+            manifest.drop_leaf(text)
             del self._stored[text]
 
     def everything(self) -> None:
@@ -68,7 +75,9 @@ class Checkpoint:
         self.some(1 << 30)
 
     def _storable(self) -> Iterator[tuple[str, AnyLeaf | Column]]:
-        yield KNOWN, self._segments.known.column
+        # Times that could not be read must not be stored as if they had been.
+        if self._builder.known_whole:
+            yield KNOWN, self._segments.known.column
         for key, leaf in self._segments.leaves.items():
             if isinstance(key, EventTest | AttributeTest) and key not in self._builder.unfilled:
                 yield key_text(key), leaf
@@ -92,7 +101,7 @@ class Checkpoint:
         segments, folder = self._segments, self._folder
         people = folder.state.db.execute("SELECT person FROM person").fetchall()
         segments.alive = BitMap([row[0] for row in people])
-        self._stored = folder.manifest.leaf_keys()
+        self._stored = read_leaf_marks(folder.state.db)
         self._restore_known()
         rebuild: list[int] = []
         rows = read_segments(folder.state.db)
@@ -104,64 +113,91 @@ class Checkpoint:
             if row.segment_id not in dynamic:
                 continue
             condition = dynamic[row.segment_id]
-            whole = all([self._restore_leaf(key) for key in dict.fromkeys(leaf_keys(condition))])
-            segments.put(row.segment_id, condition, building=not (row.built and whole))
-            if not (row.built and whole):
+            # Each is restored, whatever came of those before it.
+            restored = [self._restore_leaf(key) for key in dict.fromkeys(leaf_keys(condition))]
+            whole = row.built and all(restored)
+            segments.put(row.segment_id, condition, building=not whole)
+            if not whole:
                 rebuild.append(row.segment_id)
         segments.start_clock(folder.state.now_us)
-        for segment_id in segments.affected(segments.leaves):
+        for segment_id in segments.closure(set(segments.segments)):
             if not segments.segments[segment_id].building:
                 settle_everybody(segments, segment_id, folder.state.now_us)
         return rebuild
 
     def _restore_known(self) -> None:
-        column = self._segments.known.column
-        seq = self._load(KNOWN, column)
-        people, earliest_us = self._folder.history.earliest_since(seq)
-        self._segments.known.add_many(people, earliest_us)
-
-    def _load(self, text: str, leaf: AnyLeaf | Column) -> int:
-        """Fill a leaf with its stored pages; returns the seq it is right for, 0 when there is nothing usable."""
-        if text not in self._stored:
-            return 0
+        known = self._segments.known
+        mark = self._load(KNOWN, known.column) or LeafMark()
+        rows = self._folder.state.db.execute(
+            "SELECT person, min(created_us, accept_us) FROM person WHERE person >= ? ORDER BY person",
+            (mark.next_person,),
+        ).fetchall()
+        known.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
         try:
-            pages = self._folder.manifest.leaf_pages(text)
-        except StorageError:
+            known.add_many(*self._folder.history.earliest_since(mark.seq))
+        except StorageError as error:
+            self._builder.known_whole = False
+            self._folder.fault(f"since when people are known cannot be told: {error}")
+        for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
+            known.forget(person)
+
+    def _load(self, text: str, leaf: AnyLeaf | Column) -> LeafMark | None:
+        """Fill a leaf with its stored pages; returns what it was told, None when there is nothing usable."""
+        mark = self._stored.get(text)
+        if mark is None:
+            return None
+        try:
+            pages = read_leaf_pages(self._folder.state.db, text)
+        except StorageError as error:
             del self._stored[text]
-            return 0
-        column = column_of(leaf)
-        for number, body in pages:
-            if number == TRUE_PAGE and isinstance(leaf, AttributeLeaf):
-                leaf.true = BitMap.deserialize(body)
-            else:
-                column.load(number, body)
-        return self._stored[text]
+            self._folder.fault(f"{error}: it is built again from history")
+            return None
+        fill(leaf, pages)
+        return mark
 
     def _restore_leaf(self, key: LeafKey) -> bool:
         """Attach a leaf; returns False when it has to be built."""
-        segments, folder = self._segments, self._folder
+        segments = self._segments
         if key in segments.leaves:
             return key not in self._builder.unfilled
         leaf = segments.make_leaf(key)
         if isinstance(leaf, KnownLeaf):
             segments.attach(key, leaf)
-            return True
+            return self._builder.known_whole
         assert isinstance(key, EventTest | AttributeTest)
-        seq = self._load(key_text(key), leaf)
-        if seq == 0:
-            self._builder.attach([key], folder.state.now_us)
+        mark = self._load(key_text(key), leaf)
+        if mark is None or not self._catch_up(leaf, mark):
+            self._builder.attach([key], self._folder.state.now_us)
             return False
         segments.attach(key, leaf)
-        now = Since(folder.state.next_seq - 1, folder.state.now_us, folder.history.parts)
-        if isinstance(leaf, CountLeaf | WindowLeaf):
-            feed_rows(leaf, scan(folder, leaf.test, now, since_seq=seq), segments.alive)
-        elif isinstance(leaf, AttributeLeaf):
-            self._judge_again(leaf, seq, now.until_us)
         self._forget_dead(leaf)
         return True
 
-    def _judge_again(self, leaf: AttributeLeaf, seq: int, now_us: int) -> None:
-        for person in self._folder.history.writers_since(seq):
+    def _catch_up(self, leaf: CountLeaf | WindowLeaf | AttributeLeaf, mark: LeafMark) -> bool:
+        """Tell a stored leaf what came after its mark; returns False when that cannot be read."""
+        try:
+            if isinstance(leaf, AttributeLeaf):
+                self._judge_again(leaf, mark, self._folder.state.now_us)
+            else:
+                self._feed_again(leaf, mark)
+        except StorageError as error:
+            self._folder.fault(str(error))
+            return False
+        return True
+
+    def _feed_again(self, leaf: CountLeaf | WindowLeaf, mark: LeafMark) -> None:
+        folder, alive = self._folder, self._segments.alive
+        now_us, parts = folder.state.now_us, folder.history.parts
+        newer = scan(folder, leaf.test, Since(folder.state.next_seq - 1, now_us, parts), since_seq=mark.seq)
+        feed_rows(leaf, newer, alive)
+        if folder.state.meta(ARRIVED_US, 0) > mark.now_us:
+            feed_rows(leaf, scan(folder, leaf.test, Since(mark.seq, now_us, parts), since_us=mark.now_us), alive)
+
+    def _judge_again(self, leaf: AttributeLeaf, mark: LeafMark, now_us: int) -> None:
+        people = set(self._folder.history.writers_since(mark.seq))
+        newcomers = self._folder.state.db.execute("SELECT person FROM person WHERE person >= ?", (mark.next_person,))
+        people.update(row[0] for row in newcomers)
+        for person in sorted(people):
             row = self._folder.state.db.execute(
                 "SELECT person, id, email, created_us, document FROM person WHERE person = ?", (person,)
             ).fetchone()
@@ -183,6 +219,16 @@ class Checkpoint:
     def _forget_dead(self, leaf: AnyLeaf) -> None:
         for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
             leaf.forget(person)
+
+
+def fill(leaf: AnyLeaf | Column, pages: list[tuple[int, bytes]]) -> None:
+    """Put stored pages into an empty leaf."""
+    column = column_of(leaf)
+    for number, body in pages:
+        if number == TRUE_PAGE and isinstance(leaf, AttributeLeaf):
+            leaf.true = BitMap.deserialize(body)
+        else:
+            column.load(number, body)
 
 
 def column_of(leaf: AnyLeaf | Column) -> Column:

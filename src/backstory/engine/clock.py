@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Time that never jumps, from an arbitrary zero."""
         ...
 
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass, blocking this thread."""
+        ...
+
 
 class SystemClock:
     def now_us(self) -> int:
@@ -22,6 +26,9 @@ class SystemClock:
 
     def monotonic_us(self) -> int:
         return time.monotonic_ns() // 1000
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class ManualClock:
@@ -36,6 +43,9 @@ class ManualClock:
 
     def monotonic_us(self) -> int:
         return self._monotonic_us
+
+    def pause(self, seconds: float) -> None:
+        """Nothing: this clock moves only by hand."""
 
     def advance(self, by_us: int) -> None:
         """Time passes."""

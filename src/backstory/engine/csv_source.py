@@ -6,21 +6,24 @@ whole column. The same goes for ``true`` and ``false``. Source: design section 1
 
 import csv
 import re
-import sys
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from backstory.core.condition import Json
-from backstory.engine.source import Place, Source, SourceError
+from backstory.engine.line_source import lines_of, too_long
+from backstory.engine.source import LINE_BYTES, Place, Source, SourceError
 
 COLUMNS_MAX = 5000
+# How much of an unusable row is told.
+TEXT_BYTES = 100_000
+TEXT_CHARACTERS = 200
+DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"(?:0|-?[1-9][0-9]{0,14}|-?(?:[1-9][0-9]{0,5}|0)\.[0-9]{0,7}[1-9])\Z")
 _SMALL = re.compile(r"-?0\.0000")
+_BOM = "\ufeff"
 ColumnType = Literal["number", "boolean", "text"]
-csv.field_size_limit(min(sys.maxsize, 1 << 30))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,55 +37,84 @@ class CsvRow:
 
 
 class CsvSource:
-    """A CSV file read from its header on, or gone on with behind a row."""
+    """A CSV file read from its header on, or gone on with behind a row. Raises ``SourceError``."""
 
     def __init__(self, path: Path, place: Place | None = None) -> None:
+        # The limit of the library is one for the whole process, and too small for a cell that holds a document.
+        csv.field_size_limit(LINE_BYTES)
         self.path = path
         self._lines = _Lines(Source(path, Place()))
-        self.delimiter = ","
-        self.header = self._read_header()
+        try:
+            self.header = self._read_header()
+        except (csv.Error, _Unreadable) as error:
+            self.close()
+            raise SourceError(f"{path}: the header cannot be read: {error}") from None
+        except SourceError:
+            self.close()
+            raise
         if place is not None and place.offset:
-            self._lines.source.close()
+            self.close()
             self._lines = _Lines(Source(path, place))
-        self._reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
+        self._reader = self._new_reader()
+
+    def _new_reader(self) -> Iterator[list[str]]:
+        return csv.reader(self._lines, delimiter=self.delimiter, strict=True)
 
     def _read_header(self) -> list[str]:
-        try:
-            first = next(self._lines)
-        except StopIteration:
-            raise SourceError(f"{self.path} is empty: the first line must name the columns") from None
-        self.delimiter = max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))
-        self._lines.unread(first)
-        header = next(csv.reader(self._lines, delimiter=self.delimiter, strict=True))
-        header[0] = header[0].lstrip("\ufeff")
-        if len(set(header)) != len(header):
-            twice = next(name for name in header if header.count(name) > 1)
+        first = next(self._lines, "")
+        self.delimiter = max(DELIMITERS, key=lambda mark: (first.count(mark), mark == ","))
+        self._lines.unread()
+        header = [name.strip() for name in next(self._new_reader(), [])]
+        if not any(header):
+            raise SourceError(f"{self.path} is empty: the first line must name the columns")
+        named = [name for name in header if name]
+        if len(set(named)) != len(named):
+            twice = next(name for name in named if named.count(name) > 1)
             raise SourceError(f"{self.path} has two columns named {twice!r}: rename one of them")
         if len(header) > COLUMNS_MAX:
             raise SourceError(f"{self.path} has {len(header)} columns; at most {COLUMNS_MAX} are read")
         return header
 
     def rows(self) -> Iterator[CsvRow]:
-        """The rows; blank lines are passed over."""
+        """The rows; blank lines are passed over.
+
+        Of a row that is no CSV only its first line is given up, so that one stray quote does not take others along.
+        """
+        lines, width = self._lines, len(self.header)
         while True:
-            line = self._lines.place.line + 1
+            line = lines.begin_row()
             try:
                 cells = next(self._reader)
             except StopIteration:
                 return
-            except (csv.Error, UnicodeDecodeError) as error:
-                yield CsvRow(line, [], self._lines.place, f"cannot be read as CSV: {error}")
-                self._reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
+            except (csv.Error, _Unreadable) as error:
+                lines.unread(keep=1)
+                yield CsvRow(line, [lines.text()], lines.place, f"cannot be read as CSV: {error}")
+                self._reader = self._new_reader()
                 continue
-            if not cells:
-                continue
-            error = ""
-            if len(cells) != len(self.header):
-                error = f"has {len(cells)} cells where the header names {len(self.header)} columns"
-            yield CsvRow(line, cells, self._lines.place, error)
+            if len(cells) == width:
+                yield CsvRow(line, cells, lines.place, self._unnamed(cells))
+            elif len(cells) > 1 or (cells and cells[0].strip()):
+                yield CsvRow(line, cells, lines.place, self._wrong_width(cells))
+
+    def _unnamed(self, cells: list[str]) -> str:
+        """What columns without a name hold would be lost."""
+        if all(self.header):
+            return ""
+        lost = [at for at, name in enumerate(self.header) if not name and cells[at]]
+        return f"column {lost[0] + 1} has no name, but a value (found {cells[lost[0]]!r})" if lost else ""
+
+    def _wrong_width(self, cells: list[str]) -> str:
+        width = len(self.header)
+        more = f" (too many: {', '.join(map(repr, cells[width:]))})"[:TEXT_CHARACTERS] if len(cells) > width else ""
+        return f"has {len(cells)} cells where the header names {width} columns{more}"
 
     def close(self) -> None:
         self._lines.source.close()
+
+
+class _Unreadable(ValueError):
+    """A line that is no text, or too much of it."""
 
 
 class _Lines:
@@ -91,32 +123,44 @@ class _Lines:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.place = source.place
-        self._waiting: list[str] = []
-        self._blocks = self._split()
+        self._behind = lines_of(source)
+        # Lines that were given back, the next one last; and those of the row being read.
+        self._waiting: list[tuple[bytes, Place]] = []
+        self._row: list[tuple[bytes, Place]] = []
 
-    def unread(self, line: str) -> None:
-        self._waiting.append(line)
+    def begin_row(self) -> int:
+        """A row begins; returns the number of its first line."""
+        self._row.clear()
+        return self.place.line + 1
+
+    def unread(self, *, keep: int = 0) -> None:
+        """Give back the lines of this row but the first ``keep``."""
+        back = self._row[keep:]
+        if back:
+            del self._row[keep:]
+            self._waiting += reversed(back)
+            self.place = self._row[-1][1] if self._row else self.source.place
+
+    def text(self) -> str:
+        """The row's lines as far as they are text."""
+        return b"".join(line for line, _ in self._row)[:TEXT_BYTES].decode("utf-8", "replace").rstrip("\r\n")
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        if self._waiting:
-            return self._waiting.pop()
-        raw = next(self._blocks)
-        place = self.place
-        self.place = Place(place.offset + len(raw), place.line + 1, zlib.crc32(raw, place.checksum))
-        return raw.decode("utf-8")
-
-    def _split(self) -> Iterator[bytes]:
-        rest = b""
-        while block := self.source.read(1 << 20):
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                yield line + b"\n"
-        if rest:
-            yield rest
+        taken = self._waiting.pop() if self._waiting else next(self._behind)
+        line, place = taken
+        first = place.offset == len(line)
+        self.place = place
+        self._row.append(taken)
+        if too_long(line):
+            raise _Unreadable("the line is too long to be read")
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _Unreadable(f"it is not UTF-8 text: {error.reason}") from None
+        return text.removeprefix(_BOM) if first else text
 
 
 def column_types(path: Path) -> list[ColumnType]:

@@ -101,7 +101,7 @@ def order_of(rows: Rows) -> NDArray[np.int64]:
     if sum(bits) > _FIT_BITS:
         return np.lexsort((rows.times_us, rows.people, names, kinds))
     packed = ((kinds << bits[1] | names) << bits[2] | rows.people.astype(np.int64)) << bits[3] | span
-    return np.argsort(packed, kind="stable")
+    return np.argsort(packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +114,23 @@ class Seen:
     import_ids: NDArray[np.int64]
 
 
-def repeated(rows: Rows, index: KeyIndex, tail: Seen, import_id: int) -> Truth:
+def key_order(rows: Rows) -> NDArray[np.int64]:
+    """The rows that have a key, in the order of their keys."""
+    if rows.keyed.all():
+        return np.argsort(rows.keys)
+    keyed = np.nonzero(rows.keyed)[0]
+    return keyed[np.argsort(rows.keys[keyed])]
+
+
+def repeated(rows: Rows, order: NDArray[np.int64], index: KeyIndex, tail: Seen, import_id: int) -> Truth:
     """Which rows are already known (design section 7).
 
-    With an id: any kept event of the person has it, or an earlier row. Without: the row's ordinal among equals within
+    ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the row's ordinal among equals within
     this import is at most the number kept so far over all sources.
     """
     known = np.zeros(len(rows), dtype=bool)
-    keyed = np.nonzero(rows.keyed)[0]
-    if not len(keyed):
+    if not len(order):
         return known
-    order = keyed[np.argsort(rows.keys[keyed], kind="stable")]
     keys, people = rows.keys[order], rows.people[order]
     kept = np.zeros(len(order), dtype=np.int64)
     mine = np.zeros(len(order), dtype=np.int64)
@@ -135,7 +141,7 @@ def repeated(rows: Rows, index: KeyIndex, tail: Seen, import_id: int) -> Truth:
         if run.run.import_id == import_id:
             mine += counts
     _count_tail(keys, people, tail, import_id, kept, mine)
-    rank = _ranks(keys, people)
+    rank = _ranks(keys, people, order)
     has_id = rows.has_id[order]
     known[order] = np.where(has_id, (kept > 0) | (rank > 0), mine + rank + 1 <= kept)
     return known
@@ -156,15 +162,15 @@ def _count_tail(
             mine[low:high] += same
 
 
-def _ranks(keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
-    """How many equal (key, person) come before each row; keys are sorted."""
+def _ranks(keys: Keys, people: PeopleArray, position: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many equal (key, person) come before each row in the source; keys are sorted."""
     rank = np.zeros(len(keys), dtype=np.int64)
     same = keys[1:] == keys[:-1]
     if not same.any():
         return rank
     # Only rows that share their key with a neighbour can have equals: those are grouped by person and counted.
     shared = np.nonzero(np.append(same, False) | np.insert(same, 0, False))[0]
-    order = shared[np.lexsort((shared, people[shared], keys[shared]))]
+    order = shared[np.lexsort((position[shared], people[shared], keys[shared]))]
     first = np.ones(len(order), dtype=bool)
     first[1:] = (keys[order][1:] != keys[order][:-1]) | (people[order][1:] != people[order][:-1])
     start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))

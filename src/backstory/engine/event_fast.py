@@ -6,6 +6,7 @@ of values seen in the file's first lines, numbers in canonical form only. A line
 and to the strict lane, and its data needs no rewriting; every other line goes to the strict lane.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ DATA_KEYS_MAX = 60
 LINE_BYTES_MAX = 60_000
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_ -]{1,80}\Z")
 _TEXT = r'"[^"\\\x00-\x1f]*"'
-_NUMBER = r"(?:0|-?[1-9][0-9]{0,14}|-?[1-9][0-9]{0,5}\.[0-9]{0,7}[1-9]|-?0\.(?:[1-9]|[0-9]{1,2}[1-9]|000[1-9]))"
-_VALUE = f"(?:{_TEXT}|{_NUMBER}|true|false|null)"
-_PERSON = r'(?:"[\x21\x23-\x3f\x41-\x5b\x5d-\x7e]{1,100}"|[1-9][0-9]{0,14})'
+# Numbers of at most 14 digits that every writer of shortest decimals writes alike, without an exponent.
+_NUMBER = (
+    r"(?:0|-?[1-9][0-9]{0,13}|-?[1-9][0-9]{0,5}\.[0-9]{1,8}|0\.0{1,8}"
+    r"|-?0\.(?:[1-9][0-9]{0,7}|0[1-9][0-9]{0,6}|00[1-9][0-9]{0,5}|000[1-9][0-9]{0,4}))"
+)
+_VALUE = f"(?:{_TEXT}|{_NUMBER}|true|false)"
+_PERSON = r'(?:"[\x21\x23-\x3f\x41-\x5b\x5d-\x7e]+"|[1-9][0-9]{0,14})'
 _NAME = r'"[\x20\x21\x23-\x5b\x5d-\x7e]*"'
-_EMAIL = r'"[\x21\x23-\x5b\x5d-\x7e]{3,100}"'
+_EMAIL = r'"[\x21\x23-\x5b\x5d-\x7e]+"'
 _TIMES = {
     "int": (r"[1-9][0-9]{0,9}", "CAST(timestamp AS BIGINT) * 1000000"),
     "decimal": (
@@ -50,6 +55,7 @@ class FastShape:
     person_field: str
     person_kind: str
     time_sql: str
+    data_column: str
     data_sql: str
     has_id: bool
 
@@ -80,7 +86,7 @@ def find_shape(body: bytes, shape: RowShape) -> FastShape | None:
         person_field: _EMAIL if person_kind == "email" else _PERSON,
         "name": _NAME,
         "timestamp": _TIMES[time][0],
-        "event_id": r'(?:"[\x21\x23-\x5b\x5d-\x7e]{1,150}"|[1-9][0-9]{0,14})',
+        "event_id": r'(?:"[\x21\x23-\x5b\x5d-\x7e]+"|[1-9][0-9]{0,14})',
         "data": _object({key: _VALUE for key in data}),
     }
     return FastShape(
@@ -88,7 +94,8 @@ def find_shape(body: bytes, shape: RowShape) -> FastShape | None:
         person_field=person_field,
         person_kind=person_kind,
         time_sql=_TIMES[time][1],
-        data_sql=_sorted_data(data),
+        data_column=_data_column(data),
+        data_sql=_data_sql(data),
         has_id="event_id" in keys,
     )
 
@@ -142,23 +149,50 @@ def _data_keys(values: list[Json]) -> list[str] | None:
     return keys
 
 
-def _sorted_data(keys: list[str]) -> str:
-    """SQL for data in canonical form: as it is when its keys come sorted, else put together anew."""
-    whole = "coalesce(CAST(data AS VARCHAR), '{}')"
-    if keys == sorted(keys):
-        return whole
-    pieces = [
-        f"""CASE WHEN json_exists(data, '$."{key}"') THEN ',"{key}":' || """
-        f"""coalesce(CAST(json_extract(data, '$."{key}"') AS VARCHAR), 'null') ELSE '' END"""
-        for key in sorted(keys)
-    ]
-    return "'{' || substr(" + " || ".join(pieces) + ", 2) || '}'"
+def _data_column(keys: list[str]) -> str:
+    """The type DuckDB reads ``data`` as: each key's JSON text apart."""
+    return "STRUCT(" + ", ".join(f'"{key}" JSON' for key in keys) + ")" if keys else "JSON"
+
+
+def _data_sql(keys: list[str]) -> str:
+    """SQL for data in canonical form: keys sorted, a whole number without its ``.0``."""
+    pieces: list[str] = []
+    for key in sorted(keys):
+        text = f'CAST(data."{key}" AS VARCHAR)'
+        whole = f"""CASE WHEN ends_with({text}, '.0') AND {text}[1] != '"' THEN {text}[:-3] ELSE {text} END"""
+        pieces.append(f"""'"{key}":' || {whole}""")
+    return "'{' || concat_ws(',', " + ", ".join(pieces) + ") || '}'" if pieces else "'{}'"
+
+
+class Scratch:
+    """A chunk where DuckDB can read it by a path: in memory where the system can, else in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path
+        self._fd = os.memfd_create("chunk", os.MFD_CLOEXEC) if hasattr(os, "memfd_create") else -1
+        self.path = f"/proc/self/fd/{self._fd}" if self._fd >= 0 else str(path)
+
+    def write(self, body: bytes) -> None:
+        """Put a chunk in place of the one before."""
+        if self._fd < 0:
+            self._file.write_bytes(body)
+            return
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        view = memoryview(body)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._file.unlink(missing_ok=True)
 
 
 def read_fast(
-    duck: duckdb.DuckDBPyConnection, chunk: Chunk, shape: FastShape, scratch: Path
+    duck: duckdb.DuckDBPyConnection, chunk: Chunk, shape: FastShape, scratch: Scratch
 ) -> tuple[bool, list[tuple[int, bytes]]]:
-    """Read a chunk's matching lines into the temporary table ``fast_rows`` (person, name, timestamp, event_id, data).
+    """Read a chunk's matching lines into the temporary table ``fast_rows`` (who, name, time_us, event_id, data).
 
     Returns whether that went well, and the (line, text) of the lines that have to go to the strict lane. When it did
     not, all lines have to.
@@ -166,9 +200,10 @@ def read_fast(
     body = chunk.body
     if b"\x01" in body or b"\r" in body:
         return False, []
-    scratch.write_bytes(body)
+    scratch.write(body)
+    count = chunk.end.line - chunk.first_line + 1
     try:
-        wrong = _not_matching(duck, scratch, shape, body.count(b"\n") + (not body.endswith(b"\n")))
+        wrong = _not_matching(duck, scratch.path, shape, count)
         if wrong is None:
             return False, []
         slow: list[tuple[int, bytes]] = []
@@ -177,38 +212,35 @@ def read_fast(
             slow = [(chunk.first_line + at, lines[at]) for at in wrong]
             for at in reversed(wrong):
                 del lines[at]
-            scratch.write_bytes(b"\n".join(lines))
-        count = chunk.end.line - chunk.first_line + 1 - len(wrong)
-        return (count == 0 or _load(duck, scratch, shape, count)), slow
+            scratch.write(b"\n".join(lines))
+        count -= len(wrong)
+        return (count == 0 or _load(duck, scratch.path, shape, count)), slow
     except duckdb.Error:
         return False, []
 
 
-def _not_matching(duck: duckdb.DuckDBPyConnection, path: Path, shape: FastShape, count: int) -> list[int] | None:
+def _not_matching(duck: duckdb.DuckDBPyConnection, path: str, shape: FastShape, count: int) -> list[int] | None:
     """The positions (from 0) of the lines outside the pattern; None when DuckDB sees other lines than we do."""
     lines = (
         f"read_csv('{path}', columns = {{'l': 'VARCHAR'}}, delim = '\x01', quote = '', escape = '', header = false,"
         " auto_detect = false, null_padding = false, max_line_size = 16777216, new_line = '\\n', skip = 0)"
     )
     fits = f"coalesce(strlen(l) <= {LINE_BYTES_MAX} AND regexp_full_match(l, $1), false)"
-    found = duck.execute(f"SELECT count(*), count(*) FILTER (WHERE {fits}) FROM {lines}", [shape.pattern]).fetchall()
-    lines_seen, fitting = found[0]
-    if lines_seen != count:
-        return None
-    if fitting == count:
-        return []
-    if fitting * 2 < count:
-        return None
-    rows = duck.execute(
-        f"SELECT at - 1 FROM (SELECT row_number() OVER () AS at, l FROM {lines}) WHERE NOT {fits} ORDER BY at",
+    found = duck.execute(
+        f"SELECT count(*), list(line_no - 1) FILTER (WHERE NOT fits)"
+        f" FROM (SELECT row_number() OVER () AS line_no, {fits} AS fits FROM {lines})",
         [shape.pattern],
     ).fetchall()
-    return [row[0] for row in rows]
+    seen, wrong = found[0]
+    if seen != count or (wrong is not None and len(wrong) * 2 > count):
+        return None
+    return sorted(wrong or [])
 
 
-def _load(duck: duckdb.DuckDBPyConnection, path: Path, shape: FastShape, count: int) -> bool:
+def _load(duck: duckdb.DuckDBPyConnection, path: str, shape: FastShape, count: int) -> bool:
     columns = (
-        f"{{{shape.person_field}: 'VARCHAR', name: 'VARCHAR', timestamp: 'VARCHAR', event_id: 'VARCHAR', data: 'JSON'}}"
+        f"{{{shape.person_field}: 'VARCHAR', name: 'VARCHAR', timestamp: 'VARCHAR', event_id: 'VARCHAR',"
+        f" data: '{shape.data_column}'}}"
     )
     who = f"lower({shape.person_field})" if shape.person_kind == "email" else shape.person_field
     duck.execute(
@@ -218,7 +250,8 @@ def _load(duck: duckdb.DuckDBPyConnection, path: Path, shape: FastShape, count: 
     )
     found = duck.execute(
         "SELECT count(*), count(*) FILTER (WHERE who IS NULL OR name IS NULL OR name = '' OR name != trim(name)"
-        " OR strlen(name) > 100 OR starts_with(who, 'cio_') OR (timed AND time_us IS NULL)) FROM fast_rows"
+        " OR strlen(name) > 100 OR strlen(who) > 150 OR strlen(event_id) > 150 OR starts_with(who, 'cio_')"
+        " OR (timed AND time_us IS NULL)) FROM fast_rows"
     ).fetchall()
     return found == [(count, 0)]
 

@@ -7,6 +7,7 @@ source, in one transaction; then leaves are fed and segments settled in slices, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,11 @@ from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.context import Happened
-from backstory.engine.event_chunk import Rows, Seen, order_of, repeated, rows_of
-from backstory.engine.event_fast import FastShape, find_shape, known_people, read_fast
+from backstory.engine.event_chunk import Rows, Seen, key_order, order_of, repeated, rows_of
+from backstory.engine.event_fast import FastShape, Scratch, find_shape, known_people, read_fast
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_job import Counts, Job, Retry
-from backstory.engine.newcomers import Newcomers
+from backstory.engine.newcomer import Newcomers
 from backstory.engine.source import Chunk, Place
 from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun, Part
@@ -52,6 +53,17 @@ _STAGED = {
 RETRIES_MAX = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A chunk whose rows are read and whose people are known; report lines wait until it is committed."""
+
+    rows: Rows
+    end: Place
+    counts: Counts
+    errors: list[str]
+    warnings: list[str]
+
+
 class EventImport:
     """The events of one import, chunk by chunk."""
 
@@ -59,7 +71,9 @@ class EventImport:
         self._job = job
         self._workspace: Workspace = job.workspace
         self._folder = job.workspace.folder
+        # Reading one chunk and writing the one before go on side by side, each on its own connection.
         self._duck = job.workspace.folder.duck.fresh()
+        self._writer = job.workspace.folder.duck.fresh()
         self._shape = RowShape(
             identifier=job.options.identifier, columns=job.options.map, time_column=job.options.time
         )
@@ -67,12 +81,14 @@ class EventImport:
         self._newcomers = Newcomers(job)
         self._bulk = Bulk(job.workspace)
         self._ident_ready = False
-        self._scratch = self._folder.path / "temporary" / f"import-{job.import_id}.jsonl"
-        self._scratch.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder.path / "temporary"
+        temporary.mkdir(parents=True, exist_ok=True)
+        self._scratch = Scratch(temporary / f"import-{job.import_id}.jsonl")
 
     def close(self) -> None:
-        self._scratch.unlink(missing_ok=True)
+        self._scratch.close()
         self._duck.close()
+        self._writer.close()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -80,8 +96,8 @@ class EventImport:
         """Find out from a file's first lines whether the fast lane can read it."""
         self._fast = find_shape(first.body, self._shape)
 
-    def json_chunk(self, chunk: Chunk, file: int) -> None:
-        """Take in a chunk of a JSON lines file."""
+    def json_chunk(self, chunk: Chunk) -> Staged:
+        """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
         counts = Counts()
         for line in chunk.too_long:
             self._job.report("errors").add_json(line, b"", "the line is too long to be read")
@@ -101,7 +117,7 @@ class EventImport:
         if slow is None:
             slow = enumerate(chunk.body.split(b"\n"), start=chunk.first_line)
         rows = self._strict(slow, counts)
-        self.take(rows, file=file, end=chunk.end, counts=counts, tables=tables)
+        return self._staged(rows, end=chunk.end, counts=counts, tables=tables)
 
     def _strict(self, lines: Iterable[tuple[int, bytes]], counts: Counts) -> list[EventRow]:
         rows: list[EventRow] = []
@@ -211,17 +227,23 @@ class EventImport:
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
-    def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts, tables: list[pa.Table] | None = None) -> None:
-        """Take in rows (and tables already staged) as one chunk."""
-        staged = list(tables or [])
-        if rows or not staged:
-            staged.append(self._stage_rows(rows, counts))
-        table = staged[0] if len(staged) == 1 else pa.concat_tables([part.cast(pa.schema(_STAGED)) for part in staged])
-        everything = rows_of(table)
-        del table, staged
+    def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts) -> None:
+        """Take in rows of the strict lane as one chunk."""
+        self.commit(self._staged(rows, end=end, counts=counts, tables=[]), file)
+
+    def _staged(self, rows: list[EventRow], *, end: Place, counts: Counts, tables: list[pa.Table]) -> Staged:
+        if rows or not tables:
+            tables.append(self._stage_rows(rows, counts))
+        schema = pa.schema(_STAGED)
+        table = tables[0] if len(tables) == 1 else pa.concat_tables([part.cast(schema) for part in tables])
+        return Staged(rows_of(table), end, counts, *self._job.take_reports())
+
+    def commit(self, staged: Staged, file: int) -> None:
+        """Sort, write and commit a chunk; made ready anew when live facts got in between."""
+        self._job.tell_reports(staged.errors, staged.warnings)
         for _ in range(RETRIES_MAX):
             try:
-                self._prepare_and_commit(everything, file, end, counts)
+                self._prepare_and_commit(staged.rows, file, staged.end, staged.counts)
                 return
             except Retry:
                 continue
@@ -229,7 +251,8 @@ class EventImport:
 
     def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
         seen, upto_seq = self._tail_keys()
-        known = repeated(everything, self._folder.keys, seen, self._job.import_id)
+        by_key = key_order(everything)
+        known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id)
         new = everything
         if known.any():
             new = everything.take(np.nonzero(~known)[0])
@@ -239,12 +262,9 @@ class EventImport:
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         part = self._write(rows, first_seq, name) if len(rows) else None
         runs = [
-            (write_run(self._folder.parts_path, f"{name}-{flag}", keys[mask], people[mask]), int(mask.sum()), flag)
-            for keys, people, mask, flag in (
-                (everything.keys, everything.people, everything.keyed & ~known, 0),
-                (everything.keys, everything.people, everything.keyed & known, 1),
-            )
-            if mask.any()
+            (write_run(self._folder.parts_path, f"{name}-{flag}", everything.keys[some], everything.people[some]), len(some), flag)
+            for some, flag in ((by_key[~known[by_key]], 0), (by_key[known[by_key]], 1))
+            if len(some)
         ]
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)
@@ -309,7 +329,7 @@ class EventImport:
                 "duplicate": pa.array(np.zeros(count, dtype=bool)),
             }
         )
-        return write_part(self._duck, self._folder.parts_path, name, table)
+        return write_part(self._writer, self._folder.parts_path, name, table)
 
     def _named(self, part: WrittenPart, rows: Rows, seq: int) -> Part:
         return Part(

@@ -3,6 +3,7 @@
 The slow, obvious lane; the fast lane hands over every row it is not sure of. Rows mean what live calls mean.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -10,7 +11,7 @@ from typing import Literal, cast
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.core.event import canonical
+from backstory.core.event import canonical_of
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
 from backstory.core.time import TimeUnreadable, from_text, from_unix
@@ -18,14 +19,15 @@ from backstory.core.time import TimeUnreadable, from_text, from_unix
 PERSON_FIELDS = ("customer_id", "id", "email")
 FIELDS = frozenset((*PERSON_FIELDS, "name", "timestamp", "event_id", "type", "data"))
 KINDS: Mapping[str, EventKind] = {"event": "event", "page": "page", "screen": "screen"}
-_encode = msgspec.json.Encoder(order="sorted").encode
+SHOWN_CHARACTERS = 80
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class RowError(ValueError):
-    """What is wrong with a row: the field, the value received, the reason."""
+    """What is wrong with a row: the field, the value received (None: nothing to show), the reason."""
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
+    def __init__(self, field: str, value: Json, reason: str) -> None:
+        super().__init__(field, value, reason)
         self.field = field
         self.value = value
         self.reason = reason
@@ -35,9 +37,9 @@ class RowError(ValueError):
         return (f"{self.field}: " if self.field else "") + self.reason + shown
 
 
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return repr(text[:80] + ("…" if len(text) > 80 else ""))
+def _shown(value: Json) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS + 1] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,61 +68,88 @@ class RowShape:
 
 def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
     """Judge a row given as flat keys, with ``data`` an object, or as a Track v2 item; raises ``RowError``."""
-    fields = _renamed(row, shape)
+    fields = _renamed(row, shape) if shape.columns or shape.time_column else row
     if isinstance(fields.get("identifiers"), dict):
-        fields = _from_v2(fields)
-    person_kind, person = _person(fields, shape.identifier)
-    time_us, warning = _time(fields.get("timestamp"))
+        fields, used, person = _from_v2(fields)
+    else:
+        used, person = _person(fields, shape.identifier)
+    time_us, warning = read_time(fields.get("timestamp"), shape.time_column or "timestamp")
     return EventRow(
         line=line,
         kind=_kind(fields.get("type")),
-        person_kind=person_kind,
-        person=person,
+        person_kind=person[0],
+        person=person[1],
         name=_name(fields.get("name")),
         time_us=time_us,
         event_id=_event_id(fields.get("event_id")),
-        data=_data(fields),
+        data=_data(fields, used),
         warning=warning,
     )
 
 
 def _renamed(row: Mapping[str, Json], shape: RowShape) -> dict[str, Json]:
     fields: dict[str, Json] = {}
+    other = row.get("timestamp") if shape.time_column else None
     for name, value in row.items():
         if name == shape.time_column:
             fields["timestamp"] = value
         elif not (name == "timestamp" and shape.time_column):
-            fields[shape.columns.get(name, name)] = value
+            field = shape.columns.get(name, name)
+            if field in fields:
+                raise RowError(field, value, "two columns are read as this field")
+            fields[field] = value
+    if other is not None and shape.time_column != "timestamp":
+        fields["data.timestamp"] = other
     return fields
 
 
-def _from_v2(fields: dict[str, Json]) -> dict[str, Json]:
+def _from_v2(item: Mapping[str, Json]) -> tuple[dict[str, Json], str, tuple[IdentifierKind, str]]:
     """A Track v2 person item: type person, action event | page | screen, identifiers, attributes."""
-    if fields.get("type", "person") != "person":
-        raise RowError("type", fields.get("type"), "only items of type person are events")
-    action = fields.get("action", "event")
-    if action not in KINDS:
+    if item.get("type", "person") != "person":
+        raise RowError("type", item.get("type"), "only items of type person are events")
+    action = item.get("action", "event")
+    if not isinstance(action, str) or action not in KINDS:
         raise RowError("action", action, "must be event, page or screen")
-    identifiers = cast("dict[str, Json]", fields["identifiers"])
-    if len(identifiers) != 1 or next(iter(identifiers)) not in ("id", "email"):
-        raise RowError("identifiers", str(identifiers), "must hold exactly one of id and email")
-    flat: dict[str, Json] = {"type": action, "name": fields.get("name"), "timestamp": fields.get("timestamp")}
-    flat["event_id"] = fields.get("id")
-    flat["data"] = fields.get("attributes")
-    return {**flat, **identifiers}
+    attributes = item.get("attributes")
+    if attributes is not None and not isinstance(attributes, dict):
+        raise RowError("attributes", attributes, "must be an object")
+    flat: dict[str, Json] = {"type": action, "name": item.get("name"), "timestamp": item.get("timestamp")}
+    flat["event_id"] = item.get("id")
+    flat["data"] = attributes
+    return flat, "", person_of_v2(item)
 
 
-def _person(fields: Mapping[str, Json], identifier: str | None) -> tuple[IdentifierKind, str]:
-    order = ("customer_id", "id", "email") if identifier is None else (identifier, "customer_id")
+def person_of_v2(item: Mapping[str, Json]) -> tuple[IdentifierKind, str]:
+    """The person a Track v2 item names in ``identifiers``: by exactly one of id, email and cio_id."""
+    identifiers = cast("dict[str, Json]", item["identifiers"])
+    name, value = next(iter(identifiers.items()), ("", None))
+    if len(identifiers) != 1 or name not in ("id", "email", "cio_id"):
+        raise RowError("identifiers", identifiers, "must hold exactly one of id, email and cio_id")
+    text = identifier_text(name, value)
+    if name == "cio_id":
+        return person_of_text("customer_id", "cio_" + text, None)
+    return person_of_text(name, text, name)
+
+
+def _person(fields: Mapping[str, Json], identifier: str | None) -> tuple[str, tuple[IdentifierKind, str]]:
+    """The field that names the person, and whom it names."""
+    order = PERSON_FIELDS if identifier is None else (identifier, "customer_id")
     for name in order:
-        value = fields.get(name)
-        if value is None or value == "":
-            continue
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(text, str):
-            raise RowError(name, value, "must be text or a whole number")
-        return person_of_text(name, text, identifier)
-    raise RowError("customer_id", None, f"names no person: give one of {', '.join(order)}")
+        text = identifier_text(name, fields.get(name))
+        if text:
+            return name, person_of_text(name, text, identifier)
+    raise RowError(order[0], None, f"names no person: give one of {', '.join(order)}")
+
+
+def identifier_text(name: str, value: Json) -> str:
+    """An identifier as text: a whole number is its digits, nothing is ""; raises ``RowError``."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise RowError(name, value, "must be text or a whole number")
 
 
 def person_of_text(name: str, text: str, identifier: str | None) -> tuple[IdentifierKind, str]:
@@ -140,7 +169,8 @@ def person_of_text(name: str, text: str, identifier: str | None) -> tuple[Identi
     return kind, text
 
 
-def _time(value: Json) -> tuple[int | None, str]:
+def read_time(value: Json, name: str) -> tuple[int | None, str]:
+    """A row's own time in microseconds (None: it names none) and a warning; raises ``RowError``, naming ``name``."""
     if value is None or value == "":
         return None, ""
     try:
@@ -148,8 +178,8 @@ def _time(value: Json) -> tuple[int | None, str]:
             raise TimeUnreadable("it is neither a number nor text")
         time_us, rescaled = from_text(value) if isinstance(value, str) else from_unix(value)
     except TimeUnreadable as error:
-        raise RowError("timestamp", value, f"cannot be read: {error}") from None
-    return time_us, "the timestamp was taken as milliseconds or microseconds" if rescaled else ""
+        raise RowError(name, value, f"cannot be read: {error}") from None
+    return time_us, f"{name}: was taken as milliseconds or microseconds" if rescaled else ""
 
 
 def _name(value: Json) -> str:
@@ -162,6 +192,8 @@ def _name(value: Json) -> str:
         raise RowError("name", value, "the event name is blank")
     if len(name.encode()) > EVENT_NAME_BYTES.value:
         raise RowError("name", value, f"is longer than {EVENT_NAME_BYTES.value} bytes")
+    if "\x00" in name:
+        raise RowError("name", value, "holds a NUL character")
     return name
 
 
@@ -170,17 +202,16 @@ def _kind(value: Json) -> EventKind:
 
 
 def _event_id(value: Json) -> str | None:
-    if value is None or value == "":
-        return None
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str):
-        raise RowError("event_id", value, "must be text or a whole number")
+    text = identifier_text("event_id", value)
     if len(text.encode()) > EVENT_ID_BYTES.value:
         raise RowError("event_id", text, f"is longer than {EVENT_ID_BYTES.value} bytes")
-    return text
+    if "\x00" in text:
+        raise RowError("event_id", text, "holds a NUL character")
+    return text or None
 
 
-def _data(fields: Mapping[str, Json]) -> bytes:
+def _data(fields: Mapping[str, Json], used: str) -> bytes:
+    """Everything that means nothing else; ``used`` is the field that names the person."""
     given = fields.get("data")
     if given is not None and not isinstance(given, dict):
         raise RowError("data", given, "must be an object")
@@ -188,33 +219,45 @@ def _data(fields: Mapping[str, Json]) -> bytes:
     for name, value in fields.items():
         if name.startswith("data."):
             lay(data, name[5:].split("."), value)
-        elif name not in FIELDS:
+        elif name not in FIELDS or (name in PERSON_FIELDS and name != used and value is not None and value != ""):
+            if name in data:
+                raise RowError(name, value, "data has this key too")
             data[name] = value
-    _check_depth(data, 1)
-    text = canonical(_encode(data))
+    if any(isinstance(value, dict | list) for value in data.values()):
+        check_depth("data", data)
+    text = canonical_of(data)
     if len(text) > EVENT_DATA_BYTES.value:
         raise RowError("data", None, f"is longer than {EVENT_DATA_BYTES.value} bytes")
+    if holds_nul(text):
+        raise RowError("data", None, "holds a NUL character")
     return text
 
 
-def _check_depth(value: Json, depth: int) -> None:
-    if depth > JSON_DEPTH.value:
-        raise RowError("data", None, f"is nested deeper than {JSON_DEPTH.value} levels")
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_depth(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_depth(item, depth + 1)
+def holds_nul(text: bytes) -> bool:
+    """Is there a NUL in some text or key of this JSON?"""
+    return b"\\u0000" in text and _NUL.search(text) is not None
+
+
+def check_depth(field: str, value: Json, depth: int = 1) -> None:
+    """Raise ``RowError`` when objects and lists are nested deeper than a live call may send them."""
+    if isinstance(value, dict | list):
+        if depth > JSON_DEPTH.value:
+            raise RowError(field, None, f"is nested deeper than {JSON_DEPTH.value} levels")
+        for item in value.values() if isinstance(value, dict) else value:
+            check_depth(field, item, depth + 1)
 
 
 def lay(target: dict[str, Json], steps: list[str], value: Json) -> None:
-    """Put a value at a dotted name; raises ``RowError`` where something else stands in the way."""
+    """Put a value at a dotted name; raises ``RowError`` where something else stands there or in the way."""
     for step in steps[:-1]:
-        below = target.setdefault(step, {})
+        # What was given as an object stays as it was given.
+        below = target.get(step, {})
         if not isinstance(below, dict):
             raise RowError("data." + ".".join(steps), value, "another column puts a plain value above it")
+        target[step] = below = dict(below)
         target = below
+    if steps[-1] in target:
+        raise RowError("data." + ".".join(steps), value, "another column puts a value there too")
     target[steps[-1]] = value
 
 

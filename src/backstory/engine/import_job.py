@@ -89,6 +89,15 @@ class Job:
     def report(self, kind: str) -> Report:
         return self._reports[kind]
 
+    def take_reports(self) -> tuple[list[str], list[str]]:
+        """The report lines of a chunk being read, to be told when it is committed: (errors, warnings)."""
+        return self._reports["errors"].take(), self._reports["warnings"].take()
+
+    def tell_reports(self, errors: list[str], warnings: list[str]) -> None:
+        """Have lines written with the next commit."""
+        self._reports["errors"].tell(errors)
+        self._reports["warnings"].tell(warnings)
+
     def save(self, *, file: int, place: Place, counts: Counts) -> None:
         """On the loop, inside the chunk's transaction: how far the import is now."""
         total = self.saved.counts.add(counts)

@@ -2,28 +2,42 @@
 
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from backstory.engine.source import LINE_BYTES, READ_BYTES, Place, Source
 
+# A line feed and what may stand before it.
+_END_BYTES = 2
 
-def lines_of(path: Path, place: Place) -> Iterator[tuple[bytes, Place]]:
-    """Each line without its end, and the place behind it. A line longer than the limit comes cut to the limit."""
-    source = Source(path, place)
-    try:
-        rest = b""
-        while block := source.read(READ_BYTES):
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                place = _after(place, line, b"\n")
-                yield line[: LINE_BYTES + 1], place
+
+def lines_of(source: Source) -> Iterator[tuple[bytes, Place]]:
+    """Each line with its end, and the place behind it.
+
+    A line longer than the limit (see ``too_long``) comes cut: no more of it than that is held.
+    """
+    offset, number, checksum = source.place.offset, source.place.line, source.place.checksum
+    line = b""
+    for piece in _pieces(source):
+        offset += len(piece)
+        checksum = zlib.crc32(piece, checksum)
+        line = line + piece[: LINE_BYTES + _END_BYTES - len(line)] if line else piece[: LINE_BYTES + _END_BYTES]
+        if piece.endswith(b"\n"):
+            number += 1
+            yield line, Place(offset, number, checksum)
+            line = b""
+    if line:
+        yield line, Place(offset, number + 1, checksum)
+
+
+def _pieces(source: Source) -> Iterator[bytes]:
+    """The file cut behind every line feed, and anywhere else."""
+    while block := source.read(READ_BYTES):
+        *lines, rest = block.split(b"\n")
+        for line in lines:
+            yield line + b"\n"
         if rest:
-            yield rest[: LINE_BYTES + 1], _after(place, rest, b"")
-    finally:
-        source.close()
+            yield rest
 
 
-def _after(place: Place, line: bytes, end: bytes) -> Place:
-    checksum = zlib.crc32(end, zlib.crc32(line, place.checksum))
-    return Place(place.offset + len(line) + len(end), place.line + 1, checksum)
+def too_long(line: bytes) -> bool:
+    """Is a line, as ``lines_of`` gives it, longer than the limit?"""
+    return len(line) > LINE_BYTES and len(line.rstrip(b"\r\n")) > LINE_BYTES

@@ -23,6 +23,7 @@ T = TypeVar("T")
 ACCEPT_FACTS = 5_000
 APPLY_FACTS = 512
 IDLE_S = 1.0
+LINGER_FROM, LINGER_TO, LINGER_S = 6, 200, 0.002
 SYNC_EVERY_US = 5 * SECOND_US
 TRIM_EVERY_US = 30 * SECOND_US
 
@@ -43,6 +44,11 @@ class Loop:
         self._trimmed_us = 0
         self._dirty = False
         self.failure: BackstoryError | None = None
+
+    @property
+    def backlog(self) -> int:
+        """How many facts are accepted and not yet applied; exact on the loop's thread."""
+        return self._inbox.backlog
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +100,13 @@ class Loop:
 
     def turn(self, wait_s: float = 0) -> None:
         """One turn; waits at most so long for something to do."""
-        self._turn(*self._inbox.take(0 if self._backlog else wait_s, ACCEPT_FACTS))
+        tickets, work = self._inbox.take(0 if self._backlog else wait_s, ACCEPT_FACTS)
+        if LINGER_FROM <= len(tickets) < LINGER_TO and not work and not self._backlog:
+            # Many callers at once: a moment's patience lets more of them share one sync and one commit.
+            self._clock.pause(LINGER_S)
+            more, work = self._inbox.take(0, ACCEPT_FACTS)
+            tickets += more
+        self._turn(tickets, work)
 
     def _turn(self, tickets: list[Ticket], work: list[Callable[[], None]]) -> None:
         if tickets:
@@ -110,6 +122,8 @@ class Loop:
         self._housekeeping()
 
     def _wait_s(self) -> float:
+        if self.guard.jumped():
+            return IDLE_S
         next_us = self._applier.next_moment_us()
         return min(max((next_us - self._clock.now_us()) / SECOND_US, 0.0), IDLE_S)
 
@@ -207,6 +221,8 @@ class Loop:
 
     def _housekeeping(self) -> None:
         """Once in a while: checkpoint leaves, sync the state, let go of journal rows past a synced commit."""
+        if self._folder.tail.wants_index:
+            self.commit(self._folder.tail.index)
         now_us = self._clock.monotonic_us()
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
             self._synced_us = now_us

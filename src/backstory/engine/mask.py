@@ -5,6 +5,7 @@ the event's own time.
 """
 
 import re
+from functools import lru_cache
 from typing import assert_never
 
 import duckdb
@@ -21,6 +22,7 @@ Times = NDArray[np.int64]
 
 _decode = msgspec.json.Decoder().decode
 # A key that DuckDB takes from an object just as ``read_path`` does; for it a star in quotes is still a wildcard.
+VERDICTS_KEPT = 100_000
 _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
 # Values do not matter to them alone, but the moment at which the test is judged too.
 _RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
@@ -50,16 +52,22 @@ def _test_mask(duck: duckdb.DuckDBPyConnection, test: AttributeTest, data: pa.Ch
     column = _extract(duck, test.field, data) if plain else data
     # Offsets of 64 bits, so that the chunks fit into one array however long the texts are.
     coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    # What every row means, and last what is not there.
-    values: list[list[Json]] = [_values(test.field, text, plain) for text in coded.dictionary.to_pylist()]
-    values.append([])
-    indices = coded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    texts: list[str] = coded.dictionary.to_pylist()
+    indices = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
     if test.operator.removeprefix("!") in _RELATIVE:
+        # What every row means, and last what is not there.
+        values: list[list[Json]] = [*(_values(test.field, text, plain) for text in texts), []]
         places: list[int] = indices.tolist()
         rows = zip(places, times_us.tolist(), strict=True)
         return np.array([holds(test, values[place], time_us) for place, time_us in rows], dtype=bool)
-    verdicts = np.array([holds(test, found, 0) for found in values], dtype=bool)
-    return verdicts[indices]
+    verdicts = [_verdict(test, text, plain) for text in texts]
+    return np.array([*verdicts, holds(test, [], 0)], dtype=bool)[indices]
+
+
+@lru_cache(VERDICTS_KEPT)
+def _verdict(test: AttributeTest, text: str, plain: bool) -> bool:
+    """Chunk after chunk holds much the same values."""
+    return holds(test, _values(test.field, text, plain), 0)
 
 
 def _values(field: str, text: str, plain: bool) -> list[Json]:

@@ -9,6 +9,7 @@ double, within about an hour (semantics section 6.8). Knows neither SMTP nor HTT
 """
 
 import asyncio
+import contextlib
 import heapq
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -102,45 +103,58 @@ class Outbox:
         self._sending: set[asyncio.Task[None]] = set()
         self._retries_us: list[int] = []
         self._next_claim_us = 0
+        self._burst = max(1, math.floor(per_s * BURST_S))
+        self._ended = asyncio.Event()
 
     def notify(self) -> None:
         """There may be something to send."""
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake.set)
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nothing is sent any more.
+                loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Send until ``stop``; raises what a sender, ``claim`` or ``report`` raise by a mistake of ours."""
         self._loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            while not self._stopping:
-                self._wake.clear()
-                free = CONCURRENCY - len(self._sending)
-                due_us = self._next_claim_us - self._now_us()
-                if free == 0:
-                    await self._pause(POLL_S)
-                elif due_us > 0:
-                    await self._pause(due_us / SECOND_US)
-                else:
-                    await self._send_some(group, free)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._stopping:
+                    self._wake.clear()
+                    await self._turn(group)
+        finally:
+            self._ended.set()
 
     async def stop(self, grace_s: float = 30.0) -> None:
-        """Claim nothing more, and wait for what is being sent; what takes longer than ``grace_s`` is left in doubt."""
+        """Claim nothing more, and wait for what was claimed; what takes longer than ``grace_s`` is left in doubt."""
         self._stopping = True
         self._wake.set()
-        sending = set(self._sending)
-        if sending:
-            patience = asyncio.ensure_future(self._sleep(grace_s))
-            finished = asyncio.gather(*sending, return_exceptions=True)
-            await asyncio.wait({patience, finished}, return_when=asyncio.FIRST_COMPLETED)
-            patience.cancel()
-            for task in sending:
-                task.cancel()
+        if self._loop is None:
+            return
+        patience = asyncio.ensure_future(self._sleep(grace_s))
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait({patience, ended}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        ended.cancel()
+        for task in tuple(self._sending):
+            task.cancel()
+
+    async def _turn(self, group: asyncio.TaskGroup) -> None:
+        free = CONCURRENCY - len(self._sending)
+        due_us = self._next_claim_us - self._now_us()
+        if free == 0:
+            await self._pause(POLL_S)
+        elif 0 < due_us <= self._gap_us(self._burst):  # More means that the clock was set back meanwhile.
+            await self._pause(due_us / SECOND_US)
+        else:
+            await self._send_some(group, free)
+
+    def _gap_us(self, count: int) -> int:
+        """How far apart from what follows so many messages keep the rate."""
+        return math.ceil(count * SECOND_US / self._per_s)
 
     async def _send_some(self, group: asyncio.TaskGroup, free: int) -> None:
-        most = min(free, max(1, math.floor(self._per_s * BURST_S)))
         try:
-            deliveries = await asyncio.to_thread(self._claim, most)
+            deliveries = await asyncio.to_thread(self._claim, min(free, self._burst))
         except BackstoryError as error:
             self.trouble = f"cannot read what is to be sent: {error}"
             await self._pause(TROUBLE_PAUSE_S)
@@ -151,7 +165,7 @@ class Outbox:
             self._sending.add(task)
             task.add_done_callback(self._sent)
         now_us = self._now_us()
-        self._next_claim_us = max(now_us, self._next_claim_us) + math.ceil(len(deliveries) * SECOND_US / self._per_s)
+        self._next_claim_us = now_us + self._gap_us(len(deliveries))
         if not deliveries:
             await self._pause(self._until_retry_s(now_us))
 

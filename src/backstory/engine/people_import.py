@@ -76,6 +76,7 @@ class PeopleImport:
             else:
                 self._merge(sorted([*fresh, *rest], key=lambda row: row.line), gone, tally)
             self._finish()
+            self._job.tell_reports(*self._job.take_reports())
             self._job.save(file=file, place=end, counts=tally)
 
         self._workspace.call(step)
@@ -128,7 +129,8 @@ class PeopleImport:
         state.next_person += len(rows)
         now_us = state.now_us
         records: list[tuple[object, ...]] = []
-        for person, row, (time_us, document, attributes) in zip(range(first, first + len(rows)), rows, ready, strict=True):
+        for person, (row, judged) in enumerate(zip(rows, ready, strict=True), first):
+            time_us, document, attributes = judged
             named = {identifier.kind: identifier.value for identifier in (row.path, *row.body)}
             email = named.get("email")
             key = email.strip().lower() if email is not None else None
@@ -142,7 +144,8 @@ class PeopleImport:
         made = BitMap(people)
         self._segments.alive |= made
         self._moved |= made
-        self._segments.known.add_many(people, np.array([at_us for at_us, _, _ in ready], np.int64))
+        known_us = np.array([min(at_us, now_us) for at_us, _, _ in ready], np.int64)
+        self._segments.known.add_many(people, known_us)
         for leaf in self._segments.attribute_leaves():
             self._judge(leaf, first, rows, now_us)
         counts.created += len(rows)
@@ -203,7 +206,8 @@ class PeopleImport:
 
     def _apply(self, row: PersonRow, decision: Apply, counts: Counts) -> None:
         is_new = decision.person is None
-        if (self._job.options.rows == "only_new" and not is_new) or (self._job.options.rows == "only_existing" and is_new):
+        wanted = self._job.options.rows
+        if (wanted == "only_new" and not is_new) or (wanted == "only_existing" and is_new):
             counts.skipped += 1
             return
         folder = self._folder

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import msgspec
 
@@ -10,10 +9,20 @@ from backstory.core.condition import Json
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.core.limit import ATTRIBUTE_NAME_BYTES, ATTRIBUTE_VALUE_BYTES, ATTRIBUTES_PER_CALL
-from backstory.core.time import TimeUnreadable, from_text, from_unix
-from backstory.engine.event_row import RowError, RowShape, person_of_text
+from backstory.engine.event_row import (
+    RowError,
+    RowShape,
+    check_depth,
+    holds_nul,
+    identifier_text,
+    person_of_text,
+    person_of_v2,
+    read_time,
+)
 
-CONTROL = frozenset(("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships"))
+CONTROL = frozenset(
+    ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
+)
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -41,75 +50,82 @@ def read_person(row: Mapping[str, Json], line: int, shape: RowShape, *, clear: b
 
     Empty text is left out, or with ``clear`` a removal, as null is.
     """
-    fields = {shape.columns.get(name, name): value for name, value in row.items()}
+    fields = _renamed(row, shape.columns) if shape.columns else row
+    time_name = shape.time_column or "_timestamp"
     raw_time = row.get(shape.time_column) if shape.time_column else fields.get("_timestamp")
-    if isinstance(fields.get("identifiers"), dict) and isinstance(fields.get("attributes"), dict):
-        raw_time = fields.get("timestamp", raw_time)
-        fields = {**cast("dict[str, Json]", fields["attributes"]), **cast("dict[str, Json]", fields["identifiers"])}
-    path, body = read_identifiers(fields, shape.identifier)
-    time_us, warning = _time(raw_time)
-    attributes = {name: encoded(name, value) for name, value in fields.items() if name not in CONTROL}
-    if not clear:
-        attributes = {name: value for name, value in attributes.items() if value is not None or fields[name] is None}
+    path: Identifier | None = None
+    if isinstance(fields.get("identifiers"), dict):
+        path = Identifier(*person_of_v2(fields))
+        if fields.get("timestamp") is not None:
+            time_name, raw_time = "timestamp", fields["timestamp"]
+        fields = _attributes_of_v2(fields)
+    path, body = read_identifiers(fields, shape.identifier, path)
+    time_us, warning = read_time(raw_time, time_name)
+    attributes = {
+        name: encoded(name, value)
+        for name, value in fields.items()
+        if name not in CONTROL and (clear or value != "")
+    }
     if len(attributes) > ATTRIBUTES_PER_CALL.value:
         raise RowError("", None, f"has more than {ATTRIBUTES_PER_CALL.value} attributes")
     return PersonRow(line=line, path=path, body=body, time_us=time_us, attributes=attributes, warning=warning)
 
 
-def read_identifiers(fields: Mapping[str, Json], identifier: str | None) -> tuple[Identifier, tuple[Identifier, ...]]:
-    """The identifier a row is addressed by and the others it carries."""
+def _renamed(row: Mapping[str, Json], columns: Mapping[str, str]) -> dict[str, Json]:
+    fields: dict[str, Json] = {}
+    for name, value in row.items():
+        field = columns.get(name, name)
+        if field in fields:
+            raise RowError(field, value, "two columns are read as this attribute")
+        fields[field] = value
+    return fields
+
+
+def _attributes_of_v2(item: Mapping[str, Json]) -> dict[str, Json]:
+    if item.get("type", "person") != "person":
+        raise RowError("type", item.get("type"), "only items of type person are people")
+    if item.get("action", "identify") != "identify":
+        raise RowError("action", item.get("action"), "must be identify")
+    attributes = item.get("attributes")
+    if attributes is not None and not isinstance(attributes, dict):
+        raise RowError("attributes", attributes, "must be an object")
+    return attributes or {}
+
+
+def read_identifiers(
+    fields: Mapping[str, Json], identifier: str | None, path: Identifier | None = None
+) -> tuple[Identifier, tuple[Identifier, ...]]:
+    """The identifier a row is addressed by (``path``, where that is known) and the others it carries."""
     order = ("id", "customer_id", "email") if identifier is None else (identifier, "customer_id")
-    path: Identifier | None = None
-    used = ""
-    for name in order:
-        text = _text(name, fields.get(name))
+    named: list[Identifier] = [] if path is None else [path]
+    for name in dict.fromkeys((*order, "id", "email")):
+        text = identifier_text(name, fields.get(name))
         if text:
-            kind, value = person_of_text(name, text, identifier)
-            path, used = Identifier(kind, value), name
-            break
-    if path is None:
+            found = Identifier(*person_of_text(name, text, name if named and name != "customer_id" else identifier))
+            if normal(found) not in map(normal, named):
+                # A cio_id addresses people and is never given to them.
+                named.insert(0 if found.kind == "cio_id" else len(named), found)
+    if not named:
         raise RowError(order[0], None, f"names no person: give one of {', '.join(order)}")
-    body: list[Identifier] = []
-    for name in ("id", "email"):
-        text = _text(name, fields.get(name))
-        if text and name != used:
-            kind, value = person_of_text(name, text, name)
-            body.append(Identifier(kind, value))
-    return path, tuple(body)
-
-
-def _text(name: str, value: Json) -> str:
-    if value is None or value == "":
-        return ""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise RowError(name, str(value), "must be text or a whole number")
-    return value
-
-
-def _time(value: Json) -> tuple[int | None, str]:
-    if value is None or value == "":
-        return None, ""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise TimeUnreadable("it is neither a number nor text")
-        time_us, rescaled = from_text(value) if isinstance(value, str) else from_unix(value)
-    except TimeUnreadable as error:
-        raise RowError("_timestamp", value, f"cannot be read: {error}") from None
-    return time_us, "the time was taken as milliseconds or microseconds" if rescaled else ""
+    return named[0], tuple(named[1:])
 
 
 def encoded(name: str, value: Json) -> bytes | None:
     """A value as canonical JSON within its limits; None for a removal."""
     if not name or len(name.encode()) > ATTRIBUTE_NAME_BYTES.value:
         raise RowError(name[:50], None, f"attribute names have 1 to {ATTRIBUTE_NAME_BYTES.value} bytes")
+    if "\x00" in name:
+        raise RowError(name, None, "holds a NUL character")
     if value is None or value == "":
         return None
+    if isinstance(value, dict | list):
+        # The row is the first level, as the body of a call is.
+        check_depth(name, value, 2)
     text = _encode(value)
-    size = len(text) - 2 if isinstance(value, str) and len(text) == len(value) + 2 else len(text)
-    if isinstance(value, str) and size > ATTRIBUTE_VALUE_BYTES.value:
-        size = len(value.encode())
-    if size > ATTRIBUTE_VALUE_BYTES.value:
-        raise RowError(name, str(value), f"is longer than {ATTRIBUTE_VALUE_BYTES.value} bytes")
+    if len(text) > ATTRIBUTE_VALUE_BYTES.value:
+        size = len(value.encode()) if isinstance(value, str) else len(text)
+        if size > ATTRIBUTE_VALUE_BYTES.value:
+            raise RowError(name, value, f"is longer than {ATTRIBUTE_VALUE_BYTES.value} bytes")
+    if holds_nul(text):
+        raise RowError(name, value, "holds a NUL character")
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 from pyroaring import BitMap
@@ -27,6 +27,7 @@ from backstory.engine.view import (
     SegmentView,
 )
 from backstory.store.definition import CampaignRow, SegmentRow, read_campaigns, read_segments
+from backstory.store.folder import Folder
 from backstory.store.manifest import read_imports
 from backstory.store.people import cio_id_of, person_of
 
@@ -45,7 +46,7 @@ class Reader:
         self._workspace = workspace
 
     @property
-    def _folder(self):  # noqa: ANN202
+    def _folder(self) -> Folder:
         return self._workspace.folder
 
     # -- people ---------------------------------------------------------------------------------------------------
@@ -243,9 +244,11 @@ class Reader:
 
     def health(self) -> dict[str, Json]:
         loop = self._workspace.loop
+        faults: list[Json] = [*self._workspace.faults]
         return {
-            "status": "ok" if self._workspace.healthy else "failed",
+            "status": "failed" if not self._workspace.healthy else "degraded" if faults else "ok",
             "clock": "jumped" if loop.guard.jumped() else "ok",
+            "faults": faults,
         }
 
 
@@ -273,7 +276,7 @@ def _campaign_view(row: CampaignRow) -> CampaignView:
     return CampaignView(
         campaign_id=row.campaign_id,
         definition=_decode(row.definition),
-        state=cast("str", row.state),  # pyright: ignore[reportArgumentType]
+        state=row.state,  # pyright: ignore[reportArgumentType]
         created_us=row.created_us,
         updated_us=row.updated_us,
         first_started_us=row.first_started_us,

@@ -22,6 +22,7 @@ class Report:
         self.path = path
         self._header = header
         self._pending: list[str] = []
+        self._told: list[str] = []
         self._length = length
         if path.exists():
             os.truncate(path, length)
@@ -42,19 +43,28 @@ class Report:
         padded = (cells + [""] * width)[:width]
         self._pending.append(_csv_line([*padded, str(line), error]))
 
+    def take(self) -> list[str]:
+        """The lines added so far, handed over to be told later."""
+        lines, self._pending = self._pending, []
+        return lines
+
+    def tell(self, lines: list[str]) -> None:
+        """Have lines written at the next flush."""
+        self._told += lines
+
     def flush(self) -> int:
-        """Write what waits, synced; returns the length of the file."""
-        if not self._pending:
+        """Write what was told, synced; returns the length of the file."""
+        if not self._told:
             return self._length
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             if file.tell() == 0 and self._header is not None:
                 file.write(_csv_line([*self._header, "line", "error"]).encode())
-            file.write("".join(self._pending).encode("utf-8", "replace"))
+            file.write("".join(self._told).encode("utf-8", "replace"))
             file.flush()
             os.fdatasync(file.fileno())
             self._length = file.tell()
-        self._pending.clear()
+        self._told.clear()
         return self._length
 
     @property

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from backstory.core.error import BackstoryError
 
-CHUNK_BYTES = 160 << 20
+CHUNK_BYTES = 128 << 20
 LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 
@@ -41,15 +41,34 @@ class Chunk:
     too_long: tuple[int, ...] = ()
 
 
+# What other files begin with, by what can be done about them.
+_FOREIGN = {
+    b"PK\x03\x04": "is a zip file (or a spreadsheet): unpack it, or save it as CSV",
+    b"\x28\xb5\x2f\xfd": "is packed with zstd: unpack it, or pack it with gzip",
+    b"BZh": "is packed with bzip2: unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "is packed with xz: unpack it, or pack it with gzip",
+    b"PAR1": "is a Parquet file: save it as CSV or JSON lines",
+    b"\xff\xfe": "is UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text: save it as UTF-8",
+}
+
+
 def open_source(path: Path) -> BinaryIO:
-    """Open a file, unpacking gz by what it is, not by its name."""
+    """Open a file, unpacking gz by what it is, not by its name. Raises ``SourceError``."""
     try:
         file = open(path, "rb")  # noqa: SIM115
-        magic = file.read(2)
+        magic = file.read(8)
         file.seek(0)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file)) if magic == b"\x1f\x8b" else file
+    for beginning, problem in _FOREIGN.items():
+        if magic.startswith(beginning):
+            file.close()
+            raise SourceError(f"{path} {problem}")
+    if magic.startswith(b"\x1f\x8b"):
+        file.close()
+        return cast("BinaryIO", gzip.open(path, "rb"))
+    return file
 
 
 class Source:
@@ -60,7 +79,11 @@ class Source:
         self.place = place
         self._file = open_source(path)
         self._rest = b""
-        self._skip_to(place)
+        try:
+            self._skip_to(place)
+        except SourceError:
+            self.close()
+            raise
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes of text; b"" at the end. Raises ``SourceError`` for a damaged or vanished file."""
@@ -86,27 +109,26 @@ class Source:
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
         """The rest of the file; each chunk ends at the end of a line, the last one where the file ends."""
         while True:
-            body = self._rest + b"".join(self._blocks(size - len(self._rest)))
-            self._rest = b""
+            body = self._fill(size)
             if not body:
                 return
             cut = body.rfind(b"\n") + 1
-            if cut == 0 and len(body) < size:
-                cut = len(body)
-            elif cut == 0:
+            if cut == 0 and len(body) >= size:
                 yield self._pass_over(body)
                 continue
-            elif len(body) >= size:
+            if cut and len(body) >= size:
                 self._rest, body = body[cut:], body[:cut]
             yield self._chunk(body)
 
-    def _blocks(self, size: int) -> Iterator[bytes]:
-        while size > 0:
-            block = self.read(min(size, READ_BYTES))
-            if not block:
-                return
-            size -= len(block)
-            yield block
+    def _fill(self, size: int) -> bytes:
+        """What was left over and more, up to ``size`` bytes, fewer only at the end of the file."""
+        body, self._rest = self._rest, b""
+        pieces = [body]
+        have = len(body)
+        while have < size and (block := self.read(size - have)):
+            pieces.append(block)
+            have += len(block)
+        return b"".join(pieces) if len(pieces) > 1 else body
 
     def _chunk(self, body: bytes) -> Chunk:
         lines = body.count(b"\n") + (0 if body.endswith(b"\n") else 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from backstory.core.error import StorageError
 from backstory.core.segment import Transition
 from backstory.engine.context import Audience, Context, shown_values
 from backstory.engine.effective import PersonInTime, read_person
@@ -20,8 +21,13 @@ class Transitions:
         for transition in transitions:
             effective_us = transition.at_us
             if late:
-                person = person or self._read(transition.person)
-                effective_us = self._since_us(person, transition, now_us)
+                try:
+                    person = person or self._read(transition.person)
+                    effective_us = self._since_us(person, transition, now_us)
+                except StorageError as error:
+                    # Rather held back as too old than sent again for what may be long past.
+                    self._context.folder.fault(f"since when people are in segments cannot be told: {error}")
+                    effective_us = min(effective_us, self._context.segments.known.get_us(transition.person))
             self._record(transition, effective_us)
             self._audience.on_transition(transition, effective_us, now_us)
 

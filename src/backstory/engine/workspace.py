@@ -8,11 +8,12 @@ from typing import Any, TypeVar, cast
 
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import EffectOutcome, Fact, Receipt
+from backstory.core.message import Delivery
 from backstory.core.segment import SegmentEngine
-from backstory.core.time import HOUR_US
+from backstory.core.time import HOUR_US, SECOND_US
 from backstory.engine.apply import Applier
+from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.build import Builder
-from backstory.engine.campaigns import Campaigns
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock, SystemClock
 from backstory.engine.context import Context
@@ -27,6 +28,10 @@ from backstory.store.lock import FolderLock
 T = TypeVar("T")
 DEFAULT = "default"
 CHECKPOINT_S = 5.0
+CLOCK_FAULT = (
+    "the clock of this machine was set, or the machine slept: it is {apart_s:+,} seconds off what passed. Timers and "
+    "sending wait: if it is right now, run 'backstory clock accept'"
+)
 
 
 class Workspace:
@@ -150,9 +155,11 @@ class Workspace:
         self.call(work)
 
     def await_built(self, segment_id: int, timeout_s: float = 30) -> bool:
-        """Wait until a segment is complete; False when it takes longer."""
+        """Wait until a segment is complete; False when it takes longer, or cannot be built."""
+        if not self._threads:
+            self.builder.work_off()
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and segment_id not in self.builder.stuck:
             kept = self.segments.segments.get(segment_id)
             if kept is None or not kept.building:
                 return True
@@ -161,9 +168,18 @@ class Workspace:
             time.sleep(0.002)
         return False
 
-    def claim(self, count: int) -> list[Any]:
-        """Deliveries to attempt now, durably marked as being attempted."""
-        claimed = self.call(lambda: self.campaigns.claim(count, self.clock.now_us()))
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    def when_ready(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called on the loop's thread whenever there may be something to claim; it only hands over."""
+        self.campaigns.deliveries.on_ready = tell
+
+    def claim(self, count: int) -> list[Delivery]:
+        """Deliveries to attempt now, durably marked as being attempted; none while the clock is in doubt."""
+        if self.loop.guard.jumped():
+            return []
+        # Accept times of a batch run ahead of the clock by a microsecond for each fact.
+        claimed = self.call(lambda: self.campaigns.claim(count, max(self.clock.now_us(), self.folder.state.now_us)))
         if claimed:
             self.folder.state.sync()
         return claimed
@@ -172,7 +188,21 @@ class Workspace:
         """The outcome of an attempt comes back as a fact."""
         self.apply([outcome])
 
+    def accept_clock(self) -> int:
+        """A user says that the clock is right: timers and sends go on. Returns by how much it was apart, in µs."""
+        apart_us = self.loop.guard.apart_us() if self.loop.guard.jumped() else 0
+        self.call(self.loop.guard.accept)
+        self.campaigns.deliveries.on_ready()
+        return apart_us
+
     # -- life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, in words, while the rest goes on: files missing or damaged, a clock in doubt."""
+        apart_us = self.loop.guard.apart_us()
+        clock = [CLOCK_FAULT.format(apart_s=apart_us // SECOND_US)] if self.loop.guard.jumped() else []
+        return [*self.folder.faults, *clock]
 
     @property
     def healthy(self) -> bool:

@@ -58,6 +58,13 @@ class Definitions:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._segment_names: dict[int, str] | None = None
+
+    def segment_name(self, segment_id: int) -> str:
+        """What a segment is called now; empty when there is none."""
+        if self._segment_names is None:
+            self._segment_names = dict(self._db.execute("SELECT segment_id, name FROM segment"))
+        return self._segment_names.get(segment_id, "")
 
     def next_id(self, table: str) -> int:
         """One past the largest id ever used by ``segment`` or ``campaign``."""
@@ -67,6 +74,7 @@ class Definitions:
         return number
 
     def put_segment(self, row: SegmentRow) -> None:
+        self._segment_names = None
         self._db.execute(
             "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
             (row.segment_id, row.name, row.description, row.conditions, row.created_us, row.updated_us, row.built),
@@ -76,6 +84,7 @@ class Definitions:
         self._db.execute("UPDATE segment SET built = 1 WHERE segment_id = ?", (segment_id,))
 
     def delete_segment(self, segment_id: int) -> None:
+        self._segment_names = None
         self._db.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
         self._db.execute("DELETE FROM manual_member WHERE segment_id = ?", (segment_id,))
 

@@ -1,11 +1,13 @@
 """One workspace's folder: its stores opened together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from backstory.core.error import StorageError
 from backstory.store.definition import Definitions
-from backstory.store.history import Duck, History
+from backstory.store.history import Duck, History, numpy_of
 from backstory.store.journal import Journal, SqliteJournal
 from backstory.store.keyrun import KeyIndex
 from backstory.store.ledger import Ledger
@@ -30,6 +32,13 @@ class Folder:
     history: History
     keys: KeyIndex
     duck: Duck
+    # What was found missing or damaged since the folder was opened, in words for the operator.
+    faults: list[str] = field(default_factory=list[str])
+
+    def fault(self, text: str) -> None:
+        """Remember that something stored cannot be read; work that does not need it goes on."""
+        if text not in self.faults:
+            self.faults.append(text)
 
     @property
     def parts_path(self) -> Path:
@@ -38,7 +47,33 @@ class Folder:
     def reload_manifest(self) -> None:
         """Take up the parts and key runs the manifest names now."""
         self.history.parts = tuple(read_parts(self.state.db))
-        self.keys.open(read_key_runs(self.state.db))
+        for run, error in self.keys.open(read_key_runs(self.state.db)):
+            self.fault(str(error))
+            if not run.duplicate:
+                self._keys_from_parts(run.import_id)
+
+    def _keys_from_parts(self, import_id: int) -> None:
+        """A run of keys is lost: read them from the parts, so that no event counts twice."""
+        found = "SELECT key, person FROM read_parquet($1) WHERE import_id = $2 AND key IS NOT NULL AND NOT duplicate"
+        try:
+            table = self.history.table(found, self.history.files(self.history.parts, "event"), (import_id,))
+        except StorageError as error:
+            self.fault(f"which events import {import_id} brought cannot be told: {error}")
+            return
+        self.keys.put(
+            import_id, numpy_of(table.column("key"), np.int64), numpy_of(table.column("person"), np.uint32)
+        )
+
+    def inspect(self) -> None:
+        """Note the parts that are not there, or not as long as they were."""
+        for part in self.history.parts:
+            try:
+                length = (self.parts_path / part.path).stat().st_size
+            except OSError as error:
+                self.fault(f"the part {part.path} cannot be read: {error.strerror}; restore it from a backup")
+                continue
+            if length != part.bytes:
+                self.fault(f"the part {part.path} has {length} bytes, not {part.bytes}; restore it from a backup")
 
     def sweep(self) -> list[str]:
         """Delete files in the parts folder that the manifest does not name; returns their names."""
@@ -83,4 +118,5 @@ def open_folder_stores(
         duck=duck,
     )
     folder.reload_manifest()
+    folder.inspect()
     return folder

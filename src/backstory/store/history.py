@@ -22,6 +22,7 @@ from backstory.store.state import State
 EVENT_COLUMNS = "seq, person, name, kind, time_us, accept_us, data, event_id, key, import_id, duplicate"
 WRITE_COLUMNS = "seq, person, time_us, accept_us, attributes, changes, created, import_id"
 NEVER_BEFORE_US = -(1 << 62)
+NO_END_SEQ = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,19 +177,25 @@ class History:
             people.update(row[0] for row in self.rows("SELECT DISTINCT person FROM read_parquet($1)", files))
         return sorted(people)
 
-    def earliest_since(self, seq: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """The earliest time of each person's facts after ``seq`` that count: (people sorted, times)."""
+    def earliest_since(
+        self, seq: int, *, until_seq: int = NO_END_SEQ
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """The earliest time of each person's facts with ``seq`` < seq <= ``until_seq`` that count.
+
+        Returns (people sorted, times).
+        """
         tables: list[pa.Table] = []
-        chosen = [part for part in self.parts if part.seq > seq]
+        chosen = [part for part in self.parts if seq < part.seq <= until_seq]
         for kind, counting in (("event", "WHERE NOT duplicate"), ("write", "")):
             files = self.files(chosen, kind)
             if files:
                 found = f"SELECT person, min(time_us) AS time_us FROM read_parquet($1) {counting} GROUP BY person"
                 tables.append(self.table(found, files))
         rows = self._state.rows(
-            "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND NOT duplicate"
-            " UNION ALL SELECT person, time_us FROM attribute_write WHERE seq > ?1) GROUP BY person",
-            (seq,),
+            "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
+            " AND NOT duplicate UNION ALL SELECT person, time_us FROM attribute_write WHERE seq > ?1 AND seq <= ?2)"
+            " GROUP BY person",
+            (seq, until_seq),
         )
         tables.append(
             pa.table(

@@ -20,9 +20,8 @@ PeopleArray = NDArray[np.uint32]
 
 
 def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple[str, str]:
-    """Write keys (any order) with their people as a run; returns (file name, checksum). Synced before return."""
-    order = np.argsort(keys, kind="stable")
-    body = keys[order].astype("<i8").tobytes() + people[order].astype("<u4").tobytes()
+    """Write ascending keys with their people as a run; returns (file name, checksum). Synced before return."""
+    body = keys.astype("<i8", copy=False).tobytes() + people.astype("<u4", copy=False).tobytes()
     path = folder / f"{name}.keys"
     aside = path.with_suffix(".new")
     try:
@@ -37,20 +36,25 @@ def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple
     return path.name, hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-class OpenRun:
-    """One run, mapped."""
+def map_run(folder: Path, run: KeyRun) -> "OpenRun":
+    """Map a run's file into memory; raises ``StorageError`` when it is missing or cut short."""
+    path = folder / run.path
+    try:
+        raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r") if run.rows else np.empty(0, np.uint8)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"the key file {run.path} cannot be read: {error}") from error
+    if len(raw) != run.rows * 12:
+        raise StorageError(f"the key file {run.path} has {len(raw)} bytes, not {run.rows * 12}")
+    return OpenRun(run, np.asarray(raw[: run.rows * 8]).view(np.int64), np.asarray(raw[run.rows * 8 :]).view(np.uint32))
 
-    def __init__(self, folder: Path, run: KeyRun) -> None:
+
+class OpenRun:
+    """One run, ready for look-ups: keys ascending, each with its person."""
+
+    def __init__(self, run: KeyRun, keys: Keys, people: PeopleArray) -> None:
         self.run = run
-        path = folder / run.path
-        try:
-            raw: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r") if run.rows else np.empty(0, np.uint8)
-        except (OSError, ValueError) as error:
-            raise StorageError(f"the key file {path} cannot be read: {error}") from error
-        if len(raw) != run.rows * 12:
-            raise StorageError(f"the key file {path} is cut short")
-        self.keys: Keys = np.asarray(raw[: run.rows * 8]).view(np.int64)
-        self.people: PeopleArray = np.asarray(raw[run.rows * 8 :]).view(np.uint32)
+        self.keys = keys
+        self.people = people
 
     def count(self, key: int, person: int) -> int:
         """How many rows have this key and person."""
@@ -89,9 +93,28 @@ class KeyIndex:
         self._folder = folder
         self.runs: list[OpenRun] = []
 
-    def open(self, runs: list[KeyRun]) -> None:
+    def open(self, runs: list[KeyRun]) -> list[tuple[KeyRun, StorageError]]:
+        """Take up these runs; returns those that cannot be read, for which nothing is known until ``put``."""
         held = {run.run.run_id: run for run in self.runs}
-        self.runs = [held.get(run.run_id) or OpenRun(self._folder, run) for run in runs]
+        broken: list[tuple[KeyRun, StorageError]] = []
+        opened: list[OpenRun] = []
+        for run in runs:
+            try:
+                opened.append(held.get(run.run_id) or map_run(self._folder, run))
+            except StorageError as error:
+                opened.append(OpenRun(run, np.empty(0, np.int64), np.empty(0, np.uint32)))
+                broken.append((run, error))
+        self.runs = opened
+        return broken
+
+    def put(self, import_id: int, keys: Keys, people: PeopleArray) -> None:
+        """Put keys (any order) in the place of every run of an import's events that count."""
+        order = np.argsort(keys, kind="stable")
+        keys, people = keys[order], people[order]
+        for run in self.runs:
+            if run.run.import_id == import_id and not run.run.duplicate:
+                run.keys, run.people = keys, people
+                keys, people = keys[:0], people[:0]
 
     def counts(self, key: int, person: int) -> list[tuple[int, bool, int]]:
         """Rows with this key and person: (import id, duplicate, how many)."""

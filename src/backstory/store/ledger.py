@@ -3,8 +3,13 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
+
+# The body of a delivery that could not be composed.
+NO_CONTENT = b"{}"
+Column = Literal["campaign_id", "person"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ def delivery_of(row: tuple[object, ...]) -> DeliveryRow:
 
 
 DELIVERY_COLUMNS = _COLUMNS
+_OPEN = "state IN ('filtering', 'active')"
 
 
 class Ledger:
@@ -53,12 +59,24 @@ class Ledger:
         return (row[0] or 0) + 1
 
     def put_journey(
-        self, journey_id: int, campaign_id: int, person: int, state: str, entered_us: int | None, wake_us: int | None, body: bytes
+        self,
+        journey_id: int,
+        campaign_id: int,
+        person: int,
+        state: str,
+        entered_us: int | None,
+        wake_us: int | None,
+        body: bytes,
     ) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO journey VALUES (?, ?, ?, ?, ?, ?, ?)",
             (journey_id, campaign_id, person, state, entered_us, wake_us, body),
         )
+
+    def open_journey(self, journey_id: int) -> bytes | None:
+        """The body of a journey; None when there is none or it is over."""
+        row = self._db.execute(f"SELECT body FROM journey WHERE journey_id = ? AND {_OPEN}", (journey_id,)).fetchone()
+        return None if row is None else row[0]
 
     def entered_us(self, person: int, campaign_id: int, journey_id: int) -> list[int]:
         """When the person's other journeys in the campaign were let in."""
@@ -69,39 +87,43 @@ class Ledger:
         )
         return [row[0] for row in rows]
 
-    def due(self, now_us: int, limit: int) -> list[tuple[int, int, bytes]]:
-        """(wake time, campaign id, body) of journeys to wake, earliest first."""
-        return self._db.execute(
-            "SELECT wake_us, campaign_id, body FROM journey WHERE wake_us <= ? ORDER BY wake_us, journey_id LIMIT ?",
-            (now_us, limit),
-        ).fetchall()
+    def due(self, now_us: int, limit: int) -> list[int]:
+        """Journeys to wake, earliest first."""
+        rows = self._db.execute(
+            "SELECT journey_id FROM journey WHERE wake_us <= ? ORDER BY wake_us, journey_id LIMIT ?", (now_us, limit)
+        )
+        return [row[0] for row in rows]
 
     def next_wake_us(self) -> int | None:
         return self._db.execute("SELECT min(wake_us) FROM journey WHERE wake_us IS NOT NULL").fetchone()[0]
 
-    def filtering(self, person: int) -> list[tuple[int, bytes]]:
-        """(campaign id, body) of a person's journeys that wait for their filter."""
-        return self._db.execute(
-            "SELECT campaign_id, body FROM journey WHERE person = ? AND state = 'filtering'", (person,)
-        ).fetchall()
-
-    def waiting(self, campaign_id: int) -> list[bytes]:
-        """Bodies of the journeys of a campaign that are not over."""
+    def filtering(self, person: int) -> list[int]:
+        """A person's journeys that wait for their filter, oldest first."""
         rows = self._db.execute(
-            "SELECT body FROM journey WHERE campaign_id = ? AND state IN ('filtering', 'active')", (campaign_id,)
+            "SELECT journey_id FROM journey WHERE person = ? AND state = 'filtering' ORDER BY 1", (person,)
         )
         return [row[0] for row in rows]
 
-    def end_journeys(self, person: int) -> None:
-        """The person is gone: nothing of theirs goes on."""
+    def people_filtering(self) -> set[int]:
+        """Everybody with such a journey."""
+        return {row[0] for row in self._db.execute("SELECT person FROM journey WHERE state = 'filtering'")}
+
+    def count_open(self, column: Column, number: int) -> int:
+        """How many journeys of a campaign or a person are not over."""
+        return self._db.execute(f"SELECT count(*) FROM journey WHERE {column} = ? AND {_OPEN}", (number,)).fetchone()[0]
+
+    def end_journeys(self, column: Column, number: int, reason: str, now_us: int, first_seq: int) -> None:
+        """End those, each with a decision that says why; the decisions get sequence numbers from ``first_seq`` on.
+
+        All at once, as there may be very many: what their bodies say of the state is not true any more.
+        """
         self._db.execute(
-            "UPDATE journey SET state = 'exited', wake_us = NULL WHERE person = ? AND state IN ('filtering', 'active')",
-            (person,),
+            "INSERT INTO decision SELECT ?1 - 1 + row_number() OVER (ORDER BY journey_id), journey_id, 0, 'journey',"
+            f" 'exited', ?2, ?3 FROM journey WHERE {column} = ?4 AND {_OPEN}",
+            (first_seq, reason, now_us, number),
         )
         self._db.execute(
-            "UPDATE delivery SET state = 'dropped', ready_us = NULL, failure = 'the person was deleted'"
-            " WHERE person = ? AND state = 'queued'",
-            (person,),
+            f"UPDATE journey SET state = 'exited', wake_us = NULL WHERE {column} = ? AND {_OPEN}", (number,)
         )
 
     def add_decision(
@@ -127,22 +149,32 @@ class Ledger:
         return [delivery_of(row) for row in rows]
 
     def in_state(self, state: str) -> list[DeliveryRow]:
-        return [delivery_of(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM delivery WHERE state = ?", (state,))]
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM delivery WHERE state = ?", (state,))
+        return [delivery_of(row) for row in rows]
 
-    def next_ready_us(self) -> int | None:
-        return self._db.execute("SELECT min(ready_us) FROM delivery WHERE ready_us IS NOT NULL").fetchone()[0]
+    def next_ready_us(self, now_us: int) -> int | None:
+        """When the next delivery that is not ready yet will be."""
+        return self._db.execute("SELECT min(ready_us) FROM delivery WHERE ready_us > ?", (now_us,)).fetchone()[0]
 
     def set_delivery(
-        self, delivery_id: str, *, state: str, ready_us: int | None, attempts: int, metrics: Mapping[str, int], failure: str | None
+        self,
+        delivery_id: str,
+        *,
+        state: str,
+        ready_us: int | None,
+        attempts: int,
+        metrics: Mapping[str, int],
+        failure: str | None,
     ) -> None:
         self._db.execute(
             "UPDATE delivery SET state = ?, ready_us = ?, attempts = ?, metrics = ?, failure = ? WHERE delivery_id = ?",
             (state, ready_us, attempts, msgspec.json.encode(metrics).decode(), failure, delivery_id),
         )
 
-    def drop_queued(self, campaign_id: int, reason: str) -> int:
-        """A stopped campaign sends nothing more; returns how many were dropped."""
-        return self._db.execute(
-            "UPDATE delivery SET state = 'dropped', ready_us = NULL, failure = ? WHERE campaign_id = ? AND state = 'queued'",
-            (reason, campaign_id),
-        ).rowcount
+    def drop_queued(self, column: Column, number: int, reason: str, now_us: int) -> None:
+        """Deliveries of a campaign or a person that wait are not attempted any more."""
+        self._db.execute(
+            "UPDATE delivery SET state = 'dropped', ready_us = NULL, failure = ?,"
+            f" metrics = json_set(metrics, '$.dropped', ?) WHERE {column} = ? AND state = 'queued'",
+            (reason, now_us, number),
+        )

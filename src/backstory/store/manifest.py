@@ -37,6 +37,15 @@ class KeyRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeafMark:
+    """What a stored leaf was told: facts up to ``seq`` with times up to ``now_us``, people below ``next_person``."""
+
+    seq: int = 0
+    now_us: int = 0
+    next_person: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRow:
     """``progress`` and ``options`` are JSON."""
 
@@ -86,6 +95,23 @@ def read_imports(db: sqlite3.Connection) -> list[ImportRow]:
     ]
 
 
+def read_leaf_marks(db: sqlite3.Connection) -> dict[str, LeafMark]:
+    """Stored leaves and what each was told."""
+    rows = db.execute("SELECT key, seq, now_us, next_person FROM leaf")
+    return {row[0]: LeafMark(seq=row[1], now_us=row[2], next_person=row[3]) for row in rows}
+
+
+def read_leaf_pages(db: sqlite3.Connection, key: str) -> list[tuple[int, bytes]]:
+    """A leaf's pages; raises ``StorageError`` when one is damaged."""
+    rows = db.execute(
+        "SELECT page, checksum, body FROM leaf_page JOIN leaf USING (leaf_id) WHERE key = ? ORDER BY page", (key,)
+    ).fetchall()
+    for number, checksum, body in rows:
+        if zlib.crc32(body) != checksum:
+            raise StorageError(f"page {number} of a stored leaf is damaged")
+    return [(row[0], row[2]) for row in rows]
+
+
 class Manifest:
     """Writes, inside the loop's transaction."""
 
@@ -124,10 +150,12 @@ class Manifest:
 
     # -- leaves: derived, so a damaged one is simply built again -------------------------------------------------
 
-    def put_leaf(self, key: str, seq: int, pages: Iterable[tuple[int, bytes]]) -> None:
-        """Store some pages of a leaf and the seq up to which the whole leaf is right."""
+    def put_leaf(self, key: str, mark: LeafMark, pages: Iterable[tuple[int, bytes]]) -> None:
+        """Store some pages of a leaf and up to where the whole leaf is right."""
         self._db.execute(
-            "INSERT INTO leaf (key, seq) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET seq = excluded.seq", (key, seq)
+            "INSERT INTO leaf (key, seq, now_us, next_person) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
+            " DO UPDATE SET seq = excluded.seq, now_us = excluded.now_us, next_person = excluded.next_person",
+            (key, mark.seq, mark.now_us, mark.next_person),
         )
         leaf_id = self._db.execute("SELECT leaf_id FROM leaf WHERE key = ?", (key,)).fetchone()[0]
         self._db.executemany(
@@ -138,17 +166,3 @@ class Manifest:
     def drop_leaf(self, key: str) -> None:
         self._db.execute("DELETE FROM leaf_page WHERE leaf_id IN (SELECT leaf_id FROM leaf WHERE key = ?)", (key,))
         self._db.execute("DELETE FROM leaf WHERE key = ?", (key,))
-
-    def leaf_keys(self) -> dict[str, int]:
-        """Stored leaves and the seq each holds."""
-        return dict(self._db.execute("SELECT key, seq FROM leaf").fetchall())
-
-    def leaf_pages(self, key: str) -> list[tuple[int, bytes]]:
-        """A leaf's pages; raises ``StorageError`` when one is damaged."""
-        rows = self._db.execute(
-            "SELECT page, checksum, body FROM leaf_page JOIN leaf USING (leaf_id) WHERE key = ?", (key,)
-        ).fetchall()
-        for number, checksum, body in rows:
-            if zlib.crc32(body) != checksum:
-                raise StorageError(f"page {number} of leaf {key} is damaged")
-        return [(row[0], row[2]) for row in rows]

@@ -86,7 +86,8 @@ class People:
             self._cache.popitem(last=False)
 
     def profile(self, person: int) -> Profile:
-        row = self._db.execute("SELECT person, id, email, created_us FROM person WHERE person = ?", (person,)).fetchone()
+        query = "SELECT person, id, email, created_us FROM person WHERE person = ?"
+        row = self._db.execute(query, (person,)).fetchone()
         return Profile(*row)
 
     def document(self, person: int) -> Document:

@@ -27,8 +27,12 @@ CREATE TABLE event (
     time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, data TEXT NOT NULL,
     event_id TEXT, key INTEGER, import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
 );
-CREATE INDEX event_person ON event (person);
-CREATE INDEX event_key ON event (key) WHERE key IS NOT NULL;
+-- The tail's indexes, brought up to date every few thousand events in sorted order (meta indexed_seq says how far):
+-- an index kept at every commit would rewrite a page for each event.
+CREATE TABLE event_by_person (person INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (person, seq)) WITHOUT ROWID;
+CREATE TABLE event_by_key (
+    key INTEGER NOT NULL, person INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, person, seq)
+) WITHOUT ROWID;
 CREATE TABLE attribute_write (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL,
     attributes TEXT NOT NULL, changes TEXT, created INTEGER NOT NULL, import_id INTEGER NOT NULL
@@ -72,6 +76,7 @@ CREATE TABLE journey (
 CREATE INDEX journey_wake ON journey (wake_us) WHERE wake_us IS NOT NULL;
 CREATE INDEX journey_person ON journey (person, campaign_id);
 CREATE INDEX journey_campaign ON journey (campaign_id);
+CREATE INDEX journey_filtering ON journey (person) WHERE state = 'filtering';
 CREATE TABLE decision (
     seq INTEGER PRIMARY KEY, journey_id INTEGER NOT NULL, action_id INTEGER NOT NULL, type TEXT NOT NULL,
     decision TEXT NOT NULL, reason TEXT NOT NULL, at_us INTEGER NOT NULL
@@ -103,8 +108,12 @@ CREATE TABLE key_run (
     run_id INTEGER PRIMARY KEY, path TEXT NOT NULL, rows INTEGER NOT NULL, checksum TEXT NOT NULL,
     import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
 );
--- Checkpoints of leaves: derived, rebuilt when missing; each holds every fact up to its seq.
-CREATE TABLE leaf (leaf_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL);
+-- Checkpoints of leaves: derived, rebuilt when missing. Each holds every fact up to its seq with a time up to now_us,
+-- and every person below next_person.
+CREATE TABLE leaf (
+    leaf_id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, now_us INTEGER NOT NULL,
+    next_person INTEGER NOT NULL
+);
 CREATE TABLE leaf_page (
     leaf_id INTEGER NOT NULL, page INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (leaf_id, page)

@@ -9,7 +9,16 @@ _EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WRITE = "INSERT INTO attribute_write VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ACTIVITY = "INSERT INTO activity VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TRANSITION = "INSERT INTO transition VALUES (?, ?, ?, ?, ?, ?)"
-_KEY = "SELECT import_id, duplicate, count(*) FROM event WHERE key = ? AND person = ? GROUP BY 1, 2"
+_KEY = (
+    "SELECT import_id, duplicate, count(*) FROM event_by_key JOIN event USING (seq)"
+    " WHERE event_by_key.key = ? AND event_by_key.person = ? GROUP BY 1, 2"
+)
+# The seqs of one person's events (?1), indexed and not yet indexed.
+PERSON_SEQS = (
+    "SELECT seq FROM event_by_person WHERE person = ?1 UNION ALL SELECT seq FROM event"
+    " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0) AND person = ?1"
+)
+INDEX_ROWS = 10_000
 
 
 class Tail:
@@ -21,7 +30,38 @@ class Tail:
         self._writes: list[tuple[Any, ...]] = []
         self._activities: list[tuple[Any, ...]] = []
         self._transitions: list[tuple[Any, ...]] = []
+        # Keys of events after ``indexed_seq``, whether written already or not.
         self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+        self._unindexed = 0
+        self._restore_keys()
+
+    def _restore_keys(self) -> None:
+        rows = self._db.execute(
+            "SELECT key, person, import_id, duplicate FROM event"
+            " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
+        )
+        for key, person, import_id, duplicate in rows:
+            self._unindexed += 1
+            if key is not None:
+                self._keys.setdefault((key, person), []).append((import_id, bool(duplicate)))
+
+    @property
+    def wants_index(self) -> bool:
+        """Are there enough new events to bring the indexes up to date?"""
+        return self._unindexed >= INDEX_ROWS
+
+    def index(self) -> None:
+        """Inside a transaction: take the new events into the indexes, in the indexes' own order."""
+        self.flush_events()
+        since = "seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
+        self._db.execute(f"INSERT INTO event_by_person SELECT person, seq FROM event WHERE {since} ORDER BY 1, 2")
+        self._db.execute(
+            f"INSERT INTO event_by_key SELECT key, person, seq FROM event WHERE {since} AND key IS NOT NULL "
+            "ORDER BY 1, 2, 3"
+        )
+        self._db.execute("INSERT OR REPLACE INTO meta SELECT 'indexed_seq', coalesce(max(seq), 0) FROM event")
+        self._keys.clear()
+        self._unindexed = 0
 
     def add_event(self, event: Event) -> None:
         self._events.append(
@@ -39,6 +79,7 @@ class Tail:
                 event.duplicate,
             )
         )
+        self._unindexed += 1
         if event.key is not None:
             self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
 
@@ -61,26 +102,26 @@ class Tail:
 
     def key_counts(self, key: int, person: int) -> list[tuple[int, bool, int]]:
         """Events with this key: (import id, duplicate, how many)."""
-        found = [(row[0], bool(row[1]), row[2]) for row in self._db.execute(_KEY, (key, person))]
+        found = [(row[0], bool(row[1]), row[2]) for row in self._db.execute(_KEY, (key, person)).fetchall()]
         return found + [(import_id, duplicate, 1) for import_id, duplicate in self._keys.get((key, person), ())]
 
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
         """(kind, name, time, data) of a person's events that count."""
         self.flush_events()
         return self._db.execute(
-            "SELECT kind, name, time_us, data FROM event WHERE person = ? AND NOT duplicate", (person,)
+            f"SELECT kind, name, time_us, data FROM event WHERE seq IN ({PERSON_SEQS}) AND NOT duplicate", (person,)
         ).fetchall()
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
         """(time, attributes) of a person's identify calls."""
         self.flush()
-        return self._db.execute("SELECT time_us, attributes FROM attribute_write WHERE person = ?", (person,)).fetchall()
+        query = "SELECT time_us, attributes FROM attribute_write WHERE person = ?"
+        return self._db.execute(query, (person,)).fetchall()
 
     def flush_events(self) -> None:
         if self._events:
             self._db.executemany(_EVENT, self._events)
             self._events.clear()
-            self._keys.clear()
 
     def flush(self) -> None:
         """Inside the transaction: write what waits."""

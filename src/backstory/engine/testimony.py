@@ -1,0 +1,193 @@
+"""Stored history as the oracle wants it: whole people, a stretch of their numbers at a time.
+
+Everything in ``state.db`` is read in one short transaction, parts beside it; both are as of the same commit.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.oracle import PersonHistory
+from backstory.store.folder import Folder
+from backstory.store.manifest import Part, read_parts
+from backstory.store.people import cio_id_of
+
+# How many numbers of people at a time: their events fit into memory.
+PEOPLE_AT_ONCE = 5000
+
+_PERSON = (
+    "SELECT person, id, email, min(created_us, accept_us), import_id, document FROM person"
+    " WHERE person >= ? AND person < ?"
+)
+_TAIL_EVENTS = (
+    "SELECT person, kind, name, time_us, data FROM event WHERE person >= ? AND person < ? AND seq <= ?"
+    " AND NOT duplicate AND name IN ({})"
+)
+_TAIL_EARLIEST = (
+    "SELECT person, min(time_us) FROM event WHERE person >= ? AND person < ? AND seq <= ? AND NOT duplicate"
+    " GROUP BY person"
+)
+_TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM attribute_write WHERE person >= ? AND person < ?"
+_TAIL_LATER = "SELECT DISTINCT person FROM event WHERE person >= ? AND person < ? AND seq > ?"
+_PART_EVENTS = (
+    "SELECT person, kind, name, time_us, data FROM read_parquet($1) WHERE person >= $2 AND person < $3"
+    " AND NOT duplicate AND list_contains($4, name)"
+)
+_PART_EARLIEST = (
+    "SELECT person, min(time_us) FROM read_parquet($1) WHERE person >= $2 AND person < $3 AND NOT duplicate"
+    " GROUP BY person"
+)
+_PART_WRITES = "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person >= $2 AND person < $3"
+_PART_PEOPLE = "SELECT DISTINCT person FROM read_parquet($1) WHERE person >= $2 AND person < $3"
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+Names = frozenset[tuple[str, str]]
+Write = tuple[int, dict[str, Json]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Witness:
+    """A stored person with the history behind them, up to some seq.
+
+    ``writes`` are those up to it, ``late`` those after. ``known_us`` is the earliest time of all that counts;
+    ``facts`` whether anything does; ``touched`` whether facts came after the seq.
+    """
+
+    person: int
+    id: str | None
+    email: str | None
+    import_id: int
+    document: bytes
+    known_us: int
+    facts: bool = False
+    touched: bool = False
+    events: list[tuple[str, str, int, dict[str, Json]]] = field(default_factory=list[Any])
+    writes: list[Write] = field(default_factory=list[Any])
+    late: list[Write] = field(default_factory=list[Any])
+
+    @property
+    def cio_id(self) -> str:
+        return cio_id_of(self.person)
+
+    def history(self, writes: list[Write]) -> PersonHistory:
+        """What the oracle judges, with these writes."""
+        identifiers = {"cio_id": self.cio_id}
+        if self.id is not None:
+            identifiers["id"] = self.id
+        if self.email is not None:
+            identifiers["email"] = self.email
+        return PersonHistory(
+            person=self.person,
+            identifiers=identifiers,
+            events=self.events,
+            writes=writes,
+            exists_since_us=self.known_us,
+        )
+
+    def fact_at(self, time_us: int) -> None:
+        self.facts = True
+        self.known_us = min(self.known_us, time_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What one transaction of ``state.db`` says about the people from ``low`` to ``high``, and the parts there were."""
+
+    low: int
+    high: int
+    names: Names
+    people: list[Any]
+    events: list[Any]
+    earliest: list[Any]
+    writes: list[Any]
+    later: list[Any]
+    parts: list[Part]
+    later_parts: list[Part]
+
+
+def witnesses(folder: Folder, names: Names, *, until_seq: int, stop: int) -> Iterator[list[Witness]]:
+    """All people below ``stop`` in stretches, with their events of these (kind, name).
+
+    Raises ``StorageError`` when a part cannot be read, ``msgspec.DecodeError`` when a stored text is no JSON.
+    """
+    for low in range(0, stop, PEOPLE_AT_ONCE):
+        high = min(low + PEOPLE_AT_ONCE, stop)
+        stored = folder.state.read(lambda db: read_stored(db, names, low, high, until_seq=until_seq))  # noqa: B023
+        yield assemble(folder, stored)
+
+
+def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, until_seq: int) -> Stored:
+    """Inside a transaction: the half of the history that is in ``state.db``."""
+    parts = read_parts(db)
+    asked = _asked(names)
+    marks = ", ".join("?" * len(asked))
+    return Stored(
+        low=low,
+        high=high,
+        names=names,
+        people=db.execute(_PERSON, (low, high)).fetchall(),
+        events=db.execute(_TAIL_EVENTS.format(marks), (low, high, until_seq, *asked)).fetchall(),
+        earliest=db.execute(_TAIL_EARLIEST, (low, high, until_seq)).fetchall(),
+        writes=db.execute(_TAIL_WRITES, (until_seq, low, high)).fetchall(),
+        later=db.execute(_TAIL_LATER, (low, high, until_seq)).fetchall(),
+        parts=[part for part in parts if part.seq <= until_seq],
+        later_parts=[part for part in parts if part.seq > until_seq],
+    )
+
+
+def assemble(folder: Folder, stored: Stored) -> list[Witness]:
+    """Parts and tail together, person by person."""
+    people = {
+        row[0]: Witness(
+            person=row[0], id=row[1], email=row[2], known_us=row[3], import_id=row[4], document=row[5]
+        )
+        for row in stored.people
+    }
+    asked = _asked(stored.names)
+    for person, kind, name, time_us, data in _both(folder, stored.events, stored, _PART_EVENTS, asked):
+        if person in people and (kind, name) in stored.names:
+            people[person].events.append((kind, name, time_us, _decode(data)))
+    for person, time_us in _both(folder, stored.earliest, stored, _PART_EARLIEST):
+        if person in people:
+            people[person].fact_at(time_us)
+    _add_writes(folder, stored, people)
+    for (person,) in [*stored.later, *_in_parts(folder, stored, stored.later_parts, "event", _PART_PEOPLE)]:
+        if person in people:
+            people[person].touched = True
+    return list(people.values())
+
+
+def _add_writes(folder: Folder, stored: Stored, people: dict[int, Witness]) -> None:
+    rows = list(stored.writes)
+    for parts, late in ((stored.parts, False), (stored.later_parts, True)):
+        rows += [(*row, late) for row in _in_parts(folder, stored, parts, "write", _PART_WRITES)]
+    for person, time_us, attributes, late in rows:
+        witness = people.get(person)
+        if witness is None:
+            continue
+        if late:
+            witness.late.append((time_us, _decode(attributes)))
+            witness.touched = True
+        else:
+            witness.writes.append((time_us, _decode(attributes)))
+            witness.fact_at(time_us)
+
+
+def _both(folder: Folder, tail: list[Any], stored: Stored, sql: str, *parameters: object) -> list[Any]:
+    return tail + _in_parts(folder, stored, stored.parts, "event", sql, *parameters)
+
+
+def _in_parts(
+    folder: Folder, stored: Stored, parts: list[Part], kind: str, sql: str, *parameters: object
+) -> list[Any]:
+    files = folder.history.files(parts, kind)
+    return folder.history.rows(sql, files, (stored.low, stored.high, *parameters)) if files else []
+
+
+def _asked(names: Names) -> list[str]:
+    return sorted({name for _, name in names})
