@@ -1,37 +1,43 @@
-"""A closed loop of HTTP/1.1 calls: each connection sends its next call when the last one was answered.
+"""HTTP/1.1 calls over connections that stay: each sends its next call when the last one was answered.
 
-Runs as a process of its own, on loopback only, for a given time: `python -m bench.client --port 8000 --seconds 5`.
-Prints one JSON object: calls, errors, seconds, latencies in milliseconds, and how busy the client itself was
-(a client without spare processor time measures itself).
+At once (a closed loop), or with `--rate` when it is due: each connection has its share of the calls, evenly spread, and
+one that fell behind catches up as fast as it is answered. Runs as a process of its own, on loopback only, for a given
+time or until SIGTERM: `python -m bench.client --port 8000 --seconds 5`.
+Prints one JSON object: calls, errors, seconds, latencies in milliseconds, the share of the calls due that was sent, and
+how busy the client itself was (a client without spare processor time measures itself).
 """
 
 import argparse
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import uvloop
 
 from bench import data
 
-REQUESTS_MAX = 20_000
+REQUESTS = 20_000
+REQUESTS_MAX = 200_000
 SECONDS_MAX = 120
 
 
-def requests(people: int, credentials: str) -> list[bytes]:
+def requests(people: int, credentials: str, *, first: int = 0, count: int = REQUESTS) -> list[bytes]:
     """Calls of `track` with five properties, made beforehand so that sending one costs no more than a write."""
     basic = base64.b64encode(credentials.encode()).decode()
     made: list[bytes] = []
-    for number in range(REQUESTS_MAX):
+    for number, person in enumerate(data.people_of(first, count, people), first):
         body = json.dumps(data.live_event(number), separators=(",", ":")).encode()
         head = (
-            f"POST /api/v1/customers/{data.person_of(number, people)}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"POST /api/v1/customers/{person}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Authorization: Basic {basic}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)
@@ -39,22 +45,52 @@ def requests(people: int, credentials: str) -> list[bytes]:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: write a call, wait for the whole answer, note the time it took, go on until told to stop."""
+    """One connection: write a call, wait for the whole answer, note the time it took, go on until told to stop.
 
-    def __init__(self, calls: Iterator[bytes], statuses: Counter[int], times_ns: list[int]) -> None:
+    With an interval the calls are due that many seconds apart, the first one at ``due_s`` of the event loop's clock.
+    """
+
+    def __init__(
+        self,
+        calls: Iterator[bytes],
+        statuses: Counter[int],
+        times_ns: list[int],
+        *,
+        due_s: float = 0.0,
+        interval_s: float = 0.0,
+    ) -> None:
         self.calls = calls
+        self.due_s = due_s
+        self.interval_s = interval_s
+        self.waiting: asyncio.TimerHandle | None = None
         self.statuses = statuses
         self.times_ns = times_ns
         self.buffer = b""
         self.started_ns = 0
         self.stopping = False
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own class
-        self.send()
+        self.send_when_due()
+
+    def send_when_due(self) -> None:
+        due_s, self.due_s = self.due_s, self.due_s + self.interval_s
+        if self.interval_s and due_s > self.loop.time():
+            self.waiting = self.loop.call_at(due_s, self.send)
+        else:
+            self.send()
+
+    def stop(self) -> None:
+        """Send nothing more; a call that is under way is waited for."""
+        self.stopping = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.transport.close()
 
     def send(self) -> None:
+        self.waiting = None
         self.started_ns = time.perf_counter_ns()
         self.transport.write(next(self.calls))
 
@@ -69,7 +105,7 @@ class Connection(asyncio.Protocol):
         if self.stopping:
             self.transport.close()
         else:
-            self.send()
+            self.send_when_due()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.stopping:
@@ -89,20 +125,31 @@ def answer_end(buffer: bytes) -> int | None:
     return end if len(buffer) >= end else None
 
 
-async def load(port: int, connections: int, seconds: float, calls: list[bytes]) -> dict[str, float]:
-    """Load 127.0.0.1:port; answers what the module says."""
+async def load(
+    port: int, connections: int, seconds: float, calls: list[bytes], *, rate: float = 0.0
+) -> dict[str, float]:
+    """Load 127.0.0.1:port; answers what the module says. ``rate`` is in calls per second, 0 means a closed loop."""
     loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
     statuses: Counter[int] = Counter()
     times_ns: list[int] = []
     cycle = itertools.cycle(calls)
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started, cpu_started, started_s = time.perf_counter(), time.process_time(), loop.time()
+    interval_s = connections / rate if rate else 0.0
+
+    def made(number: int) -> Connection:
+        due_s = started_s + interval_s * number / connections
+        return Connection(cycle, statuses, times_ns, due_s=due_s, interval_s=interval_s)
+
     opened = [
-        (await loop.create_connection(lambda: Connection(cycle, statuses, times_ns), "127.0.0.1", port))[1]
-        for _ in range(connections)
+        (await loop.create_connection(partial(made, number), "127.0.0.1", port))[1] for number in range(connections)
     ]
-    await asyncio.sleep(seconds)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopped.wait(), seconds)
+    due = rate * (time.perf_counter() - started)
     for connection in opened:
-        connection.stopping = True
+        connection.stop()
     await asyncio.wait_for(asyncio.gather(*(connection.done for connection in opened)), timeout=30)
     elapsed = time.perf_counter() - started
     ordered = sorted(times_ns)
@@ -113,6 +160,7 @@ async def load(port: int, connections: int, seconds: float, calls: list[bytes]) 
         "p50_ms": percentile(ordered, 0.50) / 1e6,
         "p99_ms": percentile(ordered, 0.99) / 1e6,
         "max_ms": ordered[-1] / 1e6 if ordered else 0.0,
+        "share_sent": min(1.0, len(ordered) / due) if due else 1.0,
         "client_busy": (time.process_time() - cpu_started) / elapsed,
     }
 
@@ -128,10 +176,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--people", type=int, default=100_000)
     parser.add_argument("--credentials", default="site:key")
+    parser.add_argument("--rate", type=float, default=0, help="calls a second; 0 is as many as are answered")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first call")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="different calls; then they come again")
     options = parser.parse_args()
-    calls = requests(options.people, options.credentials)
+    count = min(options.requests, REQUESTS_MAX)
+    calls = requests(options.people, options.credentials, first=options.first, count=count)
     seconds = min(options.seconds, SECONDS_MAX)
-    json.dump(uvloop.run(load(options.port, options.connections, seconds, calls)), sys.stdout)
+    result = uvloop.run(load(options.port, options.connections, seconds, calls, rate=options.rate))
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK_ROWS = 100_000
-# All events lie in the two years before this moment (21 September 2026): history, which starts no campaign.
+# Unless asked otherwise, events lie in the two years before this moment (21 September 2026).
 END_S = 1_790_000_000
 SPAN_S = 2 * 365 * 86_400
 EVENT_NAMES = ("purchased", "viewed", "signed_in", "added_to_cart", "page_read")
@@ -36,8 +36,13 @@ def below(index: NDArray[np.uint64], salt: int, bound: int) -> list[int]:
     return (mix(index, salt) % np.uint64(bound)).tolist()
 
 
-def events(folder: Path, rows: int, people: int, *, seed: int = 1, ids: bool = False) -> Path:
-    """A file of JSON lines: events of known people over two years, in no order of time; with event ids if asked."""
+def events(
+    folder: Path, rows: int, people: int, *, seed: int = 1, ids: bool = False, end_s: int = END_S
+) -> Path:
+    """A file of JSON lines: events of known people over the two years before ``end_s``, in no order of time.
+
+    With event ids if asked.
+    """
 
     def chunk(index: NDArray[np.uint64]) -> list[str]:
         salt = seed * 100
@@ -49,7 +54,7 @@ def events(folder: Path, rows: int, people: int, *, seed: int = 1, ids: bool = F
             strict=True,
         )
         return [
-            f'{{"customer_id":"p{person}","name":"{EVENT_NAMES[i % 5]}",{event_id(i)}"timestamp":{END_S - age},'
+            f'{{"customer_id":"p{person}","name":"{EVENT_NAMES[i % 5]}",{event_id(i)}"timestamp":{end_s - age},'
             f'"data":{{"price":{cents / 100},"sku":"sku-{i % 1000}","qty":{i % 7}}}}}\n'
             for i, person, age, cents in columns
         ]
@@ -57,7 +62,8 @@ def events(folder: Path, rows: int, people: int, *, seed: int = 1, ids: bool = F
     def event_id(i: int) -> str:
         return f'"event_id":"e{seed}-{i}",' if ids else ""
 
-    name = f"events-{rows}-{people}-{seed}{'-ids' if ids else ''}.jsonl"
+    until = "" if end_s == END_S else f"-until-{end_s}"
+    name = f"events-{rows}-{people}-{seed}{'-ids' if ids else ''}{until}.jsonl"
     return _made(folder / name, lambda path: _write(path, rows, "", chunk))
 
 
@@ -86,7 +92,12 @@ def people(folder: Path, rows: int, *, seed: int = 1) -> Path:
 
 def person_of(number: int, people: int) -> str:
     """Whom the live call of this number is about."""
-    return f"p{below(np.array([number], dtype=np.uint64), 7, people)[0]}"
+    return people_of(number, 1, people)[0]
+
+
+def people_of(first: int, count: int, people: int) -> list[str]:
+    """Whom the live calls from this number on are about."""
+    return [f"p{person}" for person in below(np.arange(first, first + count, dtype=np.uint64), 7, people)]
 
 
 def live_event(number: int) -> dict[str, object]:

@@ -12,10 +12,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -27,7 +28,10 @@ BACKSTORY = (sys.executable, "-c", "import sys; from backstory.edge.cli import m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a command took: wall and processor seconds, and the peak memory of its process tree, sampled."""
+    """What a command took: wall and processor seconds, and the peak memory of its process tree.
+
+    The peak is the greatest sum of what the living processes of the tree had at their own peaks: never too little.
+    """
 
     seconds: float
     cpu_s: float
@@ -73,6 +77,23 @@ def memory_bytes(pid: int) -> int:
     return pages * PAGE_BYTES
 
 
+def peak_bytes(pid: int) -> int:
+    """What the living processes of a tree had at most, each by itself, summed."""
+    kilobytes = 0
+    for one in tree(pid):
+        try:
+            kilobytes += high_water_kb(Path(f"/proc/{one}/status").read_text())
+        except OSError:
+            continue
+    return kilobytes * 1024
+
+
+def high_water_kb(status: str) -> int:
+    """The greatest resident memory, out of a process's status; 0 for one that has none (any more)."""
+    found = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(next(found, 0))
+
+
 def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, sample_s: float = 0.05) -> Cost:
     """Run a command to its end and say what it cost; raises ``RuntimeError`` with its output if it fails."""
     before, started = os.times(), time.perf_counter()
@@ -85,7 +106,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, sample_
             output, errors = process.communicate(timeout=sample_s)
             break
         except subprocess.TimeoutExpired:
-            peak = max(peak, memory_bytes(process.pid))
+            peak = max(peak, peak_bytes(process.pid))
     seconds, after = time.perf_counter() - started, os.times()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}{errors[-2000:]}")
@@ -107,24 +128,69 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(command: Sequence[str], port: int, *, env: Mapping[str, str] | None = None) -> Iterator[int]:
+def server(command: Sequence[str], port: int, *, env: Mapping[str, str] | None = None) -> Generator[int]:
     """A server process until the block ends; yields its process id once it accepts connections on loopback."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    process = start_server(command, env=env)
     try:
-        _wait_until_ready(process, port)
+        wait_until_ready(process, port)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
+        end(process)
+
+
+def start_server(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+
+
+def end(process: "subprocess.Popen[bytes]", timeout_s: float = 60) -> None:
+    """Have a process of ours end in order, or else hard."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def helper(module: str, *arguments: str) -> Generator["Helper"]:
+    """A process of this package that works until told to stop and then prints one JSON object."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield Helper(process)
+    finally:
+        if process.poll() is None:
             process.kill()
-            process.wait()
+        process.communicate()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, timeout_s: float = 60) -> None:
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A process that ``helper`` started."""
+
+    process: "subprocess.Popen[bytes]"
+
+    def result(self, timeout_s: float, *, stop: bool = False) -> dict[str, Any]:
+        """What it printed; ``stop`` tells it to come to its end."""
+        if stop:
+            self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=timeout_s)
+        if self.process.returncode != 0:
+            raise RuntimeError(f"a helper ended with {self.process.returncode}")
+        return json.loads(output)
+
+
+def wait_until_ready(
+    process: "subprocess.Popen[bytes]", port: int, *, timeout_s: float = 120, poll_s: float = 0.05
+) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -134,13 +200,13 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, timeout_s: 
                 if answer.status == 200:
                     return
         except (OSError, urllib.error.URLError):
-            time.sleep(0.05)
+            time.sleep(poll_s)
     raise RuntimeError(f"no answer on port {port} within {timeout_s} s")
 
 
 def call(
     port: int, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: object = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """One JSON call to a server on loopback; raises ``RuntimeError`` with the answer if it is refused."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}",

@@ -21,7 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".bench"
 
 # Modules of this package, in the order in which they run.
-WORKLOADS: tuple[str, ...] = ("single_call",)
+# Those that make large folders stand before those that can use them.
+WORKLOADS: tuple[str, ...] = (
+    "single_call",
+    "backfill_people",
+    "backfill_events",
+    "event_at_scale",
+    "restart",
+    "memory",
+    "segment_entry",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     scale: Scale = "full" if options.full else "quick"
     results: list[dict[str, object]] = []
-    for name in options.names or WORKLOADS:
-        results.append(_run(importlib.import_module(f"bench.{name}").WORKLOAD, scale))
+    data = FOLDER / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    ours = Path(tempfile.mkdtemp(prefix="run-", dir=FOLDER))
+    try:
+        for name in options.names or WORKLOADS:
+            place = Place(work=ours / name, cache=ours / "cache", data=data)
+            results.append(_run(importlib.import_module(f"bench.{name}").WORKLOAD, scale, place))
+    finally:
+        shutil.rmtree(ours, ignore_errors=True)
     if options.json:
         options.json.write_text(
             json.dumps({"machine": _machine(), "scale": scale, "workloads": results}, indent=2) + "\n"
@@ -52,25 +68,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _run(workload: Workload, scale: Scale) -> dict[str, object]:
+def _run(workload: Workload, scale: Scale, place: Place) -> dict[str, object]:
     print(f"\n{workload.name} ({scale})\n  expected: {workload.expects}", flush=True)
-    data = FOLDER / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{workload.name}-", dir=FOLDER))
+    place.work.mkdir()
+    place.cache.mkdir(exist_ok=True)
     started = time.perf_counter()
     try:
-        figures = workload.run(scale, Place(work=work, data=data))
+        figures = workload.run(scale, place)
     except Exception as error:
         print(f"  failed: {error!r}", flush=True)
         return {"name": workload.name, "error": repr(error)}
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(place.work, ignore_errors=True)
+    seconds = time.perf_counter() - started
     for figure in figures:
         print(f"  {_line(figure)}", flush=True)
+    print(f"  (took {seconds:.0f} s)", flush=True)
     return {
         "name": workload.name,
         "expects": workload.expects,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "figures": [_plain(figure) for figure in figures],
     }
 

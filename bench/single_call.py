@@ -43,9 +43,9 @@ class Tally:
     errors: int = 0
     cpu_s: float = 0.0
     seconds: float = 0.0
-    p50_ms: list[float] = field(default_factory=list)
-    p99_ms: list[float] = field(default_factory=list)
-    client_busy: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list[float])
+    p99_ms: list[float] = field(default_factory=list[float])
+    client_busy: list[float] = field(default_factory=list[float])
 
     @property
     def us_per_call(self) -> float:
@@ -96,11 +96,14 @@ def measure(size: Size, bare: tuple[int, int], ours: tuple[int, int]) -> list[Fi
     ]
 
 
-def one_round(server: tuple[int, int], tally: Tally, size: Size, *, seconds: float) -> None:
+def one_round(
+    server: tuple[int, int], tally: Tally, size: Size, *, seconds: float, client: Sequence[str] = ()
+) -> None:
+    """Load one server and add up what it took; ``client`` are further arguments of ``bench.client``."""
     pid, port = server
     before = process.cpu_s(pid)
     options = ["--port", str(port), "--connections", str(CONNECTIONS), "--seconds", str(seconds)]
-    options += ["--people", str(size.people), "--credentials", f"{SITE}:{KEY}"]
+    options += ["--people", str(size.people), "--credentials", f"{SITE}:{KEY}", *client]
     answer = json.loads(process.run([sys.executable, "-m", "bench.client", *options], sample_s=1).output)
     wait_until_applied(port)
     tally.cpu_s += process.cpu_s(pid) - before
@@ -126,7 +129,6 @@ def make_segments(port: int, count: int = 20, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         listed = process.call(port, "GET", "/v1/segments", headers=APP)["segments"]
-        assert isinstance(listed, list)
         if all(one["state"] == "finished" for one in listed):
             return
         time.sleep(0.1)

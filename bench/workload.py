@@ -36,9 +36,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a workload may write: ``work`` is empty and goes away afterwards, ``data`` keeps generated input."""
+    """Where a workload may write.
+
+    ``work`` is empty and goes away when the workload ends; ``cache`` holds folders that later workloads of the same run
+    may use (``bench.stock``) and goes away with the run; ``data`` keeps generated input.
+    """
 
     work: Path
+    cache: Path
     data: Path
 
 

@@ -249,7 +249,7 @@ def plain_count(segment: Segment, people: dict[str, list[Purchase]], now: float)
 def campaign(demo: Demo) -> int:
     head(4, "A campaign: whoever buys gets a mail")
     made = demo.app("POST", "/v1/campaigns", {"campaign": CAMPAIGN})["campaign"]
-    say(f"   campaign {made['id']} \"{made['name']}\" is {made['state']}. The same file once more, now that it listens:")
+    say(f"   campaign {made['id']} \"{made['name']}\" is {made['state']}; the same file once more, now with it:")
     run(demo, "backfill", "events", str(FILE))
     again = demo.app("GET", "/v1/imports/2")["import"]["summary"]
     demo.expect("rows of the second run that were there", again["duplicate"], again["rows"])
@@ -359,7 +359,8 @@ Calls to try{when}:
    curl {app} {demo.url}/v1/customers/{CUSTOMER}/activities
    curl {app} {demo.url}/v1/segments/1/membership
    curl {app} '{demo.url}/v1/segments/3/customer_count?as_of={unix(DAYS[-1])}'
-   curl {app} {demo.url}/v1/campaigns/1/journeys""")
+   curl {app} {demo.url}/v1/campaigns/1/journeys
+   .venv/bin/backstory messages list --data {demo.data}""")
 
 
 def show(demo: Demo, *, stays: bool) -> None:
@@ -442,7 +443,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     stays = sys.stdout.isatty() and os.environ.get("ONCE", "") in ("", "0")
     data = Path(tempfile.mkdtemp(prefix="backstory-demo-"))

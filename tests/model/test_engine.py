@@ -3,12 +3,12 @@
 import itertools
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backstory.core.condition import Condition, to_json
 from backstory.core.fact import (
@@ -22,7 +22,7 @@ from backstory.core.fact import (
     Receipt,
     Track,
 )
-from backstory.core.oracle import member, values_at
+from backstory.core.oracle import values_at
 from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
@@ -59,12 +59,22 @@ class Life(RuleBasedStateMachine):
         self.last_accept_us = 0
         self.path = self.root / "first"
         self.snapshot: tuple[Path, int] | None = None
+        self.pieces: list[Callable[[], None]] = []
         self.workspace = self.open()
 
     def open(self) -> Workspace:
         workspace = open_workspace(self.path, clock=self.clock, threads=False)
+        self.pieces = []
+        workspace.builder.run_on_loop = self.pieces.append
         workspace.loop.turn()
         return workspace
+
+    def build(self, pieces_max: int = 1000) -> None:
+        """Scan history for what is asked for, and do some of the pieces of work that come of it."""
+        self.workspace.builder.work_off()
+        for piece in self.pieces[:pieces_max]:
+            self.workspace.call(piece)
+        del self.pieces[:pieces_max]
 
     def teardown(self) -> None:
         self.workspace.close()
@@ -152,7 +162,7 @@ class Life(RuleBasedStateMachine):
     def begin(self, first: list[Condition | None]) -> None:
         for condition in first:
             self.put(None, condition)
-        self.workspace.builder.work_off()
+        self.build()
 
     @rule(data=st.data(), manual=st.booleans(), building=st.booleans())
     def make_or_edit_segment(self, data: st.DataObject, manual: bool, building: bool) -> None:
@@ -162,7 +172,7 @@ class Life(RuleBasedStateMachine):
         condition = None if manual and not full else data.draw(conditions(tuple(self.naive.segments)))
         self.put(old, condition)
         if not building:
-            self.workspace.builder.work_off()
+            self.build()
 
     @precondition(lambda self: self.naive.segments)
     @rule(data=st.data())
@@ -181,9 +191,9 @@ class Life(RuleBasedStateMachine):
         found = [self.naive.find((who.kind, who.value.lower() if who.kind == "email" else who.value)) for who in people]
         self.naive.place(segment_id, [person for person in found if person is not None], add=add)
 
-    @rule()
-    def finish_building(self) -> None:
-        self.workspace.builder.work_off()
+    @rule(pieces_max=st.sampled_from((0, 1, 2, 1000)))
+    def work_on_building(self, pieces_max: int) -> None:
+        self.build(pieces_max)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

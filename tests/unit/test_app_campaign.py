@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from backstory.core.condition import Json
-from backstory.core.fact import PutCampaign, Receipt
+from backstory.core.fact import PutCampaign, Receipt, SetCampaignState
 from backstory.engine.view import JourneyView, StepView
 from tests.unit.fake_reader import NOW_US, SECOND, FakeWorkspace, app_client, message, person
 
@@ -192,3 +192,25 @@ def test_a_campaign_has_messages(workspace: FakeWorkspace, client: httpx.Client)
     found = client.get("/v1/campaigns/1/messages").json()["messages"]
     assert [entry["id"] for entry in found] == ["d1"]
     assert client.get("/v1/campaigns/9/messages").status_code == 404
+
+
+def test_the_steps_of_a_running_campaign_are_refused(workspace: FakeWorkspace, client: httpx.Client) -> None:
+    """What the engine calls a conflict is 409 with its words; what it drops is 422."""
+    make(client)
+    for result, status in (("conflict", 409), ("dropped", 422)):
+        workspace.answers = [Receipt(result=result, reason="stop it first")]  # type: ignore[arg-type]
+        refused = client.put("/v1/campaigns/1", json={"campaign": {"steps": [EMAIL]}})
+        assert refused.status_code == status
+        assert refused.json()["errors"][0]["detail"] == "stop it first"
+
+
+def test_one_call_may_stop_a_campaign_and_change_its_steps(workspace: FakeWorkspace, client: httpx.Client) -> None:
+    """It is stopped first; started again by a call, the change comes first."""
+    make(client, state="running")
+    workspace.facts.clear()
+    stopped = client.put("/v1/campaigns/1", json={"campaign": {"steps": [EMAIL], "state": "stopped"}})
+    assert stopped.json()["campaign"]["state"] == "stopped"
+    assert [type(fact) for fact in workspace.facts] == [SetCampaignState, PutCampaign]
+    workspace.facts.clear()
+    client.put("/v1/campaigns/1", json={"campaign": {"steps": STEPS, "state": "running"}})
+    assert [type(fact) for fact in workspace.facts] == [PutCampaign, SetCampaignState]

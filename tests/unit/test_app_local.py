@@ -174,3 +174,16 @@ def test_a_track_key_stands_beside_a_site_id(tmp_path: Path) -> None:
         assert client.post("/local/keys", json={"kind": "app", "site_id": "shop"}).status_code == 400
         assert client.post("/local/keys", json={"kind": "admin"}).status_code == 400
     assert first["site_id"] == second["site_id"] != other["site_id"] == "shop"
+
+
+def test_the_clock_is_accepted(tmp_path: Path) -> None:
+    """The answer says by how many seconds it had moved."""
+    tools = LocalTools(
+        backfill=succeed, verify=all_well, credentials=CredentialStore(tmp_path), now_us=lambda: NOW_US,
+        accept_clock=lambda: -90 * SECOND,
+    )  # fmt: skip
+    with app_client(FakeWorkspace(), tools=tools) as client:
+        assert client.post("/local/clock/accept").json() == {"clock": {"moved_s": -90}}
+        assert client.get("/local/clock/accept").status_code == 405
+    with app_client(FakeWorkspace(), tools=tools, trusted=False) as client:
+        assert client.post("/local/clock/accept").status_code == 404

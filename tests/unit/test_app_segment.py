@@ -62,12 +62,9 @@ def test_a_segment_with_conditions_is_dynamic(
     assert msgspec.json.decode(fact.conditions or b"") == BUYERS
 
 
-def test_the_wait_header_waits_for_the_members(client: httpx.Client) -> None:
-    """Without it a new segment may still be building."""
-    assert make(client, conditions=BUYERS).json()["segment"]["state"] == "build"
-    wanted = {"segment": {"name": "Buyers", "conditions": BUYERS}}
-    made = client.post("/v1/segments", json=wanted, headers={"Backstory-Wait": "applied"}).json()
-    assert made["segment"]["state"] == "finished"
+def test_a_new_segment_is_answered_when_it_is_built(client: httpx.Client) -> None:
+    """Its counts are right from the answer on."""
+    assert make(client, conditions=BUYERS).json()["segment"]["state"] == "finished"
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,11 @@ class World:
     folder: Path
     workspace: FakeWorkspace = field(default_factory=FakeWorkspace)
     summary: Summary | Exception = SUMMARY
+    canceled: list[int] = field(default_factory=list)
     found: list[dict[str, object]] = field(default_factory=list)
     options: list[BackfillOptions] = field(default_factory=list)
     served: list[Settings] = field(default_factory=list)
+    clock_moved_us: int = 0
 
     def run(
         self, *args: str, input: str | None = None, data: bool = True, environment: dict[str, str] | None = None
@@ -64,6 +66,7 @@ class World:
             verify=self.verify,
             credentials=CredentialStore(settings.data / "workspaces" / "default"),
             now_us=lambda: NOW_US,
+            accept_clock=lambda: self.clock_moved_us,
         )
         return self.workspace, app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)
 
@@ -156,6 +159,14 @@ def test_serve_hands_its_settings_on(world: World) -> None:
     assert world.run("serve", "--app-key", "k").exit_code == 2
 
 
+def test_a_clock_is_accepted(world: World) -> None:
+    """By how much it had moved is told; a clock that is not in doubt may be accepted too."""
+    assert world.run("clock", "accept").stdout == "all was well\n"
+    world.clock_moved_us = 3_600_000_000
+    assert "it had moved by +3,600 seconds" in world.run("clock", "accept").stdout
+    assert world.json("clock", "accept") == {"clock": {"moved_s": 3600}}
+
+
 def test_segments_are_made_shown_and_listed(world: World) -> None:
     """With conditions from the command line, a file or standard input, or by hand."""
     conditions = '{"event":{"name":"purchased"}}'
@@ -205,11 +216,13 @@ def test_members_are_listed_and_counted(world: World) -> None:
 def test_imports_are_listed_and_shown(world: World) -> None:
     """With what became of their rows."""
     assert "no imports yet" in world.run("imports", "list").stdout
-    world.workspace.reader.kept_imports = [an_import(1)]
+    summary = msgspec.to_builtins(msgspec.structs.replace(SUMMARY, errors=1, error_file="/data/errors.csv"))
+    world.workspace.reader.kept_imports = [an_import(1, summary=summary), an_import(3, state="importing", summary={})]
     assert "purchases.csv" in world.run("imports", "list").stdout
     shown = world.run("imports", "show", "1").stdout
     assert "/data/errors.csv" in shown
-    assert "2023-11-14 22:13:20Z" in shown
+    assert "created at       2023-11-14 22:13:20Z" in shown
+    assert "importing" in world.run("imports", "show", "3").stdout
     assert world.json("imports", "show", "1")["import"]["id"] == 1  # type: ignore[index]
     assert world.run("imports", "show", "2").exit_code == 1
 
@@ -238,6 +251,10 @@ def test_messages_are_listed_shown_and_retried(world: World) -> None:
     shown = world.run("messages", "show", "d/1").stdout
     assert "shop@example.com" in shown
     assert "<p>Hello</p>" in shown
+    retried = world.run("messages", "retry", "d2")
+    assert retried.stdout == "1 to be attempted again\n"
+    assert "no server is running: they are sent when one starts" in retried.stderr
+    world.workspace.reader.message("d2").state = "failed"
     assert world.json("messages", "retry", "d2")["messages"][0]["state"] == "queued"  # type: ignore[index]
     assert world.run("messages", "retry", "d/1").exit_code == 1
 
@@ -264,6 +281,14 @@ def test_campaigns_are_shown_started_stopped_and_followed(world: World) -> None:
     ]
     assert "email: skipped" in world.run("campaigns", "journeys", "1").stdout
     assert world.run("campaigns", "start", "2").exit_code == 1
+
+
+def test_an_unfinished_import_is_canceled(world: World) -> None:
+    """It keeps what came in."""
+    world.workspace.reader.kept_imports = [an_import(1, state="canceled")]
+    assert world.run("imports", "cancel", "1").stdout == "import 1 is canceled; of its rows 9 came in\n"
+    assert world.canceled == [1]
+    assert world.run("imports", "cancel", "2").exit_code == 1
 
 
 def test_verify_finds_nothing(world: World) -> None:

@@ -427,6 +427,47 @@ def test_stopping_waits_for_what_is_under_way() -> None:
     asyncio.run(run())
 
 
+def test_what_is_claimed_while_it_stops_is_still_sent() -> None:
+    """A claim that is under way when the stop comes is not left in doubt."""
+
+    async def run() -> None:
+        world = World(FakeSender())
+        begun, goes_on = threading.Event(), threading.Event()
+
+        def slow(count: int) -> list[Delivery]:
+            begun.set()
+            goes_on.wait(10)
+            return world.claim(count)
+
+        world.outbox._claim = slow
+        world.queue = [delivery(1)]
+        running = asyncio.create_task(world.outbox.run())
+        await asyncio.to_thread(begun.wait, 10)
+        stopping = asyncio.create_task(world.outbox.stop())
+        await Turn()
+        assert not stopping.done()
+        goes_on.set()
+        await stopping
+        await running
+        assert [outcome.outcome for outcome in world.outcomes] == ["sent"]
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_is_set_back_does_not_hold_it_up() -> None:
+    """The rate looks at how long ago the last message was, not at what the clock said then."""
+
+    async def story(world: World) -> None:
+        world.queue = [delivery(1)]
+        await world.notify()
+        world.time.now_us -= 86_400 * SECOND_US
+        world.queue = [delivery(2)]
+        await world.notify()
+        assert len(world.outcomes) == 2
+
+    play(story)
+
+
 def test_stopping_does_not_wait_for_ever() -> None:
     """What takes too long is left without an outcome: in doubt after the next start, never wrong."""
     sender = FakeSender()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import msgspec
@@ -18,6 +19,7 @@ import pytest
 
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Identifier, Identify, Receipt
+from backstory.edge.app_local import LocalTools
 from backstory.edge.listener import bind_local
 from backstory.edge.server import Running, build_app, serve
 from backstory.engine.settings import load
@@ -227,6 +229,25 @@ def test_a_signal_is_an_orderly_end(tmp_path: Path, number: signal.Signals) -> N
 
     assert serve(load({}, {"data": tmp_path, "port": 0}), lambda name: workspace, on_ready=interrupt) == 0
     assert workspace.closed
+
+
+def test_stopping_tells_long_work_to_end(tmp_path: Path) -> None:
+    """Imports and verify hear of the stop before requests are waited for."""
+
+    def nothing(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("not called")
+
+    tools = LocalTools(
+        backfill=nothing, verify=nothing, credentials=CredentialStore(tmp_path / "keys"), now_us=lambda: 0
+    )
+    code = serve(
+        load({}, {"data": tmp_path, "port": 0}),
+        lambda name: FakeWorkspace(),
+        make_tools=lambda workspace, credentials: tools,
+        on_ready=lambda server: server.stop(),
+    )
+    assert code == 0
+    assert tools.stopping.is_set()
 
 
 def test_pipelined_requests_all_get_their_answer(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 import backstory
-
 from backstory.edge.server import Running, serve_folder
 from backstory.engine.settings import Settings, load
 

@@ -38,6 +38,11 @@ class Coming:
         self._settled_us = now_us
         self._stale = True
 
+    def passed(self, now_us: int) -> None:
+        """All that was due up to ``now_us`` is settled: whatever is read from the leaves later begins there."""
+        if now_us > self._settled_us:
+            self._settled_us = now_us
+
     def read_anew(self) -> None:
         """Leaves were fed without ``expect``: read the coming moments from them again."""
         self._stale = True

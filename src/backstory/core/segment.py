@@ -213,8 +213,10 @@ class SegmentEngine:
         else:
             ids = {segment_id for key in touched for segment_id in self._segments_of.get(key, ())}
             waiting = [(self._order[segment_id], segment_id) for segment_id in ids]
-        if not waiting:
-            return []
+        return self._settle_in_order(waiting, person, now_us) if waiting else []
+
+    def _settle_in_order(self, waiting: list[tuple[int, int]], person: int, now_us: int) -> list[Transition]:
+        """Judge (rank, segment) by rank, so that each is judged once, after all it refers to."""
         heapq.heapify(waiting)
         out: list[Transition] = []
         last = -1
@@ -246,19 +248,8 @@ class SegmentEngine:
         kept = self.segments[segment_id]
         if (person in kept.members) == member:
             return []
-        out = [self.move(kept, person, member, now_us)]
-        for other in sorted(self._dependents.get(segment_id, ()), key=self._order.__getitem__):
-            out += self._settle_one(other, person, now_us)
-        return out
-
-    def _settle_one(self, segment_id: int, person: int, now_us: int) -> list[Transition]:
-        kept = self.segments[segment_id]
-        if kept.judge is None or kept.building or kept.judge(person, now_us) == (person in kept.members):
-            return []
-        out = [self.move(kept, person, person not in kept.members, now_us)]
-        for other in sorted(self._dependents.get(segment_id, ()), key=self._order.__getitem__):
-            out += self._settle_one(other, person, now_us)
-        return out
+        waiting = [(self._order[other], other) for other in self._dependents.get(segment_id, ())]
+        return [self.move(kept, person, member, now_us), *self._settle_in_order(waiting, person, now_us)]
 
     def forget(self, person: int, now_us: int) -> list[Transition]:
         """The person is deleted: out of every segment, and nothing of them stays in any leaf."""
@@ -276,6 +267,10 @@ class SegmentEngine:
     def start_clock(self, now_us: int) -> None:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
         self._coming.start(now_us)
+
+    def time_passed(self, now_us: int) -> None:
+        """All that was due up to ``now_us`` is settled."""
+        self._coming.passed(now_us)
 
     def bulk_fed(self) -> None:
         """Leaves were fed in bulk: read the coming moments anew."""

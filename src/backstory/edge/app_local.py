@@ -20,6 +20,7 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
 from backstory.core.time import SECOND_US, to_unix
+from backstory.edge import app_shape
 from backstory.edge.app_answer import answer, nothing
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
@@ -52,6 +53,8 @@ class LocalTools:
     verify: Verify
     credentials: CredentialStore
     now_us: Callable[[], int]
+    # Ends an unfinished import where it stands.
+    cancel_import: Callable[[int], None] = lambda import_id: None
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
     accept_clock: Callable[[], int] = lambda: 0
     # Set when the server stops: long work then ends at its next line.
@@ -67,6 +70,11 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
 
         return backfill.run(workspace, options, on_progress=on_progress)
 
+    def cancel_import(import_id: int) -> None:
+        from backstory.engine import backfill
+
+        backfill.cancel(workspace, import_id)
+
     def verify(on_line: Callable[[dict[str, object]], None]) -> None:
         from backstory.engine import verify
 
@@ -77,6 +85,7 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
         verify=verify,
         credentials=credentials,
         now_us=now_us,
+        cancel_import=cancel_import,
         accept_clock=workspace.accept_clock,
     )
 
@@ -85,6 +94,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
     """The local endpoints."""
     return [
         ("POST", "/local/backfill", lambda call: _backfill(tools, call)),
+        ("POST", "/local/imports/{import_id}/cancel", lambda call: _cancel_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
         ("GET", "/local/keys", lambda call: _keys(tools, call)),
         ("POST", "/local/keys", lambda call: _create_key(tools, call)),
@@ -103,6 +113,12 @@ def _backfill(tools: LocalTools, call: Call) -> Answer:
         emit({"summary": summary})
 
     return LineStream(work, tools.stopping)
+
+
+def _cancel_import(tools: LocalTools, call: Call) -> Answer:
+    import_id = call.number("import_id", "import")
+    tools.cancel_import(import_id)
+    return answer({"import": app_shape.import_(call.reader.import_(import_id))})
 
 
 def _verify(tools: LocalTools, call: Call) -> Answer:

@@ -198,8 +198,10 @@ def _confirm(options: BackfillOptions) -> None:
 
 def summary_text(summary: Summary) -> str:
     """The summary as lines for people; what did not occur is left out."""
-    speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 0 else ""
-    lines = [f"import {summary.import_id} is {summary.state}: {summary.rows:,} rows in {summary.seconds:,.1f} s{speed}"]
+    # Of a moment nobody wants to know the speed.
+    speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 1 else ""
+    rows = "1 row" if summary.rows == 1 else f"{summary.rows:,} rows"
+    lines = [f"import {summary.import_id} is {summary.state}: {rows} in {summary.seconds:,.1f} s{speed}"]
     counts = {
         "created": summary.created,
         "updated": summary.updated,

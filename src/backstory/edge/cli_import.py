@@ -1,10 +1,14 @@
-"""``backstory imports``: list, show."""
+"""``backstory imports``: list, show, cancel."""
 
 import click
+import msgspec
 
 from backstory.core.condition import Json
+from backstory.edge.cli_backfill import summary_text
 from backstory.edge.cli_command import Run, columns, fields, row_of, rows_of, workspace_command
+from backstory.engine.options import Summary
 
+_SHOWN = ("id", "name", "description", "type", "state", "identifier", "data_to_process", "error", "created_at")
 _COLUMNS = ("id", "name", "type", "state", "rows_imported", "rows_to_import", "created_at")
 
 
@@ -46,9 +50,29 @@ def show_import(run: Run, import_id: int) -> None:
     """
     with run.session() as session:
         body = session.ask("GET", f"/v1/imports/{import_id}")
+    run.show(body, _text(row_of(body, "import")))
+
+
+@imports.command("cancel")
+@click.argument("import_id", type=int)
+@workspace_command
+def cancel_import(run: Run, import_id: int) -> None:
+    """End an unfinished import where it stands: what came in stays, and the same files may be read from the start.
+
+    \b
+    Example:
+      backstory imports cancel 3
+    """
+    with run.session() as session:
+        body = session.ask("POST", f"/local/imports/{import_id}/cancel")
     shown = row_of(body, "import")
-    summary = shown.get("summary")
-    flat: dict[str, Json] = {
-        name: value for name, value in shown.items() if name not in ("summary", "people_to_process")
-    }
-    run.show(body, fields({**(summary if isinstance(summary, dict) else {}), **flat}))
+    run.show(body, f"import {import_id} is {shown['state']}; of its rows {shown['rows_imported']} came in")
+
+
+def _text(shown: dict[str, Json]) -> str:
+    """What it is, then what became of its rows."""
+    text = fields(shown, _SHOWN)
+    if not shown["summary"]:
+        return text
+    summary = msgspec.convert(shown["summary"], Summary)
+    return f"{text}\n\n{summary_text(msgspec.structs.replace(summary, state=str(shown['state'])))}"

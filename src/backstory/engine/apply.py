@@ -89,26 +89,42 @@ class Applier:
         """Let everything happen that is due up to ``now_us``, in order of time."""
         while (moment_us := self.next_moment_us()) <= now_us:
             self._state.now_us = max(self._state.now_us, moment_us)
-            at_us = self._state.now_us
-            if self.events.next_arrival_us <= at_us:
-                self.events.arrivals(at_us)
-            for changed_us, person, key in self._segments.due(at_us):
-                self._changed_by_time(changed_us, person, key)
-            if self.campaigns.next_wake_us <= at_us:
-                self.campaigns.wake(at_us)
+            self._moment(self._state.now_us)
 
-    def _changed_by_time(self, moment_us: int, person: int, key: LeafKey) -> None:
-        if person not in self._segments.alive:
-            return
-        leaf = self._segments.leaves[key]
-        if isinstance(leaf, AttributeLeaf):
+    def time_passed(self, now_us: int) -> None:
+        """Nothing is due any more up to ``now_us``."""
+        self._segments.time_passed(now_us)
+
+    def _moment(self, at_us: int) -> None:
+        """Everything that is due by now. Leaves hear of all of it before anybody is judged: it happens at once."""
+        touched: dict[int, list[LeafKey]] = {}
+        for _, person, key in self._segments.due(at_us):
+            if person in self._segments.alive:
+                touched.setdefault(person, []).append(key)
+        for person, keys in touched.items():
+            self._judge_anew(person, keys, at_us)
+        if self.events.next_arrival_us <= at_us:
+            self.events.arrivals(at_us)
+        for person, keys in touched.items():
+            self._changed_by_time(person, keys, at_us)
+        if self.campaigns.next_wake_us <= at_us:
+            self.campaigns.wake(at_us)
+
+    def _judge_anew(self, person: int, keys: list[LeafKey], at_us: int) -> None:
+        leaves = [self._segments.leaves[key] for key in keys]
+        attribute_leaves = [leaf for leaf in leaves if isinstance(leaf, AttributeLeaf)]
+        if attribute_leaves:
             _, shown = self.profiles.shown(person)
-            leaf.set(person, shown, moment_us)
-        moved = self._segments.settle(person, (key,), moment_us)
+            for leaf in attribute_leaves:
+                leaf.set(person, shown, at_us)
+
+    def _changed_by_time(self, person: int, keys: list[LeafKey], at_us: int) -> None:
+        moved = self._segments.settle(person, keys, at_us)
         if moved:
-            self.transitions.take(moved, moment_us)
-            self.campaigns.on_person(person, moment_us)
-        self._segments.expect_next(key, person, moment_us)
+            self.transitions.take(moved, at_us)
+            self.campaigns.on_person(person, at_us)
+        for key in keys:
+            self._segments.expect_next(key, person, at_us)
 
     def checkpoint_some(self) -> None:
         """Inside a transaction: store some dirty leaves."""

@@ -15,29 +15,33 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from backstory.core.error import RequestError
+from backstory.core.condition import Json
+from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
 from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
 from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
-from backstory.engine.import_job import Counts, Job, Saved, row_of
-from backstory.engine.line_source import lines_of
+from backstory.engine.import_check import check, is_csv
+from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
+from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
-from backstory.engine.people_import import ROWS_PER_STEP, PeopleImport
-from backstory.engine.person_row import PersonRow, read_person
-from backstory.engine.source import LINE_BYTES, Chunk, Place, Source, open_source
+from backstory.engine.people_import import PeopleImport
+from backstory.engine.person_row import PersonRow, encoded, read_person
+from backstory.engine.source import Chunk, Place, Source
 from backstory.store.manifest import read_imports
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
 OnProgress = Callable[[Progress], None]
-CSV_EVENTS_PER_CHUNK = 250_000
 TELL_EVERY_S = 0.5
+CELLS_REMEMBERED = 20_000
 
 
-def run(workspace: Workspace, options: BackfillOptions, on_progress: OnProgress) -> Summary:
+def run(
+    workspace: Workspace, options: BackfillOptions, on_progress: OnProgress, *, chunking: Chunking | None = None
+) -> Summary:
     """Bring files in; returns when every row is durable and every count exact.
 
     Raises ``RequestError`` for options that cannot be, ``SourceError`` for files that cannot be read (the import stays
@@ -45,33 +49,38 @@ def run(workspace: Workspace, options: BackfillOptions, on_progress: OnProgress)
     """
     check(options)
     with workspace.import_lock:
-        job = _begin(workspace, options)
+        job = _begin(workspace, options, chunking or Chunking())
         runner = _Run(job, on_progress)
         runner.files()
         judge_segments(job)
         return _end(job)
 
 
-def check(options: BackfillOptions) -> None:
-    """Options that contradict each other, and files that are not there."""
-    if options.kind == "events" and options.rows == "only_new":
-        raise RequestError("only_new is for people: events belong to people who may exist already", path="rows")
-    if options.time and options.as_of_us is not None:
-        raise RequestError("give a time column or one time for all rows, not both", path="as_of")
-    if not options.paths:
-        raise RequestError("name at least one file", path="paths")
-    for name in options.paths:
-        open_source(Path(name)).close()
+def cancel(workspace: Workspace, import_id: int) -> None:
+    """End an unfinished import where it stands: what came in stays.
+
+    Raises ``NotFoundError``, or ``ConflictError`` when it has ended already or runs.
+    """
+    if not workspace.import_lock.acquire(blocking=False):
+        raise ConflictError("an import is running: end its command first (Ctrl-C), or wait for it")
+    try:
+        receipt = workspace.apply([FinishImport(import_id=import_id, state="canceled")])[0]
+    finally:
+        workspace.import_lock.release()
+    if receipt.result == "dropped":
+        raise NotFoundError(receipt.reason)
+    if receipt.result != "applied":
+        raise ConflictError(receipt.reason)
 
 
-def _begin(workspace: Workspace, options: BackfillOptions) -> Job:
+def _begin(workspace: Workspace, options: BackfillOptions, chunking: Chunking) -> Job:
     """Go on with the unfinished import of the same files and options, or start one."""
     text = msgspec.json.encode(options)
     fingerprint = text.decode()
     sizes = [Path(name).stat().st_size for name in options.paths]
     for row in workspace.folder.state.read(read_imports):
         if row.state == "importing" and row.fingerprint == fingerprint:
-            job = Job(workspace, row, options)
+            job = Job(workspace, row, options, chunking)
             if job.saved.sizes and job.saved.sizes != sizes:
                 raise RequestError(
                     f"a file has changed since import {row.import_id} began: put it back as it was, or cancel that "
@@ -82,7 +91,7 @@ def _begin(workspace: Workspace, options: BackfillOptions) -> Job:
             return _note_start(job, sizes)
     receipt = workspace.apply([StartImport(options=text, fingerprint=fingerprint)])[0]
     assert receipt.subject is not None
-    return _note_start(Job(workspace, row_of(workspace, receipt.subject), options), sizes)
+    return _note_start(Job(workspace, row_of(workspace, receipt.subject), options, chunking), sizes)
 
 
 def _note_start(job: Job, sizes: list[int]) -> Job:
@@ -157,19 +166,19 @@ class _Run:
         self.tell("settling", 0, force=True)
 
     def _file(self, path: Path, number: int, place: Place) -> None:
-        is_csv = _is_csv(path)
+        cells = is_csv(path)
         shape = RowShape(
             identifier=self._options.identifier, columns=self._options.map, time_column=self._options.time
         )
-        if self._options.kind == "events" and not is_csv:
-            self._job.begin_file(None, ".jsonl")
+        if self._options.kind == "events" and not cells:
+            self._job.begin_file(number, path)
             self._event_lines(path, number, place)
         elif self._options.kind == "events":
             self._event_cells(path, number, place, shape)
-        elif is_csv:
+        elif cells:
             self._people_cells(path, number, place, shape)
         else:
-            self._job.begin_file(None, ".jsonl")
+            self._job.begin_file(number, path)
             self._people_lines(path, number, place, shape)
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -180,7 +189,7 @@ class _Run:
         # The next chunk is read while the one before is written and committed.
         with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
             try:
-                chunks = source.chunks()
+                chunks = source.chunks(self._job.chunking.bytes_max)
                 coming = reading.submit(_read_chunk, importer, chunks, look=True)
                 while (staged := coming.result()) is not None:
                     coming = reading.submit(_read_chunk, importer, chunks)
@@ -193,10 +202,10 @@ class _Run:
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
         cells = _Cells(path, place, self._options)
-        self._job.begin_file(cells.header, ".csv")
+        self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
         importer = EventImport(self._job)
         try:
-            for some in batched(cells.rows(), CSV_EVENTS_PER_CHUNK):
+            for some in batched(cells.rows(), self._job.chunking.event_rows_max):
                 counts = Counts()
                 rows: list[EventRow] = []
                 for row in some:
@@ -230,20 +239,24 @@ class _Run:
 
     def _people_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
         cells = _Cells(path, place, self._options)
-        self._job.begin_file(cells.header, ".csv")
+        self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
         origin: dict[int, list[str]] = {}
         importer = PeopleImport(
             self._job, lambda row, reason: self._job.report("errors").add_csv(row.line, origin[row.line], reason)
         )
         clear = self._options.on_empty == "clear"
+
+        def read(row: CsvRow) -> PersonRow:
+            return read_person(cells.texts(row), row.line, shape, clear=clear, encode=cells.encode)
+
         try:
-            for some in batched(cells.rows(), ROWS_PER_STEP):
+            for some in batched(cells.rows(), self._job.chunking.people_rows_max):
                 counts = Counts()
                 rows: list[PersonRow] = []
                 origin.clear()
                 for row in some:
                     origin[row.line] = row.cells
-                    good = self._judge(row, counts, lambda r: read_person(cells.fields(r), r.line, shape, clear=clear))
+                    good = self._judge(row, counts, read)
                     if isinstance(good, PersonRow):
                         rows.append(good)
                 importer.take(rows, file=number, end=some[-1].end, counts=counts)
@@ -256,25 +269,29 @@ class _Run:
         importer = PeopleImport(
             self._job, lambda row, reason: self._job.report("errors").add_json(row.line, origin[row.line], reason)
         )
-        for some in batched(lines_of(path, place), ROWS_PER_STEP):
-            counts = Counts()
-            rows: list[PersonRow] = []
-            origin.clear()
-            for text, end in some:
-                origin[end.line] = text
-                good = self._judge_line(text, end.line, shape, counts)
-                if good is not None:
-                    rows.append(good)
-            end = some[-1][1]
-            importer.take(rows, file=number, end=end, counts=counts)
-            self.tell("importing", end.offset)
+        source = Source(path, place)
+        try:
+            for some in batched(lines_of(source), self._job.chunking.people_rows_max):
+                counts = Counts()
+                rows: list[PersonRow] = []
+                origin.clear()
+                for text, end in some:
+                    origin[end.line] = text
+                    good = self._judge_line(text, end.line, shape, counts)
+                    if good is not None:
+                        rows.append(good)
+                end = some[-1][1]
+                importer.take(rows, file=number, end=end, counts=counts)
+                self.tell("importing", end.offset)
+        finally:
+            source.close()
 
     def _judge_line(self, text: bytes, line: int, shape: RowShape, counts: Counts) -> PersonRow | None:
         if not text or text.isspace():
             return None
         counts.rows += 1
         try:
-            if len(text) > LINE_BYTES:
+            if too_long(text):
                 raise RowError("", None, "the line is too long to be read")
             bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
             good = read_person(decode_line(bare), line, shape, clear=self._options.on_empty == "clear")
@@ -304,10 +321,13 @@ class _Cells:
         types = column_types(path)
         self._source = CsvSource(path, place)
         self.header = self._source.header
+        self.delimiter = self._source.delimiter
         self._types: list[ColumnType] = [
             "text" if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
             for name, kind in zip(self.header, types, strict=True)
         ]
+        self._kinds = {options.map.get(name, name): kind for name, kind in zip(self.header, self._types, strict=True)}
+        self._encoded: dict[str, dict[str, bytes | None]] = {}
         self._empty_is_null = options.on_empty == "clear" and options.kind == "events"
         self._drop_empty = options.kind == "events" and options.on_empty == "ignore"
 
@@ -323,6 +343,22 @@ class _Cells:
         if self._empty_is_null:
             return {name: None if cell == "" else cell_value(cell, kind) for name, cell, kind in named}
         return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named}
+
+    def texts(self, row: CsvRow) -> dict[str, Json]:
+        """A row's cells as they are written; ``encode`` knows their types."""
+        return dict(zip(self.header, row.cells, strict=True))
+
+    def encode(self, name: str, cell: Json) -> bytes | None:
+        """A cell's value as canonical JSON; the same cells come again and again. Raises ``RowError``."""
+        known = self._encoded.setdefault(name, {})
+        try:
+            return known[cell]  # pyright: ignore[reportArgumentType]
+        except KeyError:
+            assert isinstance(cell, str)
+            value = encoded(name, cell_value(cell, self._kinds.get(name, "text")))
+            if len(known) < CELLS_REMEMBERED:
+                known[cell] = value
+            return value
 
     def close(self) -> None:
         self._source.close()
@@ -340,17 +376,3 @@ def batched(items: Iterator[T], count: int) -> Iterator[list[T]]:
     """The items in lists of at most ``count``."""
     while some := list(islice(items, count)):
         yield some
-
-
-def _is_csv(path: Path) -> bool:
-    """By the name, else by the first character: JSON lines begin with an object."""
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith((".csv", ".tsv")):
-        return True
-    if name.endswith((".jsonl", ".ndjson", ".json")):
-        return False
-    file = open_source(path)
-    try:
-        return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    finally:
-        file.close()

@@ -48,7 +48,8 @@ class Builder:
         self._context = context
         self._folder: Folder = context.folder
         self._segments: SegmentEngine = context.segments
-        self._run_on_loop = run_on_loop
+        # Tests put another in its place, to let facts come in between scanning and feeding.
+        self.run_on_loop = run_on_loop
         self.unfilled: dict[LeafKey, Since] = {}
         self._asked: queue.Queue[int | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="builder", daemon=True)
@@ -114,15 +115,15 @@ class Builder:
             since = self.unfilled.get(key)
             if since is not None:
                 self._fill(key, since)
-        self._run_on_loop(lambda: self._complete(segment_id))
+        self.run_on_loop(lambda: self._complete(segment_id))
 
     def _fill(self, key: LeafKey, since: Since) -> None:
         if isinstance(key, EventTest):
             rows = scan(self._folder, key, since)
-            self._run_on_loop(lambda: self._feed_events(key, rows))
+            self.run_on_loop(lambda: self._feed_events(key, rows))
         elif isinstance(key, AttributeTest):
             people, truth, moments = self._judge_everybody(key, since.until_us)
-            self._run_on_loop(lambda: self._feed_attribute(key, people, truth, moments))
+            self.run_on_loop(lambda: self._feed_attribute(key, people, truth, moments))
 
     def _feed_events(self, key: EventTest, rows: Rows) -> None:
         leaf = self._segments.leaves.get(key)

@@ -5,6 +5,8 @@ whole column. The same goes for ``true`` and ``false``. Source: design section 1
 """
 
 import csv
+import io
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ from typing import Literal
 
 from backstory.core.condition import Json
 from backstory.engine.line_source import lines_of, too_long
-from backstory.engine.source import LINE_BYTES, Place, Source, SourceError
+from backstory.engine.source import LINE_BYTES, Place, Source, SourceError, open_source
 
 COLUMNS_MAX = 5000
 # How much of an unusable row is told.
 TEXT_BYTES = 100_000
 TEXT_CHARACTERS = 200
+TYPE_ROWS = 5000
 DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"(?:0|-?[1-9][0-9]{0,14}|-?(?:[1-9][0-9]{0,5}|0)\.[0-9]{0,7}[1-9])\Z")
 _SMALL = re.compile(r"-?0\.0000")
@@ -39,11 +42,11 @@ class CsvRow:
 class CsvSource:
     """A CSV file read from its header on, or gone on with behind a row. Raises ``SourceError``."""
 
-    def __init__(self, path: Path, place: Place | None = None) -> None:
+    def __init__(self, path: Path, place: Place | None = None, *, line_bytes: int = LINE_BYTES) -> None:
         # The limit of the library is one for the whole process, and too small for a cell that holds a document.
-        csv.field_size_limit(LINE_BYTES)
+        csv.field_size_limit(line_bytes)
         self.path = path
-        self._lines = _Lines(Source(path, Place()))
+        self._lines = _Lines(Source(path, Place()), line_bytes)
         try:
             self.header = self._read_header()
         except (csv.Error, _Unreadable) as error:
@@ -54,7 +57,7 @@ class CsvSource:
             raise
         if place is not None and place.offset:
             self.close()
-            self._lines = _Lines(Source(path, place))
+            self._lines = _Lines(Source(path, place), line_bytes)
         self._reader = self._new_reader()
 
     def _new_reader(self) -> Iterator[list[str]]:
@@ -120,10 +123,11 @@ class _Unreadable(ValueError):
 class _Lines:
     """Lines of text for the CSV reader, which takes exactly the lines of the row it returns."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, line_bytes: int) -> None:
         self.source = source
         self.place = source.place
-        self._behind = lines_of(source)
+        self._line_bytes = line_bytes
+        self._behind = lines_of(source, line_bytes)
         # Lines that were given back, the next one last; and those of the row being read.
         self._waiting: list[tuple[bytes, Place]] = []
         self._row: list[tuple[bytes, Place]] = []
@@ -154,7 +158,7 @@ class _Lines:
         first = place.offset == len(line)
         self.place = place
         self._row.append(taken)
-        if too_long(line):
+        if too_long(line, self._line_bytes):
             raise _Unreadable("the line is too long to be read")
         try:
             text = line.decode("utf-8")
@@ -165,35 +169,51 @@ class _Lines:
 
 def column_types(path: Path) -> list[ColumnType]:
     """The type of each column, over all rows of the file; unusable rows have no say."""
+    try:
+        return _types_of(_plain_rows(path))
+    except (csv.Error, UnicodeDecodeError, _Unreadable):
+        # Some row is no CSV: read again, in the way that passes over just that row.
+        source = CsvSource(path)
+        try:
+            return _types_of((len(source.header), (row.cells for row in source.rows() if not row.error)))
+        finally:
+            source.close()
+
+
+def _plain_rows(path: Path) -> tuple[int, Iterator[list[str]]]:
+    """The number of columns and the rows of that width, with no account of where each lies."""
     source = CsvSource(path)
-    numbers = [True] * len(source.header)
-    booleans = [True] * len(source.header)
-    seen = [False] * len(source.header)
-    open_columns = list(range(len(source.header)))
-    match, small = _NUMBER.match, _SMALL.match
-    for row in source.rows():
-        if row.error:
-            continue
-        cells = row.cells
-        closed = False
-        for column in open_columns:
-            cell = cells[column]
-            if not cell:
-                continue
-            seen[column] = True
-            if numbers[column] and (not match(cell) or small(cell)):
-                numbers[column] = False
-            if booleans[column] and cell != "true" and cell != "false":
-                booleans[column] = False
-            closed = closed or not (numbers[column] or booleans[column])
-        if closed:
-            open_columns = [column for column in open_columns if numbers[column] or booleans[column]]
     source.close()
-    types: list[ColumnType] = []
-    for column in range(len(seen)):
-        usable = seen[column]
-        types.append("number" if usable and numbers[column] else "boolean" if usable and booleans[column] else "text")
-    return types
+
+    def rows() -> Iterator[list[str]]:
+        with open_source(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=source.delimiter, strict=True)
+            next(reader)
+            yield from (cells for cells in reader if len(cells) == len(source.header))
+
+    return len(source.header), rows()
+
+
+def _types_of(table: tuple[int, Iterator[list[str]]]) -> list[ColumnType]:
+    """Column by column over stretches of rows, each different cell once."""
+    width, rows = table
+    may_be = [{"number", "boolean"} for _ in range(width)]
+    seen = [False] * width
+    while stretch := list(itertools.islice(rows, TYPE_ROWS)):
+        for at, column in enumerate(zip(*stretch, strict=True)):
+            if not may_be[at]:
+                continue
+            cells = set(column) - {""}
+            seen[at] = seen[at] or bool(cells)
+            if "number" in may_be[at] and not all(_NUMBER.match(cell) and not _SMALL.match(cell) for cell in cells):
+                may_be[at].discard("number")
+            if not cells <= {"true", "false"}:
+                may_be[at].discard("boolean")
+    return [_type(kinds) if some else "text" for kinds, some in zip(may_be, seen, strict=True)]
+
+
+def _type(kinds: set[str]) -> ColumnType:
+    return "number" if "number" in kinds else "boolean" if "boolean" in kinds else "text"
 
 
 def cell_value(cell: str, kind: ColumnType) -> Json:

@@ -4,6 +4,7 @@ Nothing here changes what is true: people are made by the loop, and the part cou
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,8 @@ class Rows:
     keys: Keys
     keyed: Truth
     has_id: Truth
-    kinds: pa.Array
-    names: pa.Array
+    kinds: pa.DictionaryArray
+    names: pa.DictionaryArray
     data: pa.Array
     event_ids: pa.Array
 
@@ -43,8 +44,8 @@ class Rows:
             keys=self.keys[order],
             keyed=self.keyed[order],
             has_id=self.has_id[order],
-            kinds=self.kinds.take(index),
-            names=self.names.take(index),
+            kinds=cast("pa.DictionaryArray", self.kinds.take(index)),
+            names=cast("pa.DictionaryArray", self.names.take(index)),
             data=self.data.take(index),
             event_ids=self.event_ids.take(index),
         )
@@ -66,8 +67,9 @@ def rows_of(table: pa.Table) -> Rows:
     )
 
 
-def _numpy(table: pa.Table, name: str, kind: type) -> NDArray:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-    return np.asarray(table.column(name).to_numpy(), dtype=kind)
+def _numpy(table: pa.Table, name: str, kind: type) -> NDArray[Any]:
+    found: NDArray[Any] = np.asarray(table.column(name).to_numpy(), dtype=kind)
+    return found
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:
@@ -75,12 +77,13 @@ def _array(table: pa.Table, name: str) -> pa.Array:
     return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
 
 
-def _coded(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name).dictionary_encode().combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+def _coded(table: pa.Table, name: str) -> pa.DictionaryArray:
+    coded = _array(table, name).dictionary_encode()
+    assert isinstance(coded, pa.DictionaryArray)
+    return coded
 
 
-def codes_of(coded: pa.Array) -> NDArray[np.int64]:
+def codes_of(coded: pa.DictionaryArray) -> NDArray[np.int64]:
     """The codes of a dictionary-coded array, renumbered so that they sort like their texts."""
     texts: list[str] = coded.dictionary.to_pylist()
     rank = np.empty(max(len(texts), 1), dtype=np.int64)
@@ -125,8 +128,8 @@ def key_order(rows: Rows) -> NDArray[np.int64]:
 def repeated(rows: Rows, order: NDArray[np.int64], index: KeyIndex, tail: Seen, import_id: int) -> Truth:
     """Which rows are already known (design section 7).
 
-    ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the row's ordinal among equals within
-    this import is at most the number kept so far over all sources.
+    ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the
+    row's ordinal among equals within this import is at most the number kept so far over all sources.
     """
     known = np.zeros(len(rows), dtype=bool)
     if not len(order):
@@ -154,7 +157,8 @@ def _count_tail(
         return
     found = np.nonzero(np.isin(tail.keys, keys))[0]
     for at in found.tolist():
-        low, high = np.searchsorted(keys, tail.keys[at], "left"), np.searchsorted(keys, tail.keys[at], "right")
+        low = int(np.searchsorted(keys, tail.keys[at], "left"))
+        high = int(np.searchsorted(keys, tail.keys[at], "right"))
         same = people[low:high] == tail.people[at]
         if not tail.duplicate[at]:
             kept[low:high] += same

@@ -60,19 +60,21 @@ class FastShape:
     has_id: bool
 
 
-def find_shape(body: bytes, shape: RowShape) -> FastShape | None:
+def find_shape(body: bytes, shape: RowShape, sample_lines: int = SAMPLE_LINES) -> FastShape | None:
     """The shape of a file by its first lines, None when they have none in common that the fast lane can read."""
     if shape.columns or shape.time_column:
         return None
     try:
-        rows = [msgspec.json.decode(line) for line in body.split(b"\n", SAMPLE_LINES)[:SAMPLE_LINES] if line.strip()]
+        rows = [msgspec.json.decode(line) for line in body.split(b"\n", sample_lines)[:sample_lines] if line.strip()]
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     if not rows or not all(isinstance(row, dict) for row in rows):
         return None
     keys = _merged([list(row) for row in rows])
+    if keys is None:
+        return None
     people = [key for key in PERSON_FIELDS if key in keys]
-    if keys is None or len(people) != 1 or not set(keys) <= FIELDS - {"type"} or "name" not in keys:
+    if len(people) != 1 or not set(keys) <= FIELDS - {"type"} or "name" not in keys:
         return None
     person_field = people[0]
     person_kind = "email" if person_field == "email" or shape.identifier == "email" else "id"
@@ -87,7 +89,7 @@ def find_shape(body: bytes, shape: RowShape) -> FastShape | None:
         "name": _NAME,
         "timestamp": _TIMES[time][0],
         "event_id": r'(?:"[\x21\x23-\x5b\x5d-\x7e]+"|[1-9][0-9]{0,14})',
-        "data": _object({key: _VALUE for key in data}),
+        "data": _object(dict.fromkeys(data, _VALUE)),
     }
     return FastShape(
         pattern=_object({key: patterns[key] for key in keys}),

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from backstory.core.event import content_key, id_key
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.bulk import Bulk, Slice
-from backstory.engine.context import Happened
 from backstory.engine.event_chunk import Rows, Seen, key_order, order_of, repeated, rows_of
 from backstory.engine.event_fast import FastShape, Scratch, find_shape, known_people, read_fast
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_job import Counts, Job, Retry
+from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.source import Chunk, Place
 from backstory.store.keyrun import write_run
@@ -94,7 +95,8 @@ class EventImport:
 
     def look(self, first: Chunk) -> None:
         """Find out from a file's first lines whether the fast lane can read it."""
-        self._fast = find_shape(first.body, self._shape)
+        chunking = self._job.chunking
+        self._fast = find_shape(first.body, self._shape, chunking.sample_lines) if chunking.fast else None
 
     def json_chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
@@ -126,7 +128,8 @@ class EventImport:
                 continue
             counts.rows += 1
             try:
-                row = read_event(decode_line(text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text), line, self._shape)
+                bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
+                row = read_event(decode_line(bare), line, self._shape)
             except RowError as error:
                 counts.errors += 1
                 self._job.report("errors").add_json(line, text, str(error))
@@ -234,7 +237,7 @@ class EventImport:
     def _staged(self, rows: list[EventRow], *, end: Place, counts: Counts, tables: list[pa.Table]) -> Staged:
         if rows or not tables:
             tables.append(self._stage_rows(rows, counts))
-        schema = pa.schema(_STAGED)
+        schema = pa.schema(list(_STAGED.items()))
         table = tables[0] if len(tables) == 1 else pa.concat_tables([part.cast(schema) for part in tables])
         return Staged(rows_of(table), end, counts, *self._job.take_reports())
 
@@ -262,7 +265,7 @@ class EventImport:
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         part = self._write(rows, first_seq, name) if len(rows) else None
         runs = [
-            (write_run(self._folder.parts_path, f"{name}-{flag}", everything.keys[some], everything.people[some]), len(some), flag)
+            (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)
             for some, flag in ((by_key[~known[by_key]], 0), (by_key[known[by_key]], 1))
             if len(some)
         ]
@@ -277,15 +280,25 @@ class EventImport:
             for (path, checksum), count, flag in runs:
                 run_id = self._next("key_run", "run_id")
                 self._folder.manifest.add_key_run(
-                    KeyRun(run_id=run_id, path=path, rows=count, checksum=checksum, import_id=self._job.import_id, duplicate=bool(flag))
+                    KeyRun(
+                        run_id=run_id,
+                        path=path,
+                        rows=count,
+                        checksum=checksum,
+                        import_id=self._job.import_id,
+                        duplicate=bool(flag),
+                    )
                 )
-            tally.held_events += self._trigger(rows, slices)
+            tally.held_events += start_journeys(self._job, self._bulk, rows, slices)
             self._bulk.hold(slices)
             self._job.save(file=file, place=end, counts=tally)
             self._folder.reload_manifest()
             return slices
 
         self._bulk.feed(self._workspace.call(commit), self._newcomers.taken())
+
+    def _write_run(self, name: str, rows: Rows, some: NDArray[np.int64]) -> tuple[str, str]:
+        return write_run(self._folder.parts_path, name, rows.keys[some], rows.people[some])
 
     def _tail_keys(self) -> tuple[Seen, int]:
         """The keys of events in the tail, and the seq up to which they were read."""
@@ -347,40 +360,6 @@ class EventImport:
 
     def _next(self, table: str, column: str) -> int:
         return self._folder.state.db.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
-
-    # -- triggers -----------------------------------------------------------------------------------------------------
-
-    def _trigger(self, rows: Rows, slices: list[Slice]) -> int:
-        """On the loop: start journeys by the import's policy; returns how many events were held back."""
-        campaigns = self._workspace.campaigns
-        waited = campaigns.names()
-        held = 0
-        policy = self._job.options.triggers
-        accept_us = self._job.row.accept_us
-        for slice_ in slices:
-            if slice_.kind != "event" or slice_.name not in waited:
-                continue
-            mask = self._bulk.trigger_mask(slice_, waited[slice_.name])
-            fresh = rows.timed[slice_.low : slice_.high] & (
-                accept_us - rows.times_us[slice_.low : slice_.high] <= self._workspace.context.trigger_age_us
-            )
-            fires = mask if policy == "all" else mask & fresh if policy == "recent" else np.zeros_like(mask)
-            held += int((mask & ~fires).sum())
-            for at in np.nonzero(fires)[0].tolist():
-                position = slice_.low + at
-                event = Happened(
-                    seq=slice_.first_seq + position,
-                    kind=slice_.kind,
-                    name=slice_.name,
-                    event_id=rows.event_ids[position].as_py(),
-                    time_us=int(rows.times_us[position]),
-                    accept_us=accept_us,
-                    data=rows.data[position].as_py().encode(),
-                )
-                campaigns.on_event(
-                    int(rows.people[position]), event, self._folder.state.now_us, any_age=True
-                )
-        return held
 
 
 def _key_of(row: EventRow) -> int | None:

@@ -1,19 +1,34 @@
 """What every import keeps while it runs: counts, places, reports; committed with each chunk in the import's row."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from backstory.core.error import BackstoryError
 from backstory.engine.options import BackfillOptions, Held, Summary
-from backstory.engine.report import Report
-from backstory.engine.source import Place
+from backstory.engine.report import Report, report_path
+from backstory.engine.source import CHUNK_BYTES, Place
 from backstory.store.manifest import ImportRow, read_imports
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunking:
+    """How files are cut into chunks and read: what comes in is the same whatever stands here.
+
+    ``fast``: let the bulk reader take the rows it can. ``sample_lines`` tell it what the rows of a file look like.
+    """
+
+    bytes_max: int = CHUNK_BYTES
+    event_rows_max: int = 250_000
+    people_rows_max: int = 1500
+    sample_lines: int = 200
+    fast: bool = True
 
 
 class Retry(BackstoryError):
@@ -66,10 +81,13 @@ class Saved(msgspec.Struct, kw_only=True):
 class Job:
     """One import under way."""
 
-    def __init__(self, workspace: "Workspace", row: ImportRow, options: BackfillOptions) -> None:
+    def __init__(
+        self, workspace: "Workspace", row: ImportRow, options: BackfillOptions, chunking: Chunking | None = None
+    ) -> None:
         self.workspace = workspace
         self.row = row
         self.options = options
+        self.chunking = chunking or Chunking()
         self.saved = msgspec.json.decode(row.progress, type=Saved)
         self.extra_seconds: Callable[[], float] = lambda: 0.0
         self._reports: dict[str, Report] = {}
@@ -78,13 +96,26 @@ class Job:
     def import_id(self) -> int:
         return self.row.import_id
 
-    def begin_file(self, header: list[str] | None, suffix: str) -> None:
-        """Reports take the form of the file being read; several files of one form share them."""
-        folder = self.workspace.folder.path / "reports"
-        for kind, length in (("errors", self.saved.error_bytes), ("warnings", self.saved.warning_bytes)):
-            if kind not in self._reports:
-                path = folder / f"import-{self.import_id}-{kind}{suffix}"
-                self._reports[kind] = Report(path, header=header, length=length)
+    def begin_file(self, number: int, path: Path, *, header: list[str] | None = None, delimiter: str = ",") -> None:
+        """Each file has reports of its own, in its own form: ``header`` of a CSV file, None for JSON lines."""
+        saved, files = self.saved, len(self.options.paths)
+        for kind, length in (("errors", saved.error_bytes), ("warnings", saved.warning_bytes)):
+            report = report_path(self._reports_path, self.import_id, kind, path, number, files)
+            # What is there of a file whose first rows were not committed is of no commit.
+            known = length if number == saved.file else 0
+            self._reports[kind] = Report(report, header=header, length=known, delimiter=delimiter)
+
+    @property
+    def _reports_path(self) -> Path:
+        return self.workspace.folder.path / "reports"
+
+    def _report_name(self, kind: str, rows: int) -> str | None:
+        """Where the reports of a kind are: a file, or a folder when several files were read."""
+        if not rows:
+            return None
+        paths = self.options.paths
+        path = report_path(self._reports_path, self.import_id, kind, Path(paths[0]), 0, len(paths))
+        return str(path if len(paths) == 1 else path.parent)
 
     def report(self, kind: str) -> Report:
         return self._reports[kind]
@@ -130,7 +161,6 @@ class Job:
 
     def summary(self, state: str) -> Summary:
         counts = self.saved.counts
-        errors, warnings = self._reports.get("errors"), self._reports.get("warnings")
         return Summary(
             import_id=self.import_id,
             state=state,
@@ -145,8 +175,8 @@ class Job:
             warnings=counts.warnings,
             held_back=Held(event=counts.held_events, segment=counts.held_segments),
             people_created=counts.people_created,
-            error_file=errors.name if errors else None,
-            warning_file=warnings.name if warnings else None,
+            error_file=self._report_name("errors", counts.errors),
+            warning_file=self._report_name("warnings", counts.warnings),
             seconds=round(self.saved.seconds, 3),
         )
 

@@ -103,7 +103,9 @@ def message(folder: Folder, delivery_id: str) -> MessageView:
 
 
 def _message(db: sqlite3.Connection, row: DeliveryRow) -> MessageView:
-    content = msgspec.json.decode(row.body, type=Email | Webhook) if row.body != b"{}" else None
+    content: Email | Webhook | None = None
+    if row.body != b"{}":
+        content = msgspec.json.decode(row.body, type=Email | Webhook)
     recipient = subject = body = sender = ""
     match content:
         case Email():

@@ -3,23 +3,24 @@
 import zlib
 from collections.abc import Iterator
 
-from backstory.engine.source import LINE_BYTES, READ_BYTES, Place, Source
+from backstory.engine.source import LINE_BYTES, Place, Source
 
 # A line feed and what may stand before it.
 _END_BYTES = 2
 
 
-def lines_of(source: Source) -> Iterator[tuple[bytes, Place]]:
+def lines_of(source: Source, line_bytes: int = LINE_BYTES) -> Iterator[tuple[bytes, Place]]:
     """Each line with its end, and the place behind it.
 
-    A line longer than the limit (see ``too_long``) comes cut: no more of it than that is held.
+    A line longer than ``line_bytes`` (see ``too_long``) comes cut: no more of it than that is held.
     """
+    most = line_bytes + _END_BYTES
     offset, number, checksum = source.place.offset, source.place.line, source.place.checksum
     line = b""
     for piece in _pieces(source):
         offset += len(piece)
         checksum = zlib.crc32(piece, checksum)
-        line = line + piece[: LINE_BYTES + _END_BYTES - len(line)] if line else piece[: LINE_BYTES + _END_BYTES]
+        line = line + piece[: most - len(line)] if line else piece[:most]
         if piece.endswith(b"\n"):
             number += 1
             yield line, Place(offset, number, checksum)
@@ -30,7 +31,7 @@ def lines_of(source: Source) -> Iterator[tuple[bytes, Place]]:
 
 def _pieces(source: Source) -> Iterator[bytes]:
     """The file cut behind every line feed, and anywhere else."""
-    while block := source.read(READ_BYTES):
+    while block := source.read(source.block_bytes):
         *lines, rest = block.split(b"\n")
         for line in lines:
             yield line + b"\n"
@@ -38,6 +39,6 @@ def _pieces(source: Source) -> Iterator[bytes]:
             yield rest
 
 
-def too_long(line: bytes) -> bool:
+def too_long(line: bytes, line_bytes: int = LINE_BYTES) -> bool:
     """Is a line, as ``lines_of`` gives it, longer than the limit?"""
-    return len(line) > LINE_BYTES and len(line.rstrip(b"\r\n")) > LINE_BYTES
+    return len(line) > line_bytes and len(line.rstrip(b"\r\n")) > line_bytes

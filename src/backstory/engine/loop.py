@@ -182,6 +182,7 @@ class Loop:
             if self._applier.next_moment_us() <= now_us:
                 self._applier.advance(now_us)
                 self._dirty = True
+            self._applier.time_passed(now_us)
             state.now_us = now_us
 
     def _time_has_come(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -117,7 +117,7 @@ class Newcomers:
 
     def _introduce(self, rows: list[tuple[object, ...]]) -> None:
         """People without attributes come to be: leaves that hold for a missing attribute hold for them."""
-        made = [row[0] for row in rows]
+        made = [cast("int", row[0]) for row in rows]
         if not made:
             return
         segments: SegmentEngine = self._workspace.segments

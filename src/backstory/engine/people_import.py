@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -30,7 +30,6 @@ from backstory.store.people import Profile
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-ROWS_PER_STEP = 1500
 ASKED_AT_ONCE = 500
 _decode = msgspec.json.Decoder().decode
 IDENTIFIERS = ("id", "email", "cio_id")
@@ -58,6 +57,7 @@ class PeopleImport:
         self._refuse = refuse
         self._written: list[Written] = []
         self._moved = BitMap()
+        self._keys: dict[str, bytes] = {}
 
     def take(self, rows: list[PersonRow], *, file: int, end: Place, counts: Counts) -> None:
         """Take in a few rows: people, their writes and the place in the source, in one commit."""
@@ -92,7 +92,7 @@ class PeopleImport:
                 some = names[low : low + ASKED_AT_ONCE]
                 marks = ", ".join("?" * len(some))
                 known = self._folder.state.rows(f"SELECT {column} FROM person WHERE {column} IN ({marks})", tuple(some))
-                found.update(Identifier(cast("str", kind), row[0]) for row in known)  # pyright: ignore[reportArgumentType]
+                found.update(Identifier(kind, row[0]) for row in known)  # pyright: ignore[reportArgumentType]
         return version, found
 
     def _tombstones(self) -> dict[Identifier, int]:
@@ -114,7 +114,7 @@ class PeopleImport:
         for row in rows:
             time_us = self._time_us(row, now_us)
             document = {name: Register(time_us, value) for name, value in row.attributes.items()}
-            ready.append((time_us, encode_document(document), attributes_text(row.attributes)))
+            ready.append((time_us, encode_document(document), attributes_text(row.attributes, self._keys)))
         return ready
 
     def _insert(self, rows: list[PersonRow], ready: list[tuple[int, bytes, str]], counts: Counts) -> None:
@@ -171,8 +171,8 @@ class PeopleImport:
                 verdicts[value] = verdict
             if verdict[0] or verdict[1] is not None:
                 leaf.take(person, *verdict)
-            if leaf.judged_live is not None:
-                leaf.judged_live.add(person)
+        if leaf.judged_live is not None:
+            leaf.judged_live.update(range(first, first + len(rows)))
 
     # -- known people -------------------------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class PeopleImport:
             else:
                 counts.unchanged += 1
         changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
-        text = attributes_text(row.attributes)
+        text = attributes_text(row.attributes, self._keys)
         if is_new or written.touched or written.lost or assign:
             self._written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new))
         touched = self._segments.feed_known(person, time_us, now_us)
@@ -299,7 +299,12 @@ def _sorted_out(rows: list[PersonRow], owner: set[Identifier]) -> tuple[list[Per
     return fresh, rest
 
 
-def attributes_text(attributes: dict[str, bytes | None]) -> str:
-    """A JSON object of values that are JSON already."""
-    pieces = [msgspec.json.encode(name) + b":" + (value or b"null") for name, value in attributes.items()]
+def attributes_text(attributes: dict[str, bytes | None], keys: dict[str, bytes]) -> str:
+    """A JSON object of values that are JSON already; ``keys`` remembers the names as JSON."""
+    pieces: list[bytes] = []
+    for name, value in attributes.items():
+        key = keys.get(name)
+        if key is None:
+            keys[name] = key = msgspec.json.encode(name) + b":"
+        pieces.append(key + (value or b"null"))
     return (b"{" + b",".join(pieces) + b"}").decode()

@@ -1,14 +1,15 @@
 """One row of a people file, judged strictly: what an identify call would say, or what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
-from backstory.core.limit import ATTRIBUTE_NAME_BYTES, ATTRIBUTE_VALUE_BYTES, ATTRIBUTES_PER_CALL
+from backstory.core.limit import ATTRIBUTE_NAME_BYTES, ATTRIBUTE_VALUE_BYTES, ATTRIBUTES_PER_CALL, ID_BYTES
 from backstory.engine.event_row import (
     RowError,
     RowShape,
@@ -39,17 +40,27 @@ class PersonRow:
     time_us: int | None
     attributes: dict[str, bytes | None]
     warning: str = ""
+    _normal: tuple[Identifier, ...] = ()
 
     def identifiers(self) -> tuple[Identifier, ...]:
         """All of them, in the form in which they are compared."""
-        return (normal(self.path), *(normal(identifier) for identifier in self.body))
+        if not self._normal:
+            self._normal = (normal(self.path), *(normal(identifier) for identifier in self.body))
+        return self._normal
 
 
-def read_person(row: Mapping[str, Json], line: int, shape: RowShape, *, clear: bool) -> PersonRow:
+Encode = Callable[[str, Json], bytes | None]
+
+
+def read_person(
+    row: Mapping[str, Json], line: int, shape: RowShape, *, clear: bool, encode: Encode | None = None
+) -> PersonRow:
     """Judge a row given as flat keys or as a Track v2 identify item; raises ``RowError``.
 
-    Empty text is left out, or with ``clear`` a removal, as null is.
+    Empty text is left out, or with ``clear`` a removal, as null is. ``encode`` makes a value canonical JSON within
+    its limits; a reader whose cells repeat may remember.
     """
+    encode = encode or encoded
     fields = _renamed(row, shape.columns) if shape.columns else row
     time_name = shape.time_column or "_timestamp"
     raw_time = row.get(shape.time_column) if shape.time_column else fields.get("_timestamp")
@@ -62,7 +73,7 @@ def read_person(row: Mapping[str, Json], line: int, shape: RowShape, *, clear: b
     path, body = read_identifiers(fields, shape.identifier, path)
     time_us, warning = read_time(raw_time, time_name)
     attributes = {
-        name: encoded(name, value)
+        name: encode(name, value)
         for name, value in fields.items()
         if name not in CONTROL and (clear or value != "")
     }
@@ -96,6 +107,10 @@ def read_identifiers(
     fields: Mapping[str, Json], identifier: str | None, path: Identifier | None = None
 ) -> tuple[Identifier, tuple[Identifier, ...]]:
     """The identifier a row is addressed by (``path``, where that is known) and the others it carries."""
+    if path is None and identifier is None and "customer_id" not in fields:
+        plain_id, plain_email = fields.get("id"), fields.get("email")
+        if _is_plain(plain_id) and _is_plain(plain_email):
+            return Identifier("id", plain_id), (Identifier("email", plain_email),)
     order = ("id", "customer_id", "email") if identifier is None else (identifier, "customer_id")
     named: list[Identifier] = [] if path is None else [path]
     for name in dict.fromkeys((*order, "id", "email")):
@@ -108,6 +123,17 @@ def read_identifiers(
     if not named:
         raise RowError(order[0], None, f"names no person: give one of {', '.join(order)}")
     return named[0], tuple(named[1:])
+
+
+def _is_plain(value: Json) -> TypeGuard[str]:
+    """An identifier with nothing about it that needs a closer look."""
+    return (
+        type(value) is str
+        and 0 < len(value) <= ID_BYTES.value
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
 
 
 def encoded(name: str, value: Json) -> bytes | None:

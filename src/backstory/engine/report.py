@@ -1,26 +1,60 @@
 """The rows an import could not use, or used with a doubt, in the input's own form with ``line`` and ``error`` added.
 
 A report is cut back to the length the last commit knew when an import goes on, so that no row is told twice.
+Corrected, it can be read in again: it is known by its name, and the two are left out.
 """
 
 import csv
 import io
 import os
+import re
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from backstory.core.condition import Json
 
 TEXT_MAX = 100_000
+_NAME = re.compile(r"import-\d+-(errors|warnings)(\.|\Z)")
+_OURS = re.compile(r"(line|error)_*\Z")
+T = TypeVar("T")
+
+
+def report_path(folder: Path, import_id: int, kind: str, source: Path, number: int, files: int) -> Path:
+    """Where the report on an import's ``number``-th file goes; those on several files share a folder."""
+    stem = f"import-{import_id}-{kind}"
+    name = source.name.removesuffix(".gz")
+    if files == 1:
+        return folder / f"{stem}{Path(name).suffix}"
+    return folder / stem / f"{number + 1}-{name}"
+
+
+def is_report(path: Path) -> bool:
+    """Is this one of ours, by its name or that of its folder?"""
+    return bool(_NAME.match(path.name) or _NAME.match(path.parent.name))
+
+
+def without_verdict(row: Mapping[str, T]) -> Mapping[str, T]:
+    """A row of a report as it was in the input."""
+    ours = [name for name in list(row)[-2:] if _OURS.match(name)]
+    return {name: value for name, value in row.items() if name not in ours}
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 class Report:
-    """One file, made when the first row comes."""
+    """One file, made when the first row comes. ``header`` None: JSON lines."""
 
-    def __init__(self, path: Path, *, header: list[str] | None, length: int) -> None:
+    def __init__(self, path: Path, *, header: list[str] | None, length: int, delimiter: str = ",") -> None:
         self.path = path
         self._header = header
+        self._delimiter = delimiter
         self._pending: list[str] = []
         self._told: list[str] = []
         self._length = length
@@ -35,13 +69,15 @@ class Report:
             row = None
         if not isinstance(row, dict):
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
-        self._pending.append(msgspec.json.encode({**row, "line": line, "error": error}).decode() + "\n")
+        verdict = {_free("line", row): line, _free("error", row): error}
+        self._pending.append(msgspec.json.encode({**row, **verdict}).decode() + "\n")
 
     def add_csv(self, line: int, cells: list[str], error: str) -> None:
+        """A row of a CSV file; cells it lacks are empty, those beyond the header have to be in the error."""
         assert self._header is not None
         width = len(self._header)
         padded = (cells + [""] * width)[:width]
-        self._pending.append(_csv_line([*padded, str(line), error]))
+        self._pending.append(self._csv_line([*padded, str(line), error]))
 
     def take(self) -> list[str]:
         """The lines added so far, handed over to be told later."""
@@ -59,7 +95,8 @@ class Report:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             if file.tell() == 0 and self._header is not None:
-                file.write(_csv_line([*self._header, "line", "error"]).encode())
+                names = [*self._header, _free("line", self._header), _free("error", self._header)]
+                file.write(self._csv_line(names).encode())
             file.write("".join(self._told).encode("utf-8", "replace"))
             file.flush()
             os.fdatasync(file.fileno())
@@ -67,13 +104,7 @@ class Report:
         self._told.clear()
         return self._length
 
-    @property
-    def name(self) -> str | None:
-        """Where the file is, None when there is none."""
-        return str(self.path) if self._length else None
-
-
-def _csv_line(cells: list[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    def _csv_line(self, cells: list[str]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n", delimiter=self._delimiter).writerow(cells)
+        return text.getvalue()

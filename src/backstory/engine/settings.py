@@ -169,7 +169,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="send", read=_send, default=None,
-        help="live sends, mailbox writes messages into DIR/mailbox, off drops them; "
+        help="live sends mail and calls webhooks, mailbox writes both into DIR/mailbox, off drops them; "
         "live when smtp_url is set, else mailbox",
     ),
     Setting(

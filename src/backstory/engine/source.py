@@ -72,10 +72,11 @@ def open_source(path: Path) -> BinaryIO:
 
 
 class Source:
-    """One file, read chunk by chunk from a place on."""
+    """One file, read chunk by chunk from a place on, ``block_bytes`` at a time."""
 
-    def __init__(self, path: Path, place: Place) -> None:
+    def __init__(self, path: Path, place: Place, *, block_bytes: int = READ_BYTES) -> None:
         self.path = path
+        self.block_bytes = block_bytes
         self.place = place
         self._file = open_source(path)
         self._rest = b""
@@ -95,7 +96,7 @@ class Source:
     def _skip_to(self, place: Place) -> None:
         left, checksum = place.offset, 0
         while left:
-            block = self.read(min(left, READ_BYTES))
+            block = self.read(min(left, self.block_bytes))
             if not block:
                 break
             checksum = zlib.crc32(block, checksum)
@@ -106,18 +107,23 @@ class Source:
                 "or put the file back as it was"
             )
 
-    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[Chunk]:
-        """The rest of the file; each chunk ends at the end of a line, the last one where the file ends."""
-        while True:
-            body = self._fill(size)
-            if not body:
-                return
+    def chunks(self, size: int = CHUNK_BYTES, line_bytes: int = LINE_BYTES) -> Iterator[Chunk]:
+        """The rest of the file; each chunk ends at the end of a line, the last one where the file ends.
+
+        A chunk is longer than ``size`` only for a line that is; one longer than ``line_bytes`` too is passed over.
+        """
+        while body := self._fill(size):
+            want = size
+            while len(body) >= want and b"\n" not in body and len(body) <= line_bytes:
+                want, self._rest = 2 * want, body
+                body = self._fill(want)
             cut = body.rfind(b"\n") + 1
-            if cut == 0 and len(body) >= size:
+            if len(body) < want:
+                cut = len(body)
+            if cut == 0:
                 yield self._pass_over(body)
                 continue
-            if cut and len(body) >= size:
-                self._rest, body = body[cut:], body[:cut]
+            self._rest, body = body[cut:], body[:cut]
             yield self._chunk(body)
 
     def _fill(self, size: int) -> bytes:
@@ -141,7 +147,7 @@ class Source:
         """A line that fills a whole chunk: drop it up to its end."""
         place = self.place
         offset, checksum = place.offset + len(body), zlib.crc32(body, place.checksum)
-        while block := self.read(READ_BYTES):
+        while block := self.read(self.block_bytes):
             cut = block.find(b"\n") + 1
             used = block[:cut] if cut else block
             offset, checksum = offset + len(used), zlib.crc32(used, checksum)

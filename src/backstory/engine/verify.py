@@ -27,7 +27,10 @@ def run(workspace: "Workspace", on_line: OnLine) -> Verdict:
     findings = Findings(on_line)
     folder = workspace.folder
     for fault in workspace.faults:
-        findings.difference("fault", fault)
+        if fault in folder.faults:
+            findings.difference("fault", fault)
+        else:
+            findings.note("health", fault)
     whole = verify_files(folder, findings)
     with findings.reading("import"):
         verify_imports(folder, findings, whole=whole)

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ def connect(path: Path, *, synchronous: Synchronous, read_only: bool = False) ->
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """All or nothing; a failing disk raises ``StorageError`` and leaves nothing behind."""
     try:
         connection.execute("BEGIN IMMEDIATE")

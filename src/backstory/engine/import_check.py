@@ -1,0 +1,65 @@
+"""What is looked at before an import starts: options that agree, files that can be read, columns that are there.
+
+What is refused here leaves nothing behind, not even an import that waits to be gone on with.
+"""
+
+import difflib
+from pathlib import Path
+
+from backstory.core.error import RequestError
+from backstory.engine.csv_source import CsvSource
+from backstory.engine.options import BackfillOptions
+from backstory.engine.source import open_source
+
+COLUMNS_SHOWN = 12
+
+
+def check(options: BackfillOptions) -> None:
+    """Raises ``RequestError`` for options that contradict each other or the files, ``SourceError`` for the files."""
+    if options.kind == "events" and options.rows == "only_new":
+        raise RequestError("only_new is for people: events belong to people who may exist already", path="rows")
+    if options.time and options.as_of_us is not None:
+        raise RequestError("give a time column or one time for all rows, not both", path="as_of")
+    if not options.paths:
+        raise RequestError("name at least one file", path="paths")
+    headers = [_header(Path(name)) for name in options.paths]
+    for option, columns in (("map", list(options.map)), ("time", [options.time] if options.time else [])):
+        for column in columns:
+            _check_column(column, option, headers)
+
+
+def is_csv(path: Path) -> bool:
+    """By the name, else by the first character: JSON lines begin with an object."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        return True
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        return False
+    file = open_source(path)
+    try:
+        return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    finally:
+        file.close()
+
+
+def _header(path: Path) -> list[str] | None:
+    """The columns of a CSV file; None for JSON lines, where every line may have others."""
+    if not is_csv(path):
+        open_source(path).close()
+        return None
+    source = CsvSource(path)
+    source.close()
+    return source.header
+
+
+def _check_column(column: str, option: str, headers: list[list[str] | None]) -> None:
+    """A misspelt column would silently change what every row means."""
+    known: list[str] = []
+    for header in headers:
+        if header is None or column in header:
+            return
+        known += header
+    close = difflib.get_close_matches(column, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(known[:COLUMNS_SHOWN]) + (", …" if len(known) > COLUMNS_SHOWN else "")
+    raise RequestError(f"no file has a column {column!r}{hint}; there are {shown}", path=option)
