@@ -197,8 +197,9 @@ def imported(body: bytes, identifier: Any, chunking: Chunking) -> dict[str, Any]
         path.write_bytes(body)
         options = BackfillOptions(kind="events", paths=(str(path),), identifier=identifier)
         summary = backfill.run(workspace, options, lambda progress: None, chunking=chunking)
-        rows = workspace.folder.state.rows("SELECT person, id, email_key, created_us, import_id FROM person")
-        people = {row[0]: row[1:3] for row in rows}
+        rows = workspace.folder.state.rows("SELECT person, id, email_key, import_id FROM person")
+        people = {row[0]: repr(row[1:3]) for row in rows}
+        known = workspace.segments.known
         return {
             "counts": counts(summary),
             "events": sorted((people[row[0]], *row[1:]) for row in events(workspace)),
@@ -207,7 +208,7 @@ def imported(body: bytes, identifier: Any, chunking: Chunking) -> dict[str, Any]
                 for run in workspace.folder.keys.runs
                 for key, person in zip(run.keys.tolist(), run.people.tolist(), strict=True)
             ),
-            "people": sorted((repr(row[1:3]), *row[3:]) for row in rows),
+            "people": sorted((people[row[0]], row[3], known.get_us(row[0])) for row in rows),
             "errors": report(summary.error_file),
             "warnings": report(summary.warning_file),
         }

@@ -66,6 +66,7 @@ class World:
             verify=self.verify,
             credentials=CredentialStore(settings.data / "workspaces" / "default"),
             now_us=lambda: NOW_US,
+            cancel_import=self.canceled.append,
             accept_clock=lambda: self.clock_moved_us,
         )
         return self.workspace, app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)

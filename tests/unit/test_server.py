@@ -19,6 +19,7 @@ import pytest
 
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Identifier, Identify, Receipt
+from backstory.edge import track_answer
 from backstory.edge.app_local import LocalTools
 from backstory.edge.listener import bind_local
 from backstory.edge.server import Running, build_app, serve

@@ -1,20 +1,15 @@
 """From an event to a mail at a real mail server; and what a server that is killed in between leaves behind."""
 
-import asyncio
 import email
-import email.policy
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
-from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.contract.post_office import Post, post_office
 from tests.wire.conftest import (
     READY_S,
     Server,
@@ -25,6 +20,7 @@ from tests.wire.conftest import (
     serving,
     settings_of,
 )
+from tests.wire.office import Office, open_office
 
 pytestmark = pytest.mark.wire
 
@@ -38,51 +34,10 @@ MAIL = {
 HOOK = {"type": "webhook", "url": "https://example.com/hook", "body": {"price": "{{ event.price }}"}}
 
 
-class Office:
-    """A mail server on a loop of its own, whose handling of a message can be held up."""
-
-    def __init__(self, port: int, post: Post, loop: asyncio.AbstractEventLoop) -> None:
-        self.url = f"smtp://127.0.0.1:{port}"
-        self.post = post
-        self._loop = loop
-
-    def hold(self) -> None:
-        """From now on a message is taken and not answered."""
-        self.post.hang = asyncio.Event()
-
-    def release(self) -> None:
-        """What is held is answered, and what comes next at once."""
-        held, self.post.hang = self.post.hang, None
-        assert held is not None
-        self._loop.call_soon_threadsafe(held.set)
-
-    def wait_for(self, count: int) -> list[EmailMessage]:
-        """The first so many messages that arrived, answered or not."""
-        eventually(lambda: len(self.post.got) >= count)
-        found = [email.message_from_bytes(body, policy=email.policy.default) for _, _, body in self.post.got]
-        return cast("list[EmailMessage]", found)
-
-
 @pytest.fixture
 def office() -> Iterator[Office]:
-    ready, found = threading.Event(), list[Office]()
-    done = list[asyncio.Event]()
-
-    async def run() -> None:
-        post = Post()
-        async with post_office(post) as port:
-            done.append(asyncio.Event())
-            found.append(Office(port, post, asyncio.get_running_loop()))
-            ready.set()
-            await done[0].wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    assert ready.wait(READY_S)
-    yield found[0]
-    found[0]._loop.call_soon_threadsafe(done[0].set)
-    thread.join(READY_S)
-    assert not thread.is_alive()
+    with open_office() as opened:
+        yield opened
 
 
 def campaign(server: Server, *steps: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from backstory.edge.cli_message import messages
 from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
 from backstory.edge.local import Opened
-from backstory.engine.settings import SETTINGS, Setting, Settings, load
+from backstory.engine.settings import SETTINGS, Setting, Settings, load, unknown_variables
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -64,9 +64,9 @@ def _setting_option(setting: Setting) -> Callable[[Callable[..., None]], Callabl
 @_setting_options
 @click.pass_obj
 def serve(runtime: Runtime, **flags: Any) -> None:
-    """Run the server until it is told to stop (Ctrl-C or SIGTERM); it finishes what it has accepted.
+    """Run the server, until Ctrl-C or SIGTERM.
 
-    The first start makes the data folder, a workspace and keys. Settings come from the options and from the
+    It finishes what it has accepted and leaves. The first start makes the data folder, a workspace and keys. Settings come from the options and from the
     environment; an option wins.
 
     \b
@@ -75,6 +75,8 @@ def serve(runtime: Runtime, **flags: Any) -> None:
       backstory serve --data ./data --host 0.0.0.0 --port 8443 --tls-cert chain.pem --tls-key key.pem
       BACKSTORY_SMTP_URL=smtp://localhost:25 backstory serve --data ./data --tls-dev
     """
+    for warning in unknown_variables(runtime.environment):
+        click.echo(f"Warning: {warning}", err=True)
     try:
         code = runtime.serve(load(runtime.environment, flags))
     except BackstoryError as error:

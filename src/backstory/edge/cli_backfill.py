@@ -33,7 +33,10 @@ F = TypeVar("F", bound=Callable[..., object])
 
 @click.group()
 def backfill() -> None:
-    """Read people or events from files (CSV or JSON lines, plain or .gz), in bulk.
+    """Read people or events from files, in bulk.
+
+    Files are CSV or JSON lines, plain or .gz. It returns when counts are exact and everything is durable. Killed, the
+    same command goes on where it was; run again, it adds nothing.
 
     \b
     Examples:

@@ -47,7 +47,7 @@ class Run:
         """A client of the data folder; one that holds nothing yet is refused unless it may be created."""
         data = self.settings.data
         if not may_create and not (data / "workspaces").is_dir() and not (data / SOCKET_NAME).exists():
-            raise BackstoryError(f"{data} holds no workspace: 'backstory serve --data {data}' makes one")
+            raise BackstoryError(f"the folder {data} holds no workspace: 'backstory serve --data {data}' makes one")
         return Session(data, lambda: self.runtime.open_folder(self.settings))
 
     def show(self, body: object, text: str) -> None:

@@ -10,9 +10,9 @@ from backstory.edge.cli_command import EXIT_FOUND, Run, cell, row_of, workspace_
 @workspace_command
 @click.pass_context
 def verify(context: click.Context, run: Run) -> None:
-    """Compare all that is kept with what follows from history, and print what differs.
+    """Hold all that is kept against history.
 
-    Every segment against the slow and obvious rules, every attribute against its history, files against their
+    Prints what differs. Every segment against the slow and obvious rules, every attribute against its history, files against their
     checksums, imports against their row counts. Exit code 1 if anything differs.
 
     \b

@@ -61,8 +61,13 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         return socket.create_server(cast("tuple[str, int]", address[:2]), family=family, backlog=BACKLOG)
     except OSError as error:
         raise BackstoryError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {_reason(error)}. Choose another with --host and --port"
         ) from None
+
+
+def _reason(error: OSError) -> str:
+    """The words of the system, without those the library adds to them."""
+    return (error.strerror or str(error)).partition(" (while")[0]
 
 
 def bind_local(data: Path) -> socket.socket:

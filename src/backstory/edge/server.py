@@ -175,7 +175,7 @@ class _Server(Generic[W]):
         """Listen, open, serve until stopped, finish what was accepted, close."""
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         secure = certificate(self._settings)
         public = bind_tcp(self._settings.host, self._settings.port)
         self._handle_signals()
@@ -203,6 +203,13 @@ class _Server(Generic[W]):
         if self._tools is not None:
             self._tools.stopping.set()
         self._stopped.set()
+
+    def _make_folder(self) -> None:
+        data = self._settings.data
+        try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackstoryError(f"cannot make the data folder {data}: {error.strerror or error}") from None
 
     def _open(self) -> None:
         for name in self._names:

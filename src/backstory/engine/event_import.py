@@ -51,7 +51,7 @@ _STAGED = {
     "data": pa.string(),
     "event_id": pa.string(),
 }
-RETRIES_MAX = 5
+RETRIES_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)

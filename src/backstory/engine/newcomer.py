@@ -132,6 +132,13 @@ class Newcomers:
                     leaf.set(profile.person, shown_values(profile, {}), now_us)
             elif leaf.holds_nothing(now_us):
                 leaf.true |= people
+        # They exist from now on, before their first events are committed: whoever is in a segment without having
+        # done anything is in it already.
+        everybody = np.array(made, np.uint32)
+        for segment_id in segments.closure(set(segments.segments)):
+            kept = segments.segments[segment_id]
+            if kept.condition is not None and not kept.building:
+                segments.settle_many(segment_id, everybody, now_us)
 
     def taken(self) -> BitMap:
         """Who was made since this was asked last."""

@@ -244,7 +244,8 @@ class PeopleImport:
                 counts.unchanged += 1
         changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
         text = attributes_text(row.attributes, self._keys)
-        if is_new or written.touched or written.lost or assign:
+        earlier = time_us < self._segments.known.get_us(person)
+        if is_new or written.touched or written.lost or assign or earlier:
             self._written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new))
         touched = self._segments.feed_known(person, time_us, now_us)
         roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}

@@ -22,8 +22,7 @@ class FolderLock:
         except OSError:
             os.close(self._fd)
             raise FolderBusy(
-                f"{folder} is in use by another process: stop it, or let this command talk to it over "
-                f"{folder / 'backstory.sock'}"
+                f"{folder} is in use by another process, a server or a command that works on it: wait for it or stop it"
             ) from None
 
     def close(self) -> None:

@@ -1,0 +1,60 @@
+"""People from a CSV file into a new folder: the whole command, against two plain SQLite tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench import data, stock
+from bench.process import Cost
+from bench.stock import Stock
+from bench.workload import Figure, Place, Scale, Workload
+
+MEMORY_MB = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    people: int
+    rounds: int
+
+
+SIZES: dict[Scale, Size] = {"quick": Size(people=30_000, rounds=2), "full": Size(people=1_000_000, rounds=3)}
+
+
+def run(scale: Scale, place: Place) -> Sequence[Figure]:
+    size = SIZES[scale]
+    source = data.people(place.data, size.people)
+    bare: list[Cost] = []
+    ours: list[Cost] = []
+    seconds: list[float] = []
+    for number in range(size.rounds):
+        bare.append(stock.baseline("bench.people_baseline", source, place.work / "baseline.db"))
+        folder = place.work / f"round-{number}"
+        cost, summary = stock.backfill("people", source, folder)
+        if summary["created"] != size.people:
+            raise RuntimeError(f"{size.people} people were to be created: {summary}")
+        ours.append(cost)
+        seconds.append(summary["seconds"])
+        stock.offer(place, Stock(people=size.people), folder)
+    least, real = median(cost.seconds for cost in bare), median(cost.seconds for cost in ours)
+    return [
+        Figure(name="seconds, ours / two SQLite tables", value=real / least, unit="x", most=3),
+        Figure(name="seconds, two SQLite tables", value=least, unit="s"),
+        Figure(name="seconds, ours, the whole command", value=real, unit="s"),
+        Figure(name="rows a second, ours, without the start of the program", value=size.people / median(seconds), unit="1/s"),
+        Figure(name="processor seconds, ours", value=median(cost.cpu_s for cost in ours), unit="s"),
+        Figure(
+            name="peak memory, ours", value=max(cost.peak_bytes for cost in ours) / 2**20, unit="MB", most=MEMORY_MB
+        ),
+    ]
+
+
+WORKLOAD = Workload(
+    name="backfill_people",
+    expects=(
+        "people come in at no more than 3 times what a plain executemany into two SQLite tables takes: both write the "
+        "same rows into SQLite, ours also judges every value by its time, finds people by id and by email, and keeps "
+        "the history; few rows show little but the start of the program"
+    ),
+    run=run,
+)
