@@ -41,7 +41,7 @@ def run(scale: Scale, place: Place) -> Sequence[Figure]:
         Figure(name="seconds, ours / two SQLite tables", value=real / least, unit="x", most=3),
         Figure(name="seconds, two SQLite tables", value=least, unit="s"),
         Figure(name="seconds, ours, the whole command", value=real, unit="s"),
-        Figure(name="rows a second, ours, without the start of the program", value=size.people / median(seconds), unit="1/s"),
+        Figure(name="rows a second, ours, by its own clock", value=size.people / median(seconds), unit="1/s"),
         Figure(name="processor seconds, ours", value=median(cost.cpu_s for cost in ours), unit="s"),
         Figure(
             name="peak memory, ours", value=max(cost.peak_bytes for cost in ours) / 2**20, unit="MB", most=MEMORY_MB

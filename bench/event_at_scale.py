@@ -1,4 +1,4 @@
-"""What one live event costs the server, with little behind it and with much: two servers under the same load in turn."""
+"""What one live event costs the server, with little behind it and with much: two servers, loaded in turn."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

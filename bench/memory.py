@@ -56,8 +56,9 @@ WORKLOAD = Workload(
     name="memory",
     expects=(
         "an empty server stays under 200 MB: an interpreter, NumPy, PyArrow, DuckDB and the web server, which is why "
-        "what calls do not need is loaded late; a person costs well under a hundred bytes beside that, as values stay in "
-        "SQLite and a leaf keeps a few bytes for those it holds for"
+        "what calls do not need is loaded late; a person adds a hundred bytes or two, as values stay in SQLite and a "
+        "leaf keeps a few bytes for each of those it holds for; with few people the caches, which have a fixed size, "
+        "look like theirs"
     ),
     run=run,
 )

@@ -155,21 +155,17 @@ def end(process: "subprocess.Popen[bytes]", timeout_s: float = 60) -> None:
 
 
 @contextmanager
-def helper(module: str, *arguments: str) -> Generator["Helper"]:
-    """A process of this package that works until told to stop and then prints one JSON object."""
+def helper(command: Sequence[str]) -> Generator["Helper"]:
+    """A process that works beside the block and prints one JSON object when it is done; gone after the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         yield Helper(process)
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+            process.communicate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +175,12 @@ class Helper:
     process: "subprocess.Popen[bytes]"
 
     def result(self, timeout_s: float, *, stop: bool = False) -> dict[str, Any]:
-        """What it printed; ``stop`` tells it to come to its end."""
+        """What it printed; ``stop`` tells it to come to its end. Asked once; raises ``RuntimeError`` if it failed."""
         if stop:
             self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=timeout_s)
+        output, errors = self.process.communicate(timeout=timeout_s)
         if self.process.returncode != 0:
-            raise RuntimeError(f"a helper ended with {self.process.returncode}")
+            raise RuntimeError(f"{self.process.args} ended with {self.process.returncode}: {errors[-2000:]!r}")
         return json.loads(output)
 
 

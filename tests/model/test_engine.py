@@ -1,4 +1,4 @@
-"""The live engine against the naive workspace, after every step: facts in any order, time, builds, restarts, crashes."""
+"""The live engine against the naive workspace after every step: facts in any order, time, builds, crashes."""
 
 import itertools
 import shutil
@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backstory.core.condition import Condition, to_json
+from backstory.core.condition import Condition, segments_in, to_json
 from backstory.core.fact import (
     ChangeMembers,
     DeletePerson,
@@ -27,6 +27,7 @@ from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.people import cio_id_of
+from tests.conftest import examples
 from tests.model.naive import Naive
 from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, conditions, encoded, event_data, past_us
 
@@ -290,7 +291,7 @@ class Life(RuleBasedStateMachine):
         """Is a segment complete, and all that it refers to?"""
         kept = self.workspace.segments.segments[segment_id]
         condition = self.naive.segments[segment_id]
-        named = [] if isinstance(condition, frozenset) else list(segments_named(condition))
+        named = [] if isinstance(condition, frozenset) else list(segments_in(condition))
         return not kept.building and all(self.finished(number) for number in named)
 
     @invariant()
@@ -341,13 +342,7 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def segments_named(condition: Condition) -> frozenset[int]:
-    from backstory.core.condition import segments_in
-
-    return segments_in(condition)
-
-
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=int(__import__("os").environ.get("EX","60")), stateful_step_count=int(__import__("os").environ.get("ST","25")), deadline=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False, print_blob=True, phases=[Phase.explicit, Phase.reuse, Phase.generate]+([Phase.shrink] if __import__("os").environ.get("SH") else [])
+    max_examples=examples(150), stateful_step_count=40, suppress_health_check=list(HealthCheck), report_multiple_bugs=False
 )

@@ -1,12 +1,12 @@
 """Things the live engine once got wrong, each as small as it can be shown."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backstory.core.condition import Json
-from backstory.core.fact import ChangeMembers, Identifier, Identify
+from backstory.core.fact import ChangeMembers, DeleteSegment, Identifier, Identify
 from backstory.core.time import HOUR_US, SECOND_US
 from tests.live import NOW_US, Live
 
@@ -108,3 +108,28 @@ def test_two_things_changing_at_one_moment_make_no_third(live: Live) -> None:
     live.advance(HOUR_US)
     moments_us = [at_us for *_, at_us in live.transitions(after_window) + live.transitions(after_arrival)]
     assert all(at_us < edge_us for at_us in moments_us)
+
+
+def test_an_old_scan_does_not_fill_a_new_leaf(live: Live) -> None:
+    """A leaf let go of and asked for again while its history is being scanned is told of what came in between."""
+    pieces: list[Callable[[], None]] = []
+    live.workspace.builder.run_on_loop = pieces.append
+    first = live.segment(event("seen"))
+    live.send(DeleteSegment(segment_id=first))
+    live.track("ann", "seen")
+    second = live.segment(event("seen"))
+    for piece in pieces:
+        live.workspace.call(piece)
+    assert live.members(second) == {"ann"}
+
+
+def test_a_date_passed_during_a_build_counts(live: Live) -> None:
+    """Who was judged before a moment that came while the rest was built is judged again when the segment is there."""
+    pieces: list[Callable[[], None]] = []
+    live.workspace.builder.run_on_loop = pieces.append
+    live.identify("ann", due=NOW_US / SECOND_US + 5)
+    overdue = live.segment(attribute("due", "timestamp_lt", 0))
+    live.advance(60 * SECOND_US)
+    for piece in pieces:
+        live.workspace.call(piece)
+    assert live.members(overdue) == {"ann"}

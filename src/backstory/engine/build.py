@@ -17,7 +17,7 @@ from pyroaring import BitMap
 from backstory.core.column import PAGE_ROWS, People
 from backstory.core.condition import AttributeTest, EventTest, Json
 from backstory.core.error import StorageError
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
 from backstory.core.person import decode_document
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.context import Context, shown_values
@@ -120,14 +120,21 @@ class Builder:
     def _fill(self, key: LeafKey, since: Since) -> None:
         if isinstance(key, EventTest):
             rows = scan(self._folder, key, since)
-            self.run_on_loop(lambda: self._feed_events(key, rows))
+            self.run_on_loop(lambda: self._feed_events(key, since, rows))
         elif isinstance(key, AttributeTest):
             people, truth, moments = self._judge_everybody(key, since.until_us)
-            self.run_on_loop(lambda: self._feed_attribute(key, people, truth, moments))
+            self.run_on_loop(lambda: self._feed_attribute(key, since, people, truth, moments))
 
-    def _feed_events(self, key: EventTest, rows: Rows) -> None:
+    def _fills(self, key: LeafKey, since: Since) -> bool:
+        """Is a scan what the leaf waits for? It may have been let go of meanwhile, and attached again since."""
+        if self.unfilled.get(key) is not since:
+            return False
+        del self.unfilled[key]
+        return True
+
+    def _feed_events(self, key: EventTest, since: Since, rows: Rows) -> None:
         leaf = self._segments.leaves.get(key)
-        if isinstance(leaf, CountLeaf | WindowLeaf) and self.unfilled.pop(key, None) is not None:
+        if isinstance(leaf, CountLeaf | WindowLeaf) and self._fills(key, since):
             feed_rows(leaf, rows, self._segments.alive)
             self._segments.bulk_fed()
 
@@ -153,17 +160,27 @@ class Builder:
         return people, truth, moments
 
     def _feed_attribute(
-        self, key: AttributeTest, people: list[int], truth: list[bool], moments: dict[int, int]
+        self, key: AttributeTest, since: Since, people: list[int], truth: list[bool], moments: dict[int, int]
     ) -> None:
         leaf = self._segments.leaves.get(key)
-        if not isinstance(leaf, AttributeLeaf) or self.unfilled.pop(key, None) is None:
+        if not isinstance(leaf, AttributeLeaf) or not self._fills(key, since):
             return
         live = leaf.judged_live or set()
+        now_us = self._folder.state.now_us
         for person, holds in zip(people, truth, strict=True):
-            if person not in live and person in self._segments.alive:
-                leaf.take(person, holds, moments.get(person))
+            if person in live or person not in self._segments.alive:
+                continue
+            moment_us = moments.get(person, NEVER_US)
+            if moment_us > now_us:
+                leaf.take(person, holds, moment_us)
+            else:
+                leaf.set(person, self._shown(person), now_us)
         leaf.judged_live = None
         self._segments.bulk_fed()
+
+    def _shown(self, person: int) -> dict[str, Json]:
+        """On the loop: a person's values as they are now."""
+        return shown_values(self._folder.people.profile(person), self._folder.people.document(person))
 
     def _complete(self, segment_id: int) -> None:
         """On the loop: everything is known; the membership becomes the new one at once."""

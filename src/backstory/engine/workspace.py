@@ -21,6 +21,7 @@ from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
 from backstory.engine.reader import Reader
 from backstory.engine.settings import Settings
+from backstory.store.definition import read_segments
 from backstory.store.folder import Folder, open_folder_stores
 from backstory.store.journal import Journal
 from backstory.store.lock import FolderLock
@@ -58,6 +59,7 @@ class Workspace:
         # Imports take turns: each is judged against what it found.
         self.import_lock = threading.Lock()
         self.on_close: Callable[[], None] = lambda: None
+        self._threads = False
 
     def start(self, *, threads: bool = True) -> None:
         """Recover, then run. Without threads whoever calls does the work, on their own thread (tests)."""
@@ -69,10 +71,16 @@ class Workspace:
         rebuild = self.checkpoint.restore()
         self.campaigns.restore()
         self.folder.sweep()
+        # What was complete before the crash is complete again before the journal goes on: the facts there may move it.
+        complete = {row.segment_id for row in read_segments(self.folder.state.db) if row.built}
+        for segment_id in rebuild:
+            if segment_id in complete:
+                self.builder.build(segment_id)
         self.loop.replay()
         self.loop.commit(lambda: self.campaigns.settle_doubt(self.folder.state.now_us))
         for segment_id in rebuild:
-            self.builder.ask(segment_id)
+            if segment_id not in complete:
+                self.builder.ask(segment_id)
         self._threads = threads
         if threads:
             self.loop.start()
