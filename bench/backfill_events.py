@@ -25,11 +25,13 @@ class Size:
     people: int
     events: int
     rounds: int
+    # None where the file is so small that mostly the start of the program is measured.
+    most: float | None
 
 
 SIZES: dict[Scale, Size] = {
-    "quick": Size(people=30_000, events=300_000, rounds=2),
-    "full": Size(people=1_000_000, events=10_000_000, rounds=3),
+    "quick": Size(people=30_000, events=300_000, rounds=2, most=None),
+    "full": Size(people=1_000_000, events=10_000_000, rounds=3, most=1.3),
 }
 
 
@@ -67,7 +69,7 @@ def _figures(size: Size, place: Place, *, ids: bool) -> list[Figure]:
     peak = max(cost.peak_bytes for cost in [*ours, again])
     kind = "with ids" if ids else "no ids"
     return [
-        Figure(name=f"{kind}: seconds, ours / bare DuckDB", value=real / least, unit="x", most=1.3),
+        Figure(name=f"{kind}: seconds, ours / bare DuckDB", value=real / least, unit="x", most=size.most),
         Figure(name=f"{kind}: seconds, the same file again / its import", value=again.seconds / real, unit="x", most=1),
         Figure(name=f"{kind}: seconds, bare DuckDB", value=least, unit="s"),
         Figure(name=f"{kind}: seconds, ours, the whole command", value=real, unit="s"),
@@ -99,7 +101,7 @@ WORKLOAD = Workload(
         "millions of events with 20 segments kept take at most 1.3 times what bare DuckDB needs to read the same lines "
         "into a table: reading the text is most of the work of both, done once in each, and what ours adds (who, known "
         "already or not, sorted parts, segments) works on columns; the same file again is no slower, as nothing is "
-        "written; few rows show little but the start of the program"
+        "written; of a small file's time most is the start of the program, so quick has no budget"
     ),
     run=run,
 )

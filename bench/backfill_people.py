@@ -1,12 +1,12 @@
 """People from a CSV file into a new folder: the whole command, against two plain SQLite tables."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench import data, stock
 from bench.process import Cost
-from bench.stock import Stock
 from bench.workload import Figure, Place, Scale, Workload
 
 MEMORY_MB = 2048
@@ -16,9 +16,14 @@ MEMORY_MB = 2048
 class Size:
     people: int
     rounds: int
+    # None where the file is so small that mostly the start of the program is measured.
+    most: float | None
 
 
-SIZES: dict[Scale, Size] = {"quick": Size(people=30_000, rounds=2), "full": Size(people=1_000_000, rounds=3)}
+SIZES: dict[Scale, Size] = {
+    "quick": Size(people=30_000, rounds=2, most=None),
+    "full": Size(people=1_000_000, rounds=3, most=3),
+}
 
 
 def run(scale: Scale, place: Place) -> Sequence[Figure]:
@@ -27,18 +32,18 @@ def run(scale: Scale, place: Place) -> Sequence[Figure]:
     bare: list[Cost] = []
     ours: list[Cost] = []
     seconds: list[float] = []
-    for number in range(size.rounds):
+    for _ in range(size.rounds):
         bare.append(stock.baseline("bench.people_baseline", source, place.work / "baseline.db"))
-        folder = place.work / f"round-{number}"
+        folder = place.work / "round"
         cost, summary = stock.backfill("people", source, folder)
         if summary["created"] != size.people:
             raise RuntimeError(f"{size.people} people were to be created: {summary}")
         ours.append(cost)
         seconds.append(summary["seconds"])
-        stock.offer(place, Stock(people=size.people), folder)
+        shutil.rmtree(folder)
     least, real = median(cost.seconds for cost in bare), median(cost.seconds for cost in ours)
     return [
-        Figure(name="seconds, ours / two SQLite tables", value=real / least, unit="x", most=3),
+        Figure(name="seconds, ours / two SQLite tables", value=real / least, unit="x", most=size.most),
         Figure(name="seconds, two SQLite tables", value=least, unit="s"),
         Figure(name="seconds, ours, the whole command", value=real, unit="s"),
         Figure(name="rows a second, ours, by its own clock", value=size.people / median(seconds), unit="1/s"),
@@ -54,7 +59,7 @@ WORKLOAD = Workload(
     expects=(
         "people come in at no more than 3 times what a plain executemany into two SQLite tables takes: both write the "
         "same rows into SQLite, ours also judges every value by its time, finds people by id and by email, and keeps "
-        "the history; few rows show little but the start of the program"
+        "the history; of a small file's time most is the start of the program, so quick has no budget"
     ),
     run=run,
 )

@@ -86,7 +86,9 @@ def run(scale: Scale, place: Place) -> Sequence[Figure]:
             most=5,
         ),
         Figure(
-            name="from the start until /health answers 200, slowest", value=max(back.health_s for back in backs), unit="s"
+            name="from the start until /health answers 200, slowest",
+            value=max(back.health_s for back in backs),
+            unit="s",
         ),
         Figure(name="restarts", value=len(backs), unit=""),
         Figure(
@@ -151,9 +153,9 @@ def _start_again(
     try:
         process.wait_until_ready(server, port, timeout_s=TIMEOUT_S, poll_s=POLL_S)
         health_s = time.perf_counter() - started
-        while wrong := _wrong(stock.counts(port), before, ticks, light.answered):
+        while differing := wrong(stock.counts(port), before, ticks, light.answered):
             if time.perf_counter() - started > TIMEOUT_S:
-                raise RuntimeError(f"counts are not what they were before the kill: {wrong}")
+                raise RuntimeError(f"counts are not what they were before the kill: {differing}")
             time.sleep(POLL_S)
     except BaseException:
         process.end(server)
@@ -161,9 +163,9 @@ def _start_again(
     return server, Back(health_s=health_s, exact_s=time.perf_counter() - started, answered=light.answered)
 
 
-def _wrong(now: dict[int, int], before: dict[int, int], ticks: int, answered: int) -> dict[int, tuple[int, int]]:
+def wrong(now: dict[int, int], before: dict[int, int], ticks: int, answered: int) -> dict[int, tuple[int, int]]:
     """Segments whose count is not right: the count before and the one now."""
-    wrong: dict[int, tuple[int, int]] = {}
+    found_wrong: dict[int, tuple[int, int]] = {}
     for segment_id, count in before.items():
         found = now.get(segment_id, -1)
         if segment_id == ticks:
@@ -171,8 +173,8 @@ def _wrong(now: dict[int, int], before: dict[int, int], ticks: int, answered: in
         else:
             right = 0 <= count - found <= (LEFT_MAX if segment_id in WINDOWS else 0)
         if not right:
-            wrong[segment_id] = (count, found)
-    return wrong
+            found_wrong[segment_id] = (count, found)
+    return found_wrong
 
 
 def _compare_windows(port: int) -> None:

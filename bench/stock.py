@@ -1,7 +1,8 @@
 """Data folders with people, events and segments in them, made once per run and copied for each use.
 
-A folder is made from the one below it: people only; then segments, and a few events so that every segment has members;
-then the large file of events. Events reach up to this morning, so that windows of days hold some of them.
+First the segments, because an import that keeps them costs less than building each over people who are there; then
+people, and a few events so that every segment has members; then, over a copy of that, the large file of events. Events
+reach up to this morning, so that windows of days hold some of them.
 """
 
 import functools
@@ -21,16 +22,16 @@ from bench.process import Cost
 from bench.workload import Place
 
 DAY_S = 86_400
-# The few events before the segments: one for each ten people.
+# The few events: one for so many people.
 FEW = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """What a folder holds. Events in large numbers stand on segments."""
+    """What a folder holds; ``events`` come from the large file, beside the few."""
 
     people: int
-    segments: int = 0
+    segments: int
     events: int = 0
 
     @property
@@ -136,15 +137,12 @@ def _make(place: Place, stock: Stock, target: Path) -> None:
     if stock.events:
         shutil.copytree(folder(place, replace(stock, events=0)), target, copy_function=_copy_and_sync)
         backfill("events", events(place, stock.events, stock.people), target)
-    elif stock.segments:
-        below = Stock(people=stock.people)
-        shutil.copytree(folder(place, below), target, copy_function=_copy_and_sync)
+    else:
+        with serve(target) as (_, port):
+            single_call.make_segments(port, stock.segments)
+        backfill("people", data.people(place.data, stock.people), target)
         few = data.events(place.cache, stock.people // FEW, stock.people, seed=2, end_s=this_morning_s())
         backfill("events", few, target)
-        with serve(target) as (_, port):
-            single_call.make_segments(port, stock.segments, timeout_s=300)
-    else:
-        backfill("people", data.people(place.data, stock.people), target)
 
 
 def _copy_and_sync(source: str, target: str) -> None:

@@ -15,6 +15,7 @@ from backstory.core.oracle import PersonHistory
 from backstory.core.time import MINUTE_US
 from backstory.store.people import cio_id_of
 
+NEVER_US = 1 << 62
 Key = tuple[IdentifierKind, str]
 Event = tuple[str, str, int, dict[str, Json]]
 
@@ -39,6 +40,14 @@ class Person:
             writes=self.writes,
             exists_since_us=self.since_us,
         )
+
+    def values(self) -> dict[str, Json]:
+        """The attributes as they are: a value dated up to a minute ahead counts at once."""
+        return oracle.values_at(self.history(), NEVER_US)
+
+    def present(self) -> PersonHistory:
+        """The person from now on: as if they had always had the attributes they have."""
+        return msgspec.structs.replace(self.history(), writes=[(self.since_us, self.values())])
 
 
 class Naive:
@@ -90,7 +99,7 @@ class Naive:
                 return None
             if not others:
                 clash = any(kind == path[0] and value != path[1] for kind, value in body)
-                return None if update_only or clash else Person(number=self._next_person, since_us=1 << 62)
+                return None if update_only or clash else Person(number=self._next_person, since_us=NEVER_US)
             person = others[0]
             others = []
             body = [path, *body]
@@ -104,7 +113,7 @@ class Naive:
         return person
 
     def _buried(self, key: Key, time_us: int | None) -> bool:
-        return time_us is not None and self.deleted_us.get(key, -(1 << 62)) > time_us
+        return time_us is not None and self.deleted_us.get(key, -NEVER_US) > time_us
 
     def track(self, fact: Track, now_us: int) -> None:
         """One event, once per id."""
@@ -114,7 +123,7 @@ class Naive:
             return
         time_us = now_us if fact.time_us is None else fact.time_us
         if person is None:
-            person = Person(number=self._next_person, since_us=1 << 62, identifiers={path[0]: fact.person.value})
+            person = Person(number=self._next_person, since_us=NEVER_US, identifiers={path[0]: fact.person.value})
             self.people.append(person)
             self._next_person += 1
         if fact.event_id is not None:
@@ -165,6 +174,11 @@ class Naive:
         segment = self.segments[number]
         return isinstance(segment, frozenset) or self._sound(segment_id, segment)
 
+    def leads_to_manual(self, segment_id: int) -> bool:
+        """Does a segment depend on a manual one?"""
+        segment = self.segments[segment_id]
+        return isinstance(segment, frozenset) or any(self.leads_to_manual(number) for number in segments_in(segment))
+
     def delete_segment(self, segment_id: int) -> bool:
         """Forget a segment nobody refers to."""
         used = [c for c in self.segments.values() if not isinstance(c, frozenset) and segment_id in segments_in(c)]
@@ -179,15 +193,19 @@ class Naive:
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
-    def histories(self) -> list[PersonHistory]:
-        return [person.history() for person in self.people]
-
     def members(self, segment_id: int, at_us: int) -> set[int]:
-        """Who is in a segment at a moment, says the oracle."""
+        """Who was in a segment at a past moment, says the oracle."""
+        return self._members(segment_id, [person.history() for person in self.people], at_us)
+
+    def members_now(self, segment_id: int, now_us: int) -> set[int]:
+        """Who is in a segment now."""
+        return self._members(segment_id, [person.present() for person in self.people], now_us)
+
+    def _members(self, segment_id: int, histories: list[PersonHistory], at_us: int) -> set[int]:
         segment = self.segments[segment_id]
         if isinstance(segment, frozenset):
             return set(segment)
-        return oracle.members(segment, self.histories(), at_us, self.segments)
+        return oracle.members(segment, histories, at_us, self.segments)
 
     def flips(self, segment_id: int, from_us: int, to_us: int) -> list[tuple[int, int, bool]]:
         """What time alone does to a segment in (from, to]: (moment, person, entered), in order."""
@@ -195,7 +213,7 @@ class Naive:
         if isinstance(condition, frozenset):
             return []
         found: list[tuple[int, int, bool]] = []
-        for history in self.histories():
+        for history in [person.present() for person in self.people]:
             at_us: int | None = from_us
             inside = oracle.member(condition, history, from_us, self.segments)
             while (at_us := oracle.next_change(condition, history, at_us, self.segments)) is not None:
@@ -205,12 +223,24 @@ class Naive:
                 found.append((at_us, history.person, inside))
         return sorted(found)
 
+    def since_us(self, segment_id: int, number: int, now_us: int) -> int:
+        """Since when a person has been in, or out of, a dynamic segment, as now known."""
+        condition = self.segments[segment_id]
+        assert not isinstance(condition, frozenset)
+        (history,) = [person.history() for person in self.people if person.number == number]
+        since_us = history.exists_since_us
+        at_us: int | None = since_us
+        while (at_us := oracle.next_change(condition, history, at_us, self.segments)) is not None and at_us <= now_us:
+            since_us = at_us
+        return since_us
+
     def next_change_us(self, segment_id: int, now_us: int) -> int | None:
         """The first moment at which time alone changes a segment."""
         condition = self.segments[segment_id]
         if isinstance(condition, frozenset):
             return None
-        moments = [oracle.next_change(condition, history, now_us, self.segments) for history in self.histories()]
+        histories = [person.present() for person in self.people]
+        moments = [oracle.next_change(condition, history, now_us, self.segments) for history in histories]
         return min((moment for moment in moments if moment is not None), default=None)
 
 

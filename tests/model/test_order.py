@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from backstory.core.condition import Json
 from backstory.core.fact import Fact, Identifier, Identify, Track
 from backstory.core.time import HOUR_US, SECOND_US
-from tests.conftest import examples
+from tests.hunt import examples
 from tests.live import Live
 from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, encoded, event_data, past_us
 
@@ -86,7 +87,7 @@ def ways(draw: st.DrawFn, facts: list[Fact]) -> list[list[Fact]]:
     shuffled = draw(st.permutations(facts))
     cuts = sorted(draw(st.lists(st.integers(0, len(facts)), max_size=4)))
     edges = [0, *cuts, len(facts)]
-    return [shuffled[low:high] for low, high in zip(edges, edges[1:], strict=False) if low < high]
+    return [shuffled[low:high] for low, high in pairwise(edges) if low < high]
 
 
 def outcome(batches: list[list[Fact]], *, segments_first: bool) -> dict[str, Any]:

@@ -93,9 +93,9 @@ def test_a_gz_file_cut_short_is_an_error(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b"%d,%d\n" % (n, n * n) for n in range(50_000)))
     path = tmp_path / "cut.gz"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SourceError, match="cut.gz cannot be read to its end"):
+    with pytest.raises(SourceError, match=r"cut\.gz cannot be read to its end"):
         chunks(path, 1 << 20)
-    with pytest.raises(SourceError, match="cut.gz cannot be read to its end"):
+    with pytest.raises(SourceError, match=r"cut\.gz cannot be read to its end"):
         lines(path)
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_gz_file_is_an_error(tmp_path: Path, at: int) -> None:
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     """With the name and the reason."""
-    with pytest.raises(SourceError, match="nowhere.csv: No such file or directory"):
+    with pytest.raises(SourceError, match=r"nowhere\.csv: No such file or directory"):
         open_source(tmp_path / "nowhere.csv")
     with pytest.raises(SourceError, match="Is a directory"):
         open_source(tmp_path)

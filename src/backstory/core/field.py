@@ -105,5 +105,5 @@ def wrong(expected: str, value: Json, path: str) -> FieldError:
 
 def _meant(word: str, words: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word.lower(), words, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{hint}; expected one of {', '.join(words)}"
+    hint = f"; did you mean {close[0]}?" if close else ";"
+    return f"{hint} expected one of {', '.join(words)}"

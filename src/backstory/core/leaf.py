@@ -122,8 +122,7 @@ class WindowLeaf:
         assert isinstance(test.window, Last)
         self.test = test
         self.last_us = test.window.last_us
-        # "At least none" holds whatever is kept.
-        self.keep = max(test.at_least if test.at_most is None else test.at_most + 1, 1)
+        self.keep = test.at_least if test.at_most is None else test.at_most + 1
         self.column = Column("int64", self.keep)
 
     def _times(self, person: int) -> list[int]:
@@ -181,7 +180,8 @@ class WindowLeaf:
         inside = [time for time in self._times(person) if time > edge]
         now_true = self._inside(len(inside))
         for left, time in enumerate(reversed(inside), start=1):
-            if self._inside(len(inside) - left) != now_true:
+            together = left < len(inside) and inside[-left - 1] == time
+            if not together and self._inside(len(inside) - left) != now_true:
                 return time + self.last_us
         return NEVER_US
 
@@ -352,5 +352,6 @@ def member_many(members: BitMap, people: People) -> Truth:
 
 
 def event_leaf(test: EventTest) -> CountLeaf | WindowLeaf:
-    """The leaf that answers an event test."""
-    return WindowLeaf(test) if isinstance(test.window, Last) else CountLeaf(test)
+    """The leaf that answers an event test. "At least none" holds for everybody: there is no window to keep."""
+    always = test.at_least == 0 and test.at_most is None
+    return WindowLeaf(test) if isinstance(test.window, Last) and not always else CountLeaf(test)

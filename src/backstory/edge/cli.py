@@ -53,7 +53,8 @@ def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _setting_option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    default = "" if setting.default is None else f" Default: {setting.default}."
+    unsaid = setting.default is None or isinstance(setting.default, bool)
+    default = "" if unsaid else f" Default: {setting.default}."
     text = f"{setting.help[0].upper()}{setting.help[1:]}.{default} [{setting.variable}]"
     if isinstance(setting.default, bool):
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
@@ -66,8 +67,8 @@ def _setting_option(setting: Setting) -> Callable[[Callable[..., None]], Callabl
 def serve(runtime: Runtime, **flags: Any) -> None:
     """Run the server, until Ctrl-C or SIGTERM.
 
-    It finishes what it has accepted and leaves. The first start makes the data folder, a workspace and keys. Settings come from the options and from the
-    environment; an option wins.
+    It finishes what it has accepted. The first start makes the data folder, a workspace and keys. Settings come from
+    the options and from the environment; an option wins.
 
     \b
     Examples:

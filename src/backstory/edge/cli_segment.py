@@ -95,7 +95,8 @@ def create_segment(run: Run, name: str, description: str, conditions: str | None
         body = session.ask("POST", "/v1/segments", body={"segment": wanted}, wait=True)
         made = row_of(body, "segment")
         count = session.ask("GET", f"/v1/segments/{made['id']}/customer_count")["count"]
-    run.show(body, f"segment {made['id']} {made['name']!r} ({made['type']}, {made['state']}): {count} members")
+    members = "1 member" if count == 1 else f"{count} members"
+    run.show(body, f"segment {made['id']} {made['name']!r} ({made['type']}, {made['state']}): {members}")
 
 
 @segments.command("members")

@@ -12,8 +12,8 @@ from backstory.edge.cli_command import EXIT_FOUND, Run, cell, row_of, workspace_
 def verify(context: click.Context, run: Run) -> None:
     """Hold all that is kept against history.
 
-    Prints what differs. Every segment against the slow and obvious rules, every attribute against its history, files against their
-    checksums, imports against their row counts. Exit code 1 if anything differs.
+    Every segment against the slow and obvious rules, every attribute against its history, files against their
+    checksums, imports against their row counts. Prints what differs; exit code 1 if anything does.
 
     \b
     Examples:

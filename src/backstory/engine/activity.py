@@ -14,7 +14,7 @@ from backstory.core.error import NotFoundError, RequestError
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.time import DAY_US
-from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE
+from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE, SKIPPED_UPDATE
 from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.folder import Folder
 from backstory.store.people import cio_id_of, person_of
@@ -23,6 +23,7 @@ from backstory.store.tail import PERSON_SEQS
 SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _decode = msgspec.json.Decoder().decode
+_pieces = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # time_us, seq, accept_us, person, type, name, data, delivery_id
 Row = tuple[int, int, int, int | None, str, str | None, str, str | None]
 
@@ -101,7 +102,7 @@ def _from_parts(folder: Folder, bounds: tuple[Any, ...]) -> Iterable[Row]:
         rows += folder.history.query(
             _PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit)
         ).fetchall()
-    if name is None and types in (None, PROFILE_CREATE, ATTRIBUTE_CHANGE):
+    if name is None and types in (None, PROFILE_CREATE, ATTRIBUTE_CHANGE, SKIPPED_UPDATE):
         found = folder.state.rows(_TAIL_WRITES, (person, low_us, time_us, seq, limit))
         files = folder.history.files(parts, "write")
         if files:
@@ -120,6 +121,10 @@ def _write_traces(row: tuple[Any, ...]) -> list[Row]:
         sent: dict[str, Json] = _decode(attributes)
         changed = {name: {"from": "", "to": value} for name, value in sent.items() if value not in (None, "")}
         changes = msgspec.json.encode(changed).decode()
+    elif changes.startswith("["):
+        made, lost = _pieces(changes)
+        changes = bytes(made).decode()
+        traces.append((time_us, seq - 1, accept_us, person, SKIPPED_UPDATE, None, bytes(lost).decode(), None))
     if changes != "{}":
         traces.append((time_us, seq, accept_us, person, ATTRIBUTE_CHANGE, None, changes, None))
     if created:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+from pyroaring import BitMap
 
 from backstory.core.campaign import Campaign, parse, segments_used
 from backstory.core.comparison import where_holds
@@ -206,6 +207,10 @@ class Campaigns:
     def on_person(self, person: int, now_us: int) -> None:
         """A filter that waits for this person may hold now."""
         self.journeys.on_person(person, now_us)
+
+    def on_people(self, people: BitMap, now_us: int) -> None:
+        """The same of many: an import changed something about them."""
+        self.journeys.on_people(people, now_us)
 
     def on_delete(self, person: int, now_us: int) -> None:
         self.journeys.end_of_person(person, now_us)

@@ -21,6 +21,12 @@ LIVE = 0
 ARRIVED_US = "arrived_us"
 
 
+class Waiting(Event, frozen=True, kw_only=True, gc=False):
+    """An event whose moment is still to come; ``fires``: it may start journeys then."""
+
+    fires: bool = True
+
+
 class Data:
     """Event data decoded when somebody first asks."""
 
@@ -137,10 +143,21 @@ class Events:
         )
         self.next_arrival_us = min(self.next_arrival_us, event.time_us)
 
-    def wait_bulk(self, *, seq: int, person: int, kind: str, name: str, time_us: int, data: bytes) -> None:
+    def wait_bulk(
+        self,
+        *,
+        seq: int,
+        person: int,
+        kind: str,
+        name: str,
+        time_us: int,
+        data: bytes,
+        event_id: str | None,
+        fires: bool,
+    ) -> None:
         """An imported event dated in the future; the event itself is in a part."""
         self._wait(
-            Event(
+            Waiting(
                 seq=seq,
                 person=person,
                 name=name,
@@ -148,9 +165,10 @@ class Events:
                 time_us=time_us,
                 accept_us=time_us,
                 data=data,
-                event_id=None,
+                event_id=event_id,
                 key=None,
                 import_id=LIVE,
+                fires=fires,
             )
         )
 
@@ -167,14 +185,15 @@ class Events:
         self._folder.state.set_meta(ARRIVED_US, now_us)
         self.next_arrival_us = self._next_arrival()
         for _, body in rows:
-            event = msgspec.msgpack.decode(body, type=Event)
+            event = msgspec.msgpack.decode(body, type=Waiting)
             if event.person in self._segments.alive:
                 touched = self._segments.feed_event(
                     event.person, event.kind, event.name, event.time_us, Data(event.data), now_us
                 )
                 self._settle(event.person, touched, now_us, late=False)
                 self._audience.on_person(event.person, now_us)
-                self._audience.on_event(event.person, happened(event, event.time_us), now_us)
+                if event.fires:
+                    self._audience.on_event(event.person, happened(event, event.time_us), now_us)
 
     def anonymous(self, fact: TrackAnonymous, now_us: int) -> Receipt:
         """Kept until somebody claims it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
+from pyroaring import BitMap
 
 from backstory.core.campaign import Campaign
 from backstory.core.condition import And, AttributeTest, Condition, EventTest, InSegment, Json, Not, Or
@@ -93,6 +94,11 @@ class Journeys:
                 journey = self._read(journey_id)
                 if journey is not None and journey.state == "filtering":
                     self._advance(journey, now_us)
+
+    def on_people(self, people: BitMap, now_us: int) -> None:
+        """The same of many people."""
+        for person in [person for person in self._filtering if person in people]:
+            self.on_person(person, now_us)
 
     def wake(self, now_us: int) -> None:
         """Advance the journeys whose moment has come."""

@@ -7,7 +7,7 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.error import LimitError
-from backstory.core.fact import DeletePerson, Identifier, Identify, Receipt, SkippedValue
+from backstory.core.fact import DeletePerson, Identifier, IdentifierKind, Identify, Receipt, SkippedValue
 from backstory.core.identity import Apply, Drop, Refuse, decide, normal
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import Change, Document, Loss, Written, root_names, write
@@ -82,7 +82,7 @@ class Profiles:
 
     def _owners(
         self, path: Identifier, body: tuple[Identifier, ...]
-    ) -> tuple[dict[Identifier, int], dict[int, Mapping[str, str]]]:
+    ) -> tuple[dict[Identifier, int], dict[int, Mapping[IdentifierKind, str]]]:
         owner: dict[Identifier, int] = {}
         for identifier in (path, *body):
             person = self._folder.people.find(identifier)
@@ -90,8 +90,10 @@ class Profiles:
                 owner[identifier] = person
         if not body and path in owner:
             return owner, {owner[path]: {}}
-        owned = {person: self._folder.people.profile(person).owned() for person in set(owner.values())}
-        return owner, owned  # pyright: ignore[reportReturnType]
+        owned: dict[int, Mapping[IdentifierKind, str]] = {
+            person: self._folder.people.profile(person).owned() for person in set(owner.values())
+        }
+        return owner, owned
 
     def _write(self, fact: Identify, decision: Apply, now_us: int) -> Receipt:
         attributes: dict[str, Json] = _decode(fact.attributes)  # pyright: ignore[reportAssignmentType]
@@ -104,7 +106,7 @@ class Profiles:
             return self._too_many(decision.person, attributes, now_us)
         assign = _as_sent(decision.assign, fact)
         if decision.person is None:
-            person = self.create(assign, document, time_us=effective_us, now_us=now_us)
+            person = self.create(assign, document, time_us=min(effective_us, now_us), now_us=now_us)
         else:
             person = decision.person
             self._folder.people.assign(person, assign) if assign else None
@@ -171,7 +173,8 @@ class Profiles:
         effective_us: int,
         now_us: int,
     ) -> None:
-        touched = self._segments.feed_known(person, effective_us, now_us)
+        # A value dated a little ahead counts at once, and so does the person.
+        touched = self._segments.feed_known(person, min(effective_us, now_us), now_us)
         if is_new or written.changed or assign:
             shown: dict[str, Json] = {}
 

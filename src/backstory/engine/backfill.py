@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from backstory.core.condition import Json
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
-from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
+from backstory.core.time import MINUTE_US
+from backstory.engine.csv_cell import Cells
+from backstory.engine.csv_source import CsvRow
 from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_check import check, is_csv
@@ -27,7 +28,8 @@ from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.people_import import PeopleImport
-from backstory.engine.person_row import PersonRow, encoded, read_person
+from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.report import is_report
 from backstory.engine.source import Chunk, Place, Source
 from backstory.store.manifest import read_imports
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[Progress], None]
 TELL_EVERY_S = 0.5
-CELLS_REMEMBERED = 20_000
 
 
 def run(
@@ -167,9 +168,7 @@ class _Run:
 
     def _file(self, path: Path, number: int, place: Place) -> None:
         cells = is_csv(path)
-        shape = RowShape(
-            identifier=self._options.identifier, columns=self._options.map, time_column=self._options.time
-        )
+        shape = row_shape(self._options, path)
         if self._options.kind == "events" and not cells:
             self._job.begin_file(number, path)
             self._event_lines(path, number, place)
@@ -184,13 +183,13 @@ class _Run:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def _event_lines(self, path: Path, number: int, place: Place) -> None:
-        importer = EventImport(self._job)
+        importer = EventImport(self._job, row_shape(self._options, path))
         source = Source(path, place)
         # The next chunk is read while the one before is written and committed.
         with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
+            chunks = source.chunks(self._job.chunking.bytes_max)
+            coming = reading.submit(_read_chunk, importer, chunks, look=True)
             try:
-                chunks = source.chunks(self._job.chunking.bytes_max)
-                coming = reading.submit(_read_chunk, importer, chunks, look=True)
                 while (staged := coming.result()) is not None:
                     coming = reading.submit(_read_chunk, importer, chunks)
                     importer.commit(staged, number)
@@ -201,9 +200,9 @@ class _Run:
                 source.close()
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
-        cells = _Cells(path, place, self._options)
+        cells = Cells(path, place, self._options)
         self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
-        importer = EventImport(self._job)
+        importer = EventImport(self._job, shape)
         try:
             for some in batched(cells.rows(), self._job.chunking.event_rows_max):
                 counts = Counts()
@@ -212,7 +211,12 @@ class _Run:
                     good = self._judge(row, counts, lambda r: read_event(cells.fields(r), r.line, shape))
                     if isinstance(good, EventRow):
                         rows.append(good)
-                importer.take(rows, file=number, end=some[-1].end, counts=counts)
+
+                def refuse(row: EventRow, reason: str, some: list[CsvRow] = some) -> None:
+                    cells = next(one.cells for one in some if one.line == row.line)
+                    self._job.report("errors").add_csv(row.line, cells, reason)
+
+                importer.take(rows, file=number, end=some[-1].end, counts=counts, refuse=refuse)
                 self.tell("importing", some[-1].end.offset)
         finally:
             importer.close()
@@ -230,15 +234,23 @@ class _Run:
             counts.errors += 1
             self._job.report("errors").add_csv(row.line, row.cells, str(error))
             return None
-        if good.warning:
+        warning = self._warning(good)
+        if warning:
             counts.warnings += 1
-            self._job.report("warnings").add_csv(row.line, row.cells, good.warning)
+            self._job.report("warnings").add_csv(row.line, row.cells, warning)
         return good
+
+    def _warning(self, good: EventRow | PersonRow) -> str:
+        """What is doubtful about a row that is taken."""
+        if not isinstance(good, PersonRow) or good.time_us is None or good.warning:
+            return good.warning
+        future = good.time_us > self._job.row.accept_us + MINUTE_US
+        return "the time lies in the future: the time of the import was taken" if future else ""
 
     # -- people -------------------------------------------------------------------------------------------------------
 
     def _people_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
-        cells = _Cells(path, place, self._options)
+        cells = Cells(path, place, self._options)
         self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
         origin: dict[int, list[str]] = {}
         importer = PeopleImport(
@@ -299,10 +311,18 @@ class _Run:
             counts.errors += 1
             self._job.report("errors").add_json(line, text, str(error))
             return None
-        if good.warning:
+        warning = self._warning(good)
+        if warning:
             counts.warnings += 1
-            self._job.report("warnings").add_json(line, text, good.warning)
+            self._job.report("warnings").add_json(line, text, warning)
         return good
+
+
+def row_shape(options: BackfillOptions, path: Path) -> RowShape:
+    """How the rows of a file are to be read."""
+    return RowShape(
+        identifier=options.identifier, columns=options.map, time_column=options.time, is_report=is_report(path)
+    )
 
 
 def _read_chunk(importer: EventImport, chunks: Iterator[Chunk], *, look: bool = False) -> Staged | None:
@@ -312,61 +332,6 @@ def _read_chunk(importer: EventImport, chunks: Iterator[Chunk], *, look: bool = 
     if look:
         importer.look(chunk)
     return importer.json_chunk(chunk)
-
-
-class _Cells:
-    """A CSV file whose cells become values by the types of their columns."""
-
-    def __init__(self, path: Path, place: Place, options: BackfillOptions) -> None:
-        types = column_types(path)
-        self._source = CsvSource(path, place)
-        self.header = self._source.header
-        self.delimiter = self._source.delimiter
-        self._types: list[ColumnType] = [
-            "text" if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
-            for name, kind in zip(self.header, types, strict=True)
-        ]
-        self._kinds = {options.map.get(name, name): kind for name, kind in zip(self.header, self._types, strict=True)}
-        self._encoded: dict[str, dict[str, bytes | None]] = {}
-        self._empty_is_null = options.on_empty == "clear" and options.kind == "events"
-        self._drop_empty = options.kind == "events" and options.on_empty == "ignore"
-
-    def rows(self) -> Iterator[CsvRow]:
-        return self._source.rows()
-
-    def fields(self, row: CsvRow) -> dict[str, object]:
-        """A row's cells by the names of their columns."""
-        named = zip(self.header, row.cells, self._types, strict=True)
-        if self._drop_empty:
-            filled = (one for one in named if one[1] != "")
-            return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in filled}
-        if self._empty_is_null:
-            return {name: None if cell == "" else cell_value(cell, kind) for name, cell, kind in named}
-        return {name: cell if kind == "text" else cell_value(cell, kind) for name, cell, kind in named}
-
-    def texts(self, row: CsvRow) -> dict[str, Json]:
-        """A row's cells as they are written; ``encode`` knows their types."""
-        return dict(zip(self.header, row.cells, strict=True))
-
-    def encode(self, name: str, cell: Json) -> bytes | None:
-        """A cell's value as canonical JSON; the same cells come again and again. Raises ``RowError``."""
-        known = self._encoded.setdefault(name, {})
-        try:
-            return known[cell]  # pyright: ignore[reportArgumentType]
-        except KeyError:
-            assert isinstance(cell, str)
-            value = encoded(name, cell_value(cell, self._kinds.get(name, "text")))
-            if len(known) < CELLS_REMEMBERED:
-                known[cell] = value
-            return value
-
-    def close(self) -> None:
-        self._source.close()
-
-
-_TEXT_FIELDS = frozenset(
-    ("customer_id", "id", "email", "name", "timestamp", "event_id", "type", "_timestamp", "cio_id")
-)
 
 
 T = TypeVar("T")

@@ -49,7 +49,7 @@ class Context:
     folder: Folder
     segments: SegmentEngine
     trigger_age_us: int
-    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def activity(
         self, person: int | None, kind: str, time_us: int, accept_us: int, data: object, delivery_id: str | None = None

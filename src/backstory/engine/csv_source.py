@@ -67,7 +67,7 @@ class CsvSource:
         first = next(self._lines, "")
         self.delimiter = max(DELIMITERS, key=lambda mark: (first.count(mark), mark == ","))
         self._lines.unread()
-        header = [name.strip() for name in next(self._new_reader(), [])]
+        header = [name.strip() for name in next(self._new_reader(), list[str]())]
         if not any(header):
             raise SourceError(f"{self.path} is empty: the first line must name the columns")
         named = [name for name in header if name]

@@ -9,6 +9,7 @@ import msgspec
 from backstory.core.comparison import holds, read_path, where_holds
 from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
 from backstory.core.interval import moments_of, start_of_run
+from backstory.core.leaf import NEVER_US
 from backstory.core.person import Document, values, write
 from backstory.core.segment import SegmentEngine, event_test, leaf_keys
 from backstory.store.folder import Folder
@@ -26,11 +27,16 @@ class PersonInTime:
         events: list[tuple[str, str, int, Mapping[str, Json]]],
         writes: list[tuple[int, Mapping[str, Json]]],
         segments: SegmentEngine,
+        *,
+        known_us: int | None = None,
     ) -> None:
+        """``known_us``: since when the person is known, where the engine has it; else by the times given."""
         self.person = person
         self._events = events
         self._segments = segments
-        self.known_us = min([event[2] for event in events] + [write[0] for write in writes], default=0)
+        if known_us is None:
+            known_us = min([event[2] for event in events] + [write[0] for write in writes], default=0)
+        self.known_us = known_us
         self.documents: list[tuple[int, dict[str, Json]]] = [(self.known_us, dict(identifiers))]
         document: Document = {}
         for time_us, attributes in sorted(writes, key=lambda item: item[0]):
@@ -98,13 +104,13 @@ class PersonInTime:
         return count >= test.at_least and (test.at_most is None or count <= test.at_most)
 
     def since_us(self, condition: Condition, now_us: int) -> int:
-        """Since when the condition has given the answer it gives now."""
+        """Since when the condition has given the answer it gives now; nobody is anywhere before they are known."""
         flat = self._flat(condition)
         times = [t for key in leaf_keys(flat) if isinstance(key, EventTest) for t in self.times(event_test(key))]
         moments = moments_of(
             flat, known_us=self.known_us, event_times_us=times, documents=self.documents, now_us=now_us
         )
-        return start_of_run(moments, lambda at_us: self.holds(condition, at_us), now_us)
+        return max(start_of_run(moments, lambda at_us: self.holds(condition, at_us), now_us), self.known_us)
 
     def _flat(self, condition: Condition) -> Condition:
         """The condition with the conditions of the segments it refers to put in."""
@@ -128,10 +134,12 @@ def read_person(folder: Folder, segments: SegmentEngine, person: int, identifier
     """A person's history from parts and tail; on the loop's thread, so that rows not yet written are seen."""
     events = folder.history.person_events(person) + folder.tail.person_events(person)
     writes = folder.history.person_writes(person) + folder.tail.person_writes(person)
+    known_us = segments.known.get_us(person)
     return PersonInTime(
         person,
         identifiers,
         [(kind, name, time_us, _decode(data)) for kind, name, time_us, data in events],
         [(time_us, _decode(attributes)) for time_us, attributes in writes],
         segments,
+        known_us=None if known_us == NEVER_US else known_us,
     )

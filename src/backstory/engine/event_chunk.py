@@ -14,11 +14,29 @@ from backstory.core.column import Truth
 from backstory.store.keyrun import KeyIndex, Keys, PeopleArray
 
 _FIT_BITS = 63
+# The columns rows are staged in, whichever lane they came by.
+STAGED = {
+    "person": pa.uint32(),
+    "time_us": pa.int64(),
+    "timed": pa.bool_(),
+    "key": pa.uint64(),
+    "keyed": pa.bool_(),
+    "has_id": pa.bool_(),
+    "kind": pa.string(),
+    "name": pa.string(),
+    "data": pa.string(),
+    "event_id": pa.string(),
+    # The order of the rows in the file; only equal ids are told apart by it.
+    "place": pa.int64(),
+}
 
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """Rows of a chunk in one order: arrays of one length. ``timed``: the row names its time itself."""
+    """Rows of a chunk in one order: arrays of one length.
+
+    ``timed``: the row names its time itself. ``places`` ascend in the order of the file.
+    """
 
     people: NDArray[np.uint32]
     times_us: NDArray[np.int64]
@@ -30,6 +48,7 @@ class Rows:
     names: pa.DictionaryArray
     data: pa.Array
     event_ids: pa.Array
+    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.people)
@@ -48,11 +67,12 @@ class Rows:
             names=cast("pa.DictionaryArray", self.names.take(index)),
             data=self.data.take(index),
             event_ids=self.event_ids.take(index),
+            places=self.places[order],
         )
 
 
 def rows_of(table: pa.Table) -> Rows:
-    """A table with person, time_us, timed, key, keyed, has_id, kind, name, data, event_id; kind and name get coded."""
+    """A table with a column for each field of ``Rows``; kind and name get coded."""
     return Rows(
         people=_numpy(table, "person", np.uint32),
         times_us=_numpy(table, "time_us", np.int64),
@@ -64,12 +84,12 @@ def rows_of(table: pa.Table) -> Rows:
         names=_coded(table, "name"),
         data=_array(table, "data"),
         event_ids=_array(table, "event_id"),
+        places=_numpy(table, "place", np.int64),
     )
 
 
-def _numpy(table: pa.Table, name: str, kind: type) -> NDArray[Any]:
-    found: NDArray[Any] = np.asarray(table.column(name).to_numpy(), dtype=kind)
-    return found
+def _numpy(table: pa.Table, name: str, kind: Any) -> NDArray[Any]:
+    return np.asarray(table.column(name).to_numpy(), dtype=kind)
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:
@@ -144,7 +164,7 @@ def repeated(rows: Rows, order: NDArray[np.int64], index: KeyIndex, tail: Seen, 
         if run.run.import_id == import_id:
             mine += counts
     _count_tail(keys, people, tail, import_id, kept, mine)
-    rank = _ranks(keys, people, order)
+    rank = _ranks(keys, people, rows.places[order])
     has_id = rows.has_id[order]
     known[order] = np.where(has_id, (kept > 0) | (rank > 0), mine + rank + 1 <= kept)
     return known
@@ -157,8 +177,8 @@ def _count_tail(
         return
     found = np.nonzero(np.isin(tail.keys, keys))[0]
     for at in found.tolist():
-        low = int(np.searchsorted(keys, tail.keys[at], "left"))
-        high = int(np.searchsorted(keys, tail.keys[at], "right"))
+        probe: Keys = tail.keys[at : at + 1]
+        low, high = int(keys.searchsorted(probe)[0]), int(keys.searchsorted(probe, side="right")[0])
         same = people[low:high] == tail.people[at]
         if not tail.duplicate[at]:
             kept[low:high] += same

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import duckdb
@@ -46,6 +47,15 @@ _TIMES = {
     ),
 }
 
+# The keys of ``core.event``, computed inside DuckDB.
+KEYS_SQL = (
+    "CASE WHEN event_id IS NOT NULL THEN CAST(md5_number('i' || CASE WHEN strlen(event_id) BETWEEN 26 AND 36 AND"
+    " regexp_full_match(event_id, '(?i:[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?"
+    "[0-9a-f]{4}-?[0-9a-f]{12})') THEN lower(event_id) ELSE event_id END) & 18446744073709551615 AS UBIGINT)"
+    " WHEN timed THEN CAST(md5_number('cevent\x1f' || name || '\x1f' || CAST(time_us AS VARCHAR) || '\x1f' || data)"
+    " & 18446744073709551615 AS UBIGINT) ELSE 0 END"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class FastShape:
@@ -62,7 +72,7 @@ class FastShape:
 
 def find_shape(body: bytes, shape: RowShape, sample_lines: int = SAMPLE_LINES) -> FastShape | None:
     """The shape of a file by its first lines, None when they have none in common that the fast lane can read."""
-    if shape.columns or shape.time_column:
+    if shape.columns or shape.time_column or shape.is_report:
         return None
     try:
         rows = [msgspec.json.decode(line) for line in body.split(b"\n", sample_lines)[:sample_lines] if line.strip()]
@@ -212,9 +222,10 @@ def read_fast(
         if wrong:
             lines = body.split(b"\n")
             slow = [(chunk.first_line + at, lines[at]) for at in wrong]
-            for at in reversed(wrong):
-                del lines[at]
-            scratch.write(b"\n".join(lines))
+            keep = bytearray(b"\1") * len(lines)
+            for at in wrong:
+                keep[at] = 0
+            scratch.write(b"\n".join(compress(lines, keep)))
         count -= len(wrong)
         return (count == 0 or _load(duck, scratch.path, shape, count)), slow
     except duckdb.Error:
@@ -244,10 +255,12 @@ def _load(duck: duckdb.DuckDBPyConnection, path: str, shape: FastShape, count: i
         f"{{{shape.person_field}: 'VARCHAR', name: 'VARCHAR', timestamp: 'VARCHAR', event_id: 'VARCHAR',"
         f" data: '{shape.data_column}'}}"
     )
-    who = f"lower({shape.person_field})" if shape.person_kind == "email" else shape.person_field
+    is_email = shape.person_kind == "email"
+    who = f"lower({shape.person_field})" if is_email else shape.person_field
+    sent = shape.person_field if is_email else "CAST(NULL AS VARCHAR)"
     duck.execute(
-        f"CREATE OR REPLACE TEMP TABLE fast_rows AS SELECT {who} AS who, name, {shape.time_sql} AS time_us,"
-        f" timestamp IS NOT NULL AS timed, event_id, {shape.data_sql} AS data"
+        f"CREATE OR REPLACE TEMP TABLE fast_rows AS SELECT {who} AS who, {sent} AS sent, name,"
+        f" {shape.time_sql} AS time_us, timestamp IS NOT NULL AS timed, event_id, {shape.data_sql} AS data"
         f" FROM read_json('{path}', format = 'newline_delimited', columns = {columns}, maximum_object_size = 16777216)"
     )
     found = duck.execute(

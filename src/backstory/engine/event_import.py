@@ -6,7 +6,7 @@ source, in one transaction; then leaves are fed and segments settled in slices, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ from backstory.core.event import content_key, id_key
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.bulk import Bulk, Slice
-from backstory.engine.event_chunk import Rows, Seen, key_order, order_of, repeated, rows_of
-from backstory.engine.event_fast import FastShape, Scratch, find_shape, known_people, read_fast
+from backstory.engine.event_chunk import STAGED, Rows, Seen, key_order, order_of, repeated, rows_of
+from backstory.engine.event_fast import KEYS_SQL, FastShape, Scratch, find_shape, known_people, read_fast
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_job import Counts, Job, Retry
 from backstory.engine.import_trigger import start_journeys
@@ -32,26 +32,9 @@ from backstory.store.part import WrittenPart, write_part
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-_KEYS = (
-    "CASE WHEN event_id IS NOT NULL THEN CAST(md5_number('i' || CASE WHEN strlen(event_id) IN (26, 32, 36) AND"
-    " regexp_full_match(event_id, '(?i:[0-7][0-9A-HJKMNP-TV-Z]{25}|[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?"
-    "[0-9a-f]{4}-?[0-9a-f]{12})') THEN lower(event_id) ELSE event_id END) & 18446744073709551615 AS UBIGINT)"
-    " WHEN timed THEN CAST(md5_number('cevent\x1f' || name || '\x1f' || CAST(time_us AS VARCHAR) || '\x1f' || data)"
-    " & 18446744073709551615 AS UBIGINT) ELSE 0 END"
-)
-_STAGED = {
-    "person": pa.uint32(),
-    "time_us": pa.int64(),
-    "timed": pa.bool_(),
-    "key": pa.uint64(),
-    "keyed": pa.bool_(),
-    "has_id": pa.bool_(),
-    "kind": pa.string(),
-    "name": pa.string(),
-    "data": pa.string(),
-    "event_id": pa.string(),
-}
 RETRIES_MAX = 50
+# Is told of a row that cannot be used, and why.
+Refuse = Callable[[EventRow, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +51,19 @@ class Staged:
 class EventImport:
     """The events of one import, chunk by chunk."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, shape: RowShape) -> None:
         self._job = job
+        self._shape = shape
         self._workspace: Workspace = job.workspace
         self._folder = job.workspace.folder
         # Reading one chunk and writing the one before go on side by side, each on its own connection.
         self._duck = job.workspace.folder.duck.fresh()
         self._writer = job.workspace.folder.duck.fresh()
-        self._shape = RowShape(
-            identifier=job.options.identifier, columns=job.options.map, time_column=job.options.time
-        )
         self._fast: FastShape | None = None
         self._newcomers = Newcomers(job)
         self._bulk = Bulk(job.workspace)
-        self._ident_ready = False
+        # As of which renaming of people the table ``ident`` is.
+        self._ident_of = -1
         temporary = self._folder.path / "temporary"
         temporary.mkdir(parents=True, exist_ok=True)
         self._scratch = Scratch(temporary / f"import-{job.import_id}.jsonl")
@@ -100,26 +82,39 @@ class EventImport:
 
     def json_chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
+        staged = self._by_both_lanes(chunk, self._fast) if self._fast is not None and chunk.body else None
+        return staged or self._by_strict_lane(chunk)
+
+    def _by_both_lanes(self, chunk: Chunk, shape: FastShape) -> Staged | None:
+        """None: the whole chunk has to be judged strictly."""
+        good, slow = read_fast(self._duck, chunk, shape, self._scratch)
+        if not good or self._deletions_matter(shape.person_kind):
+            return None
+        counts = Counts()
+        rows = self._strict(slow, counts)
+        if self._share_ids(rows):
+            self._job.take_reports()
+            return None
+        return self._staged(rows, chunk=chunk, counts=counts, tables=[self._stage_fast(shape, counts)])
+
+    def _by_strict_lane(self, chunk: Chunk) -> Staged:
         counts = Counts()
         for line in chunk.too_long:
             self._job.report("errors").add_json(line, b"", "the line is too long to be read")
             counts.rows += 1
             counts.errors += 1
-        tables: list[pa.Table] = []
-        slow: Iterable[tuple[int, bytes]] | None = None
-        if self._fast is not None and chunk.body:
-            good, found = read_fast(self._duck, chunk, self._fast, self._scratch)
-            slow = found if good else None
-            if good:
-                table = self._stage_fast(self._fast, counts)
-                if table is not None:
-                    tables.append(table)
-                else:
-                    slow = None
-        if slow is None:
-            slow = enumerate(chunk.body.split(b"\n"), start=chunk.first_line)
-        rows = self._strict(slow, counts)
-        return self._staged(rows, end=chunk.end, counts=counts, tables=tables)
+        rows = self._strict(enumerate(chunk.body.split(b"\n"), start=chunk.first_line), counts)
+        return self._staged(rows, chunk=chunk, counts=counts, tables=[])
+
+    def _share_ids(self, rows: list[EventRow]) -> bool:
+        """Has a row of the strict lane the id of one in the fast lane? Then it matters which comes first."""
+        ids = [row.event_id.lower() for row in rows if row.event_id is not None]
+        if not ids:
+            return False
+        self._duck.register("slow_ids", pa.table({"event_id": pa.array(ids, pa.string())}))
+        found = self._count("SELECT count(*) FROM fast_rows WHERE lower(event_id) IN (SELECT event_id FROM slow_ids)")
+        self._duck.unregister("slow_ids")
+        return found > 0
 
     def _strict(self, lines: Iterable[tuple[int, bytes]], counts: Counts) -> list[EventRow]:
         rows: list[EventRow] = []
@@ -142,29 +137,35 @@ class EventImport:
 
     # -- staging: who and what ----------------------------------------------------------------------------------------
 
-    def _stage_fast(self, shape: FastShape, counts: Counts) -> pa.Table | None:
-        """The rows of ``fast_rows`` with their people; None when a deletion makes rows worth a closer look."""
+    def _stage_fast(self, shape: FastShape, counts: Counts) -> pa.Table:
+        """The rows of ``fast_rows`` with their people."""
         kind = shape.person_kind
-        if not self._ident_ready:
+        # Asked of the loop, so that all it counts is committed.
+        renamed = self._workspace.call(lambda: self._folder.people.renamed)
+        if self._ident_of != renamed:
             known_people(self._duck, self._newcomers.table(kind))
-            self._newcomers.on_new = self._add_ident
-            self._ident_ready = True
-        if self._deletions_matter(kind):
-            return None
+            self._newcomers.watch(kind, self._add_ident)
+            self._ident_of = renamed
         counts.rows += self._count("SELECT count(*) FROM fast_rows")
-        now_us = self._job.row.accept_us if self._job.options.as_of_us is None else self._job.options.as_of_us
+        as_of_us = self._job.options.as_of_us
+        now_us = self._job.row.accept_us if as_of_us is None else as_of_us
+        # The first row of somebody unknown counts for certain, so its time is one at which the person is known.
         unknown = self._duck.execute(
-            "SELECT who, min(coalesce(time_us, $1)) FROM fast_rows ANTI JOIN ident USING (who) GROUP BY who", [now_us]
+            "SELECT coalesce(arg_min(sent, fast_rows.rowid), who), arg_min(coalesce(time_us, $1), fast_rows.rowid)"
+            " FROM fast_rows ANTI JOIN ident USING (who) GROUP BY who",
+            [now_us],
         ).fetchall()
         if self._job.options.rows == "only_existing":
             if unknown:
                 counts.skipped += self._count("SELECT count(*) FROM fast_rows ANTI JOIN ident USING (who)")
         elif unknown:
-            counts.people_created += self._newcomers.make([(Identifier(kind, who), at_us) for who, at_us in unknown])  # pyright: ignore[reportArgumentType]
+            self._newcomers.make([(Identifier(kind, who), at_us) for who, at_us in unknown])  # pyright: ignore[reportArgumentType]
+        timed = "timed" if as_of_us is None else "true"
         return self._duck.sql(
-            f"SELECT person, coalesce(time_us, {now_us}) AS time_us, timed, {_KEYS} AS key,"
-            " event_id IS NOT NULL OR timed AS keyed, event_id IS NOT NULL AS has_id, 'event' AS kind, name, data,"
-            " event_id FROM fast_rows JOIN ident USING (who)"
+            f"SELECT person, time_us, timed, {KEYS_SQL} AS key, event_id IS NOT NULL OR timed AS keyed,"
+            " event_id IS NOT NULL AS has_id, 'event' AS kind, name, data, event_id, place FROM"
+            f" (SELECT * REPLACE (coalesce(time_us, {now_us}) AS time_us, {timed} AS timed), rowid AS place"
+            " FROM fast_rows) JOIN ident USING (who)"
         ).to_arrow_table()
 
     def _add_ident(self, rows: pa.Table) -> None:
@@ -185,36 +186,40 @@ class EventImport:
     def _count(self, sql: str) -> int:
         return self._duck.execute(sql).fetchall()[0][0]
 
-    def _stage_rows(self, rows: list[EventRow], counts: Counts) -> pa.Table:
+    def _stage_rows(self, rows: list[EventRow], counts: Counts, refuse: Refuse) -> pa.Table:
         """Rows of the strict lane with their people."""
         as_of_us = self._job.options.as_of_us
         now_us = self._job.row.accept_us if as_of_us is None else as_of_us
-        wanted: dict[Identifier, int] = {}
-        good: list[tuple[EventRow, Identifier]] = []
+        wanted: dict[Identifier, tuple[str, int]] = {}
+        good: list[tuple[EventRow, Identifier, int | None]] = []
         gone = self._newcomers.tombstones()
         for row in rows:
             identifier = normal(Identifier(row.person_kind, row.person))
-            time_us = now_us if row.time_us is None else row.time_us
+            time_us = as_of_us if row.time_us is None else row.time_us
             deleted_us = gone.get(identifier) if gone else None
-            if deleted_us is not None and row.time_us is not None and deleted_us > row.time_us:
-                counts.skipped += 1
+            if deleted_us is not None and time_us is not None and deleted_us > time_us:
+                counts.errors += 1
+                refuse(row, "is older than the deletion of this person")
                 continue
-            good.append((row, identifier))
-            wanted[identifier] = min(time_us, wanted.get(identifier, time_us))
-        people, made = self._newcomers.find(wanted, create=self._job.options.rows != "only_existing")
-        counts.people_created += made
+            good.append((row, identifier, time_us))
+            wanted.setdefault(identifier, (row.person, now_us if time_us is None else time_us))
+        people = self._newcomers.find(wanted, create=self._job.options.rows != "only_existing")
         staged: list[tuple[object, ...]] = []
-        for row, identifier in good:
+        for row, identifier, time_us in good:
             person = people.get(identifier)
+            if person is None and identifier.kind == "cio_id":
+                counts.errors += 1
+                refuse(row, "nobody has this cio_id")
+                continue
             if person is None:
                 counts.skipped += 1
                 continue
-            key = _key_of(row)
+            key = _key_of(row, time_us)
             staged.append(
                 (
                     person,
-                    now_us if row.time_us is None else row.time_us,
-                    row.time_us is not None,
+                    now_us if time_us is None else time_us,
+                    time_us is not None,
                     (key or 0) & 0xFFFFFFFFFFFFFFFF,
                     key is not None,
                     row.event_id is not None,
@@ -222,24 +227,30 @@ class EventImport:
                     row.name,
                     row.data.decode(),
                     row.event_id,
+                    row.line,
                 )
             )
-        columns = list(zip(*staged, strict=True)) if staged else [()] * len(_STAGED)
-        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, _STAGED.values(), strict=True)]
-        return pa.table(dict(zip(_STAGED, arrays, strict=True)))
+        columns = list(zip(*staged, strict=True)) if staged else [()] * len(STAGED)
+        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, STAGED.values(), strict=True)]
+        return pa.table(dict(zip(STAGED, arrays, strict=True)))
 
     # -- committing ---------------------------------------------------------------------------------------------------
 
-    def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts) -> None:
-        """Take in rows of the strict lane as one chunk."""
-        self.commit(self._staged(rows, end=end, counts=counts, tables=[]), file)
+    def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts, refuse: Refuse) -> None:
+        """Take in rows of the strict lane as one chunk; ``refuse`` hears of those their person's state refuses."""
+        table = self._stage_rows(rows, counts, refuse)
+        self.commit(Staged(rows_of(table), end, counts, *self._job.take_reports()), file)
 
-    def _staged(self, rows: list[EventRow], *, end: Place, counts: Counts, tables: list[pa.Table]) -> Staged:
+    def _staged(self, rows: list[EventRow], *, chunk: Chunk, counts: Counts, tables: list[pa.Table]) -> Staged:
+        def refuse(row: EventRow, reason: str) -> None:
+            text = chunk.body.split(b"\n")[row.line - chunk.first_line]
+            self._job.report("errors").add_json(row.line, text, reason)
+
         if rows or not tables:
-            tables.append(self._stage_rows(rows, counts))
-        schema = pa.schema(list(_STAGED.items()))
+            tables.append(self._stage_rows(rows, counts, refuse))
+        schema = pa.schema(list(STAGED.items()))
         table = tables[0] if len(tables) == 1 else pa.concat_tables([part.cast(schema) for part in tables])
-        return Staged(rows_of(table), end, counts, *self._job.take_reports())
+        return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
 
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
@@ -290,7 +301,7 @@ class EventImport:
                     )
                 )
             tally.held_events += start_journeys(self._job, self._bulk, rows, slices)
-            self._bulk.hold(slices)
+            self._bulk.hold(rows, slices, fires=self._job.options.triggers != "none")
             self._job.save(file=file, place=end, counts=tally)
             self._folder.reload_manifest()
             return slices
@@ -302,10 +313,13 @@ class EventImport:
 
     def _tail_keys(self) -> tuple[Seen, int]:
         """The keys of events in the tail, and the seq up to which they were read."""
-        rows = self._folder.state.rows(
-            "SELECT key, person, duplicate, import_id, seq FROM event WHERE key IS NOT NULL"
+        # In one look: an event between two would be missed by both.
+        rows, last = self._folder.state.read(
+            lambda db: (
+                db.execute("SELECT key, person, duplicate, import_id FROM event WHERE key IS NOT NULL").fetchall(),
+                db.execute("SELECT value FROM meta WHERE name = 'next_seq'").fetchall(),
+            )
         )
-        last = self._folder.state.rows("SELECT value FROM meta WHERE name = 'next_seq'")
         seen = Seen(
             np.array([row[0] for row in rows], np.int64),
             np.array([row[1] for row in rows], np.uint32),
@@ -362,9 +376,9 @@ class EventImport:
         return self._folder.state.db.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
 
 
-def _key_of(row: EventRow) -> int | None:
+def _key_of(row: EventRow, time_us: int | None) -> int | None:
     if row.event_id is not None:
         return id_key(row.event_id)
-    if row.time_us is not None:
-        return content_key(row.kind, row.name, row.time_us, row.data)
+    if time_us is not None:
+        return content_key(row.kind, row.name, time_us, row.data)
     return None

@@ -15,6 +15,7 @@ from backstory.core.event import canonical_of
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
 from backstory.core.time import TimeUnreadable, from_text, from_unix
+from backstory.engine.report import without_verdict
 
 PERSON_FIELDS = ("customer_id", "id", "email")
 FIELDS = frozenset((*PERSON_FIELDS, "name", "timestamp", "event_id", "type", "data"))
@@ -59,15 +60,19 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowShape:
-    """How rows are to be read: from the options of the import. ``columns`` renames fields."""
+    """How the rows of a file are to be read: from the options of the import. ``columns`` renames fields."""
 
     identifier: Literal["id", "email"] | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     time_column: str | None = None
+    # The rows carry the verdict of an earlier import.
+    is_report: bool = False
 
 
 def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
     """Judge a row given as flat keys, with ``data`` an object, or as a Track v2 item; raises ``RowError``."""
+    if shape.is_report:
+        row = without_verdict(row)
     fields = _renamed(row, shape) if shape.columns or shape.time_column else row
     if isinstance(fields.get("identifiers"), dict):
         fields, used, person = _from_v2(fields)

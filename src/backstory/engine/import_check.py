@@ -60,6 +60,6 @@ def _check_column(column: str, option: str, headers: list[list[str] | None]) -> 
             return
         known += header
     close = difflib.get_close_matches(column, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
     shown = ", ".join(known[:COLUMNS_SHOWN]) + (", …" if len(known) > COLUMNS_SHOWN else "")
-    raise RequestError(f"no file has a column {column!r}{hint}; there are {shown}", path=option)
+    raise RequestError(f"no file has a column {column!r}{hint} there are {shown}", path=option)

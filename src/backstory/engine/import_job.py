@@ -9,7 +9,7 @@ import msgspec
 
 from backstory.core.error import BackstoryError
 from backstory.engine.options import BackfillOptions, Held, Summary
-from backstory.engine.report import Report, report_path
+from backstory.engine.report import Report, is_report, report_path
 from backstory.engine.source import CHUNK_BYTES, Place
 from backstory.store.manifest import ImportRow, read_imports
 
@@ -68,6 +68,8 @@ class Saved(msgspec.Struct, kw_only=True):
     warning_bytes: int = 0
     seconds: float = 0.0
     start_seq: int = 0
+    # Lines of the files before this one.
+    lines_before: int = 0
     sizes: list[int] = []
     before: dict[int, bytes] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
@@ -103,7 +105,9 @@ class Job:
             report = report_path(self._reports_path, self.import_id, kind, path, number, files)
             # What is there of a file whose first rows were not committed is of no commit.
             known = length if number == saved.file else 0
-            self._reports[kind] = Report(report, header=header, length=known, delimiter=delimiter)
+            self._reports[kind] = Report(
+                report, header=header, length=known, delimiter=delimiter, again=is_report(path)
+            )
 
     @property
     def _reports_path(self) -> Path:
@@ -129,11 +133,22 @@ class Job:
         self._reports["errors"].tell(errors)
         self._reports["warnings"].tell(warnings)
 
+    def lines_before(self, file: int) -> int:
+        """How many lines the files before the ``file``-th have."""
+        saved = self.saved
+        return saved.lines_before + (saved.line if file != saved.file else 0)
+
+    def note_people(self, count: int) -> None:
+        """On the loop, with people who come to be before the rows that name them."""
+        self.saved.counts.people_created += count
+        self.put()
+
     def save(self, *, file: int, place: Place, counts: Counts) -> None:
         """On the loop, inside the chunk's transaction: how far the import is now."""
         total = self.saved.counts.add(counts)
         self.saved = msgspec.structs.replace(
             self.saved,
+            lines_before=self.lines_before(file),
             file=file,
             offset=place.offset,
             line=place.line,

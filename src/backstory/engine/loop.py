@@ -38,6 +38,8 @@ class Loop:
         self._clock = clock
         self.guard = ClockGuard(clock)
         self._backlog: deque[Ticket] = deque()
+        # Applied in the transaction under way; told once it is committed.
+        self._done: deque[tuple[Ticket, list[Receipt]]] = deque()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self._last_accept_us = folder.state.now_us
         self._synced_us = 0
@@ -83,15 +85,14 @@ class Loop:
         return count
 
     def _run(self) -> None:
-        while not (self._inbox.closed and not self._backlog and self._drained()):
-            try:
+        try:
+            while not (self._inbox.closed and not self._backlog and self._drained()):
                 self.turn(self._wait_s())
-            except BackstoryError as error:
-                self._fail(error)
-                return
-            except BaseException as error:
-                self._fail(StorageError(f"the engine stopped on a mistake of its own: {error!r}"))
-                raise
+        except BackstoryError as error:
+            self._fail(error)
+        except BaseException as error:
+            self._fail(StorageError(f"the engine stopped on a mistake of its own: {error!r}"))
+            raise
 
     def _drained(self) -> bool:
         tickets, work = self._inbox.take(0, ACCEPT_FACTS)
@@ -111,10 +112,10 @@ class Loop:
     def _turn(self, tickets: list[Ticket], work: list[Callable[[], None]]) -> None:
         if tickets:
             self._accept(tickets)
-        done: list[tuple[Ticket, list[Receipt]]] = []
         if self._backlog or self._time_has_come():
-            self.commit(lambda: self._step(done))
-        for ticket, receipts in done:
+            self.commit(self._step)
+        while self._done:
+            ticket, receipts = self._done.popleft()
             if ticket.on_applied is not None:
                 ticket.on_applied(receipts)
         for piece in work:
@@ -133,7 +134,8 @@ class Loop:
         facts: list[Fact] = []
         for ticket in tickets:
             facts.extend(ticket.facts)
-        accept_us = max(self._clock.now_us(), self._last_accept_us + 1)
+        # Never before what is settled already, or a replay would see another moment than was seen at first.
+        accept_us = max(self._clock.now_us(), self._last_accept_us + 1, self._folder.state.now_us)
         try:
             position = self._folder.journal.append(facts, accept_us)
         except StorageError as error:
@@ -152,11 +154,12 @@ class Loop:
 
     # -- applying -----------------------------------------------------------------------------------------------
 
-    def _step(self, done: list[tuple[Ticket, list[Receipt]]]) -> None:
+    def _step(self) -> None:
         count = 0
         while self._backlog and count < APPLY_FACTS:
             ticket = self._backlog.popleft()
-            done.append((ticket, self._apply_facts(ticket.facts, ticket.accept_us)))
+            self._done.append((ticket, []))
+            self._done[-1][1].extend(self._apply_facts(ticket.facts, ticket.accept_us))
             count += len(ticket.facts)
         self._inbox.backlog -= count
         if not self._backlog and not self.guard.jumped():
@@ -210,12 +213,10 @@ class Loop:
     def _fail(self, error: BackstoryError) -> None:
         """Stop applying; tell everybody who waits. What was accepted is in the journal."""
         self.failure = error
-        db = self._folder.state.db
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        self._folder.state.give_up()
         self._inbox.close()
         tickets, _ = self._inbox.take(0, 1 << 60)
-        for ticket in [*self._backlog, *tickets]:
+        for ticket in [*(ticket for ticket, _ in self._done), *self._backlog, *tickets]:
             ticket.on_error(StorageError(f"the engine has stopped: {error}"))
 
     # -- housekeeping -------------------------------------------------------------------------------------------

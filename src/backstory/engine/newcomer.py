@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyroaring import BitMap
 
 from backstory.core.fact import Identifier
+from backstory.core.identity import normal
 from backstory.core.person import encode_document
 from backstory.core.segment import SegmentEngine
 from backstory.engine.context import shown_values
@@ -33,7 +34,12 @@ class Newcomers:
         self._folder = job.workspace.folder
         self._made: list[int] = []
         self._deleted = self._deleted_count()
-        self.on_new: Callable[[pa.Table], None] = lambda table: None
+        self._watched = ""
+        self._on_new: Callable[[pa.Table], None] = lambda table: None
+
+    def watch(self, kind: str, on_new: Callable[[pa.Table], None]) -> None:
+        """Have people told who were made, or found, by an identifier of a kind: (who, person)."""
+        self._watched, self._on_new = kind, on_new
 
     def table(self, kind: str) -> pa.Table:
         """Everybody with an identifier of a kind, as (who, person)."""
@@ -42,8 +48,11 @@ class Newcomers:
         who, people = zip(*rows, strict=True) if rows else ((), ())
         return pa.table({"who": pa.array(list(who), pa.string()), "person": pa.array(list(people), pa.uint32())})
 
-    def find(self, wanted: dict[Identifier, int], *, create: bool) -> tuple[dict[Identifier, int], int]:
-        """People by (normal) identifier, made where missing with the time they are first known; and how many."""
+    def find(self, wanted: dict[Identifier, tuple[str, int]], *, create: bool) -> dict[Identifier, int]:
+        """People by (normal) identifier, made where missing.
+
+        ``wanted`` has each identifier's value as it was sent, and a time at which the person is known.
+        """
         found: dict[Identifier, int] = {}
         for kind, column in (("id", "id"), ("email", "email_key"), ("cio_id", "")):
             names = [identifier.value for identifier in wanted if identifier.kind == kind]
@@ -56,12 +65,11 @@ class Newcomers:
                     f"SELECT {column}, person FROM person WHERE {column} IN ({', '.join('?' * len(some))})", tuple(some)
                 )
                 found.update({Identifier(kind, row[0]): row[1] for row in rows})  # pyright: ignore[reportArgumentType]
-        missing = [(who, at_us) for who, at_us in wanted.items() if who not in found and who.kind != "cio_id"]
-        if not create or not missing:
-            return found, 0
-        made = self.make(missing)
-        found.update(self.find({who: 0 for who, _ in missing}, create=False)[0])
-        return found, made
+        missing = {who: sent for who, sent in wanted.items() if who not in found and who.kind != "cio_id"}
+        if create and missing:
+            self.make([(Identifier(who.kind, sent), at_us) for who, (sent, at_us) in missing.items()])
+            found.update(self.find(missing, create=False))
+        return found
 
     def _by_cio_id(self, names: Iterable[str]) -> dict[Identifier, int]:
         found: dict[Identifier, int] = {}
@@ -72,36 +80,33 @@ class Newcomers:
                 found[identifier] = person
         return found
 
-    def make(self, people: list[tuple[Identifier, int]]) -> int:
-        """Have the loop make people, a slice at a time; returns how many did not exist."""
-        made = 0
+    def make(self, people: list[tuple[Identifier, int]]) -> None:
+        """Have the loop make people by identifiers as they were sent, a slice at a time, where they do not exist."""
         for low in range(0, len(people), MADE_AT_ONCE):
             some = people[low : low + MADE_AT_ONCE]
-            who, numbers, new = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
-            made += new
-            self.on_new(pa.table({"who": pa.array(who, pa.string()), "person": pa.array(numbers, pa.uint32())}))
-        return made
+            who, numbers = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
+            self._on_new(pa.table({"who": pa.array(who, pa.string()), "person": pa.array(numbers, pa.uint32())}))
 
-    def _make_some(self, people: list[tuple[Identifier, int]]) -> tuple[list[str], list[int], int]:
-        """On the loop: insert those who are still unknown."""
+    def _make_some(self, people: list[tuple[Identifier, int]]) -> tuple[list[str], list[int]]:
+        """On the loop: insert those who are still unknown; returns who is watched, with their numbers."""
         state = self._folder.state
         now_us = max(state.now_us, self._job.row.accept_us)
         rows: list[tuple[object, ...]] = []
         who: list[str] = []
         numbers: list[int] = []
-        for identifier, at_us in people:
+        for sent, at_us in people:
+            identifier = normal(sent)
             person = self._folder.people.find(identifier)
             if person is None:
                 person = state.next_person
                 state.next_person += 1
                 is_id = identifier.kind == "id"
-                value = identifier.value
                 rows.append(
                     (
                         person,
-                        value if is_id else None,
-                        None if is_id else value,
-                        None if is_id else value,
+                        sent.value if is_id else None,
+                        None if is_id else sent.value,
+                        None if is_id else identifier.value,
                         min(at_us, now_us),
                         now_us,
                         self._job.import_id,
@@ -109,11 +114,14 @@ class Newcomers:
                     )
                 )
                 self._made.append(person)
-            who.append(identifier.value)
-            numbers.append(person)
+            if identifier.kind == self._watched:
+                who.append(identifier.value)
+                numbers.append(person)
         state.db.executemany("INSERT INTO person VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._folder.people.version += 1
+        self._job.note_people(len(rows))
         self._introduce(rows)
-        return who, numbers, len(rows)
+        return who, numbers
 
     def _introduce(self, rows: list[tuple[object, ...]]) -> None:
         """People without attributes come to be: leaves that hold for a missing attribute hold for them."""

@@ -20,7 +20,7 @@ from backstory.core.leaf import AttributeLeaf
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import Register, encode_document, root_names, write
 from backstory.core.time import MINUTE_US
-from backstory.engine.apply_profile import changes_json
+from backstory.engine.apply_profile import changes_json, losses_json
 from backstory.engine.context import encode_json, shown_values
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.person_row import PersonRow
@@ -44,6 +44,8 @@ class Written:
     attributes: str
     changes: str | None
     created: bool
+    # What lost against newer values: a JSON object, "" for nothing.
+    lost: str = ""
 
 
 class PeopleImport:
@@ -58,23 +60,23 @@ class PeopleImport:
         self._written: list[Written] = []
         self._moved = BitMap()
         self._keys: dict[str, bytes] = {}
+        # The time of the line before the file's first, for rows that name none.
+        self._first_us = 0
 
     def take(self, rows: list[PersonRow], *, file: int, end: Place, counts: Counts) -> None:
         """Take in a few rows: people, their writes and the place in the source, in one commit."""
+        self._first_us = self._job.row.accept_us + self._job.lines_before(file)
         version, owner = self._owners(rows)
-        gone = self._tombstones()
         fresh, rest = _sorted_out(rows, owner)
-        if gone:
-            rest, fresh = sorted([*fresh, *rest], key=lambda row: row.line), []
         ready = self._make_ready(fresh)
 
         def step() -> None:
             tally = msgspec.structs.replace(counts)
             if self._folder.people.version == version:
                 self._insert(fresh, ready, tally)
-                self._merge(rest, gone, tally)
+                self._merge(rest, tally)
             else:
-                self._merge(sorted([*fresh, *rest], key=lambda row: row.line), gone, tally)
+                self._merge(rows, tally)
             self._finish()
             self._job.tell_reports(*self._job.take_reports())
             self._job.save(file=file, place=end, counts=tally)
@@ -82,8 +84,9 @@ class PeopleImport:
         self._workspace.call(step)
 
     def _owners(self, rows: list[PersonRow]) -> tuple[int, set[Identifier]]:
-        """The identifiers of these rows that somebody has, and the version at which that was so."""
-        version = self._folder.people.version
+        """The identifiers of these rows that somebody has or had, and a version at which that was so."""
+        # Asked of the loop, so that all it counts is committed; what is committed since makes it another.
+        version = self._workspace.call(lambda: self._folder.people.version)
         found: set[Identifier] = set()
         wanted = {identifier for row in rows for identifier in row.identifiers()}
         for kind, column in (("id", "id"), ("email", "email_key")):
@@ -92,27 +95,28 @@ class PeopleImport:
                 some = names[low : low + ASKED_AT_ONCE]
                 marks = ", ".join("?" * len(some))
                 known = self._folder.state.rows(f"SELECT {column} FROM person WHERE {column} IN ({marks})", tuple(some))
+                gone = f"SELECT value FROM tombstone WHERE kind = ? AND value IN ({marks})"
+                known += self._folder.state.rows(gone, (kind, *some))
                 found.update(Identifier(kind, row[0]) for row in known)  # pyright: ignore[reportArgumentType]
         return version, found
 
-    def _tombstones(self) -> dict[Identifier, int]:
-        rows = self._folder.state.rows("SELECT kind, value, deleted_us FROM tombstone")
-        return {Identifier(row[0], row[1]): row[2] for row in rows}
+    def _told_us(self, row: PersonRow) -> int | None:
+        """The time that was named for a row, by itself or for all; None for none, and for one still to come."""
+        told_us = self._job.options.as_of_us if row.time_us is None else row.time_us
+        return None if told_us is None or told_us > self._job.row.accept_us + MINUTE_US else told_us
 
-    def _time_us(self, row: PersonRow, now_us: int) -> int:
-        """The row's own time; else the import's, later rows a microsecond later, as calls one by one would be."""
-        if row.time_us is not None:
-            return now_us if row.time_us > now_us + MINUTE_US else row.time_us
-        return self._job.row.accept_us + row.line if self._job.options.as_of_us is None else self._job.options.as_of_us
+    def _time_us(self, row: PersonRow) -> int:
+        """The row's time; else the import's, later rows a microsecond later, as calls one by one would be."""
+        told_us = self._told_us(row)
+        return self._first_us + row.line if told_us is None else told_us
 
     # -- unknown people -----------------------------------------------------------------------------------------------
 
     def _make_ready(self, rows: list[PersonRow]) -> list[tuple[int, bytes, str]]:
         """(time, document, attributes) of rows that will be new people."""
         ready: list[tuple[int, bytes, str]] = []
-        now_us = self._workspace.clock.now_us()
         for row in rows:
-            time_us = self._time_us(row, now_us)
+            time_us = self._time_us(row)
             document = {name: Register(time_us, value) for name, value in row.attributes.items()}
             ready.append((time_us, encode_document(document), attributes_text(row.attributes, self._keys)))
         return ready
@@ -176,12 +180,12 @@ class PeopleImport:
 
     # -- known people -------------------------------------------------------------------------------------------------
 
-    def _merge(self, rows: list[PersonRow], gone: dict[Identifier, int], counts: Counts) -> None:
+    def _merge(self, rows: list[PersonRow], counts: Counts) -> None:
         """On the loop: rows that need a decision, in their order."""
+        profiles = self._workspace.applier.profiles
         for row in rows:
             path = normal(row.path)
-            deleted_us = gone.get(path)
-            if deleted_us is not None and row.time_us is not None and deleted_us > row.time_us:
+            if profiles.refused_by_deletion(path, self._told_us(row)) is not None:
                 self._refused(row, "is older than the deletion of this person", counts)
             else:
                 self._merge_one(row, path, counts)
@@ -212,7 +216,7 @@ class PeopleImport:
             return
         folder = self._folder
         now_us = folder.state.now_us
-        time_us = self._time_us(row, max(now_us, self._job.row.accept_us))
+        time_us = self._time_us(row)
         attributes: dict[str, Json] = {name: None if v is None else _decode(v) for name, v in row.attributes.items()}
         document = {} if decision.person is None else folder.people.document(decision.person)
         written = write(document, attributes, time_us)
@@ -246,7 +250,8 @@ class PeopleImport:
         text = attributes_text(row.attributes, self._keys)
         earlier = time_us < self._segments.known.get_us(person)
         if is_new or written.touched or written.lost or assign or earlier:
-            self._written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new))
+            lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
+            self._written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new, lost))
         touched = self._segments.feed_known(person, time_us, now_us)
         roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
         if is_new or roots:
@@ -265,7 +270,7 @@ class PeopleImport:
             accept_us, import_id = self._job.row.accept_us, self._job.import_id
             self._folder.tail.add_imported(
                 [
-                    (first + 2 * at, w.person, w.time_us, accept_us, w.attributes, w.changes, w.created, import_id)
+                    (first + 2 * at, w.person, w.time_us, accept_us, w.attributes, _traced(w), w.created, import_id)
                     for at, w in enumerate(written)
                 ]
             )
@@ -273,6 +278,7 @@ class PeopleImport:
         self._segments.bulk_fed()
         for segment_id in self._segments.closure(set(self._segments.segments)):
             self._settle(segment_id, moved)
+        self._workspace.campaigns.on_people(BitMap([w.person for w in written]), self._folder.state.now_us)
 
     def _settle(self, segment_id: int, moved: BitMap) -> None:
         kept = self._segments.segments.get(segment_id)
@@ -298,6 +304,11 @@ def _sorted_out(rows: list[PersonRow], owner: set[Identifier]) -> tuple[list[Per
         named.update(identifiers)
         (fresh if new else rest).append(row)
     return fresh, rest
+
+
+def _traced(written: Written) -> str | None:
+    """What the activity log shows of a row: its changes, with what was lost behind them."""
+    return f"[{written.changes},{written.lost}]" if written.lost else written.changes
 
 
 def attributes_text(attributes: dict[str, bytes | None], keys: dict[str, bytes]) -> str:

@@ -20,6 +20,7 @@ from backstory.engine.event_row import (
     person_of_v2,
     read_time,
 )
+from backstory.engine.report import without_verdict
 
 CONTROL = frozenset(
     ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
@@ -61,6 +62,8 @@ def read_person(
     its limits; a reader whose cells repeat may remember.
     """
     encode = encode or encoded
+    if shape.is_report:
+        row = without_verdict(row)
     fields = _renamed(row, shape.columns) if shape.columns else row
     time_name = shape.time_column or "_timestamp"
     raw_time = row.get(shape.time_column) if shape.time_column else fields.get("_timestamp")

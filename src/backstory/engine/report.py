@@ -51,8 +51,12 @@ def _free(name: str, taken: Container[str]) -> str:
 class Report:
     """One file, made when the first row comes. ``header`` None: JSON lines."""
 
-    def __init__(self, path: Path, *, header: list[str] | None, length: int, delimiter: str = ",") -> None:
+    def __init__(
+        self, path: Path, *, header: list[str] | None, length: int, delimiter: str = ",", again: bool = False
+    ) -> None:
+        """``again``: the input is a report itself."""
         self.path = path
+        self._again = again
         self._header = header
         self._delimiter = delimiter
         self._pending: list[str] = []
@@ -67,7 +71,10 @@ class Report:
             row: Json = msgspec.json.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = None
-        if not isinstance(row, dict):
+        if isinstance(row, dict):
+            # What an earlier import said about it is settled.
+            row = dict(without_verdict(row)) if self._again else row
+        else:
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
         verdict = {_free("line", row): line, _free("error", row): error}
         self._pending.append(msgspec.json.encode({**row, **verdict}).decode() + "\n")

@@ -53,6 +53,8 @@ class Workspace:
         self.applier = Applier(self.context, self.builder, self.campaigns, self.checkpoint)
         self.loop = Loop(folder, self.applier, self._inbox, clock)
         self.reader = Reader(self)
+        # Without threads of its own a workspace may still be called by an import that reads ahead.
+        self._inline = threading.RLock()
         self._closing = threading.Event()
         self._checkpointer = threading.Thread(target=self._move_log, name="checkpointer", daemon=True)
         self._closed = False
@@ -136,7 +138,8 @@ class Workspace:
         if self._threads:
             self._run_in_loop(piece, timeout_s)
         else:
-            self.loop.commit(piece)
+            with self._inline:
+                self.loop.commit(piece)
         if isinstance(answer[0], BackstoryError):
             raise answer[0]
         return cast("T", answer[0])

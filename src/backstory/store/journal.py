@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from backstory.core import fact
 from backstory.core.error import StorageError
 from backstory.core.fact import Fact
@@ -41,7 +43,10 @@ class Journal(Protocol):
     """The contract every journal keeps (``tests/contract/test_journal.py``)."""
 
     def append(self, facts: list[Fact], accept_us: int) -> int:
-        """Make facts durable, all or none; returns the position of the first. Raises ``StorageError``."""
+        """Make facts durable, all or none; returns the position of the first. Raises ``StorageError``.
+
+        No facts make no entry.
+        """
         ...
 
     def read_from(self, position: int) -> Iterator[Entry]:
@@ -72,8 +77,10 @@ class SqliteJournal:
         self._next: int = max(row[0] if row else 0, mark[0] if mark else 0)
 
     def append(self, facts: list[Fact], accept_us: int) -> int:
-        body = fact.encode(facts)
         first = self._next
+        if not facts:
+            return first
+        body = fact.encode(facts)
         with transaction(self._db):
             self._db.execute(
                 "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (first, accept_us, len(facts), zlib.crc32(body), body)
@@ -91,6 +98,8 @@ class SqliteJournal:
                 if zlib.crc32(body) != checksum:
                     raise StorageError(f"journal entry {first} is damaged: restore the folder from a backup")
                 yield Entry(position=first, accept_us=accept_us, facts=fact.decode(body))
+        except msgspec.DecodeError as error:
+            raise StorageError(f"the journal holds facts this version cannot read: {error}") from error
         except sqlite3.Error as error:
             raise StorageError(f"the journal cannot be read: {error}") from error
 
@@ -100,7 +109,11 @@ class SqliteJournal:
     def trim(self, position: int) -> None:
         with transaction(self._db):
             self._db.execute("DELETE FROM entry WHERE position + facts <= ?", (position,))
-            self._db.execute("INSERT OR REPLACE INTO mark VALUES ('trimmed', ?)", (min(position, self._next),))
+            self._db.execute(
+                "INSERT INTO mark VALUES ('trimmed', ?)"
+                " ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
+                (min(position, self._next),),
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -115,6 +128,8 @@ class MemoryJournal:
 
     def append(self, facts: list[Fact], accept_us: int) -> int:
         first = self._next
+        if not facts:
+            return first
         copied = fact.decode(fact.encode(facts))
         self._entries.append(Entry(position=first, accept_us=accept_us, facts=copied))
         self._next += len(facts)

@@ -56,6 +56,8 @@ class People:
         self._cache: OrderedDict[str, int] = OrderedDict()
         # Goes up whenever who has which identifier changes, so that look-ups made elsewhere can be told stale.
         self.version = 0
+        # Goes up when an identifier that named somebody names them no more.
+        self.renamed = 0
 
     def forget_cache(self) -> None:
         """After a rollback, or after people came in bulk."""
@@ -123,6 +125,9 @@ class People:
 
     def assign(self, person: int, identifiers: tuple[Identifier, ...]) -> None:
         """Give a person identifiers, in place of any of the same kind."""
+        owned = self.profile(person).owned()
+        if any(identifier.kind in owned for identifier in identifiers):
+            self.renamed += 1
         for identifier in identifiers:
             if identifier.kind == "id":
                 self._db.execute("UPDATE person SET id = ? WHERE person = ?", (identifier.value, person))
@@ -151,6 +156,7 @@ class People:
                 "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?)", (kind, value, deleted_us, profile.person)
             )
         self.version += 1
+        self.renamed += 1
         self._cache.clear()
 
     def deleted_us(self, identifier: Identifier) -> int | None:

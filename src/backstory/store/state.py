@@ -66,6 +66,14 @@ class State:
             ],
         )
 
+    def give_up(self) -> None:
+        """Take back the transaction under way, if the disk still lets us; closing takes it back in any case."""
+        try:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass
+
     def reload_counters(self) -> None:
         """After a transaction was rolled back: the counters of the last commit."""
         self.position = self.meta("position", 0)
@@ -122,5 +130,8 @@ class State:
             for db in self._opened:
                 db.close()
             self._opened.clear()
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # The log stays, and is read at the next start.
         self.db.close()

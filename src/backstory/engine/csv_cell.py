@@ -1,0 +1,85 @@
+"""A CSV file whose cells become values by the types of their columns, under the names the import gives them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import compress
+from pathlib import Path
+
+from backstory.core.condition import Json
+from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
+from backstory.engine.options import BackfillOptions
+from backstory.engine.person_row import encoded
+from backstory.engine.report import is_report, without_verdict
+from backstory.engine.source import Place
+
+CELLS_REMEMBERED = 20_000
+# Identifiers, names and times are judged as they are written.
+TEXT: ColumnType = "text"
+_TEXT_FIELDS = frozenset(
+    ("customer_id", "id", "email", "name", "timestamp", "event_id", "type", "_timestamp", "cio_id")
+)
+
+
+class Cells:
+    """The rows of one file, from a place on."""
+
+    def __init__(self, path: Path, place: Place, options: BackfillOptions) -> None:
+        types = column_types(path)
+        self._source = CsvSource(path, place)
+        # A report of ours is read without the two columns it has for itself.
+        self._width = len(without_verdict(dict.fromkeys(self._source.header))) if is_report(path) else None
+        self.header = self._source.header[: self._width]
+        types = types[: self._width]
+        self.delimiter = self._source.delimiter
+        # A column without a name holds nothing, or its rows are errors.
+        self._used = [bool(name) for name in self.header]
+        self._names = list(compress(self.header, self._used))
+        self._all_used = all(self._used)
+        kinds: list[ColumnType] = list(compress(types, self._used))
+        self._types: list[ColumnType] = [
+            TEXT if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
+            for name, kind in zip(self._names, kinds, strict=True)
+        ]
+        self._kinds = {options.map.get(name, name): kind for name, kind in zip(self._names, self._types, strict=True)}
+        self._encoded: dict[str, dict[str, bytes | None]] = {}
+        self._empty_is_null = options.on_empty == "clear" and options.kind == "events"
+        self._drop_empty = options.kind == "events" and options.on_empty == "ignore"
+
+    def rows(self) -> Iterator[CsvRow]:
+        rows = self._source.rows()
+        if self._width is None:
+            return rows
+        return (replace(row, cells=row.cells[: self._width]) for row in rows)
+
+    def _cells(self, row: CsvRow) -> list[str]:
+        return row.cells if self._all_used else list(compress(row.cells, self._used))
+
+    def fields(self, row: CsvRow) -> dict[str, Json]:
+        """A row's cells as values by the names of their columns."""
+        fields: dict[str, Json] = {}
+        for name, cell, kind in zip(self._names, self._cells(row), self._types, strict=True):
+            if cell == "":
+                if not self._drop_empty:
+                    fields[name] = None if self._empty_is_null else ""
+            else:
+                fields[name] = cell if kind == "text" else cell_value(cell, kind)
+        return fields
+
+    def texts(self, row: CsvRow) -> dict[str, Json]:
+        """A row's cells as they are written; ``encode`` knows their types."""
+        return dict(zip(self._names, self._cells(row), strict=True))
+
+    def encode(self, name: str, cell: Json) -> bytes | None:
+        """A cell's value as canonical JSON; the same cells come again and again. Raises ``RowError``."""
+        known = self._encoded.setdefault(name, {})
+        assert isinstance(cell, str)
+        try:
+            return known[cell]
+        except KeyError:
+            value = encoded(name, cell_value(cell, self._kinds.get(name, TEXT)))
+            if len(known) < CELLS_REMEMBERED:
+                known[cell] = value
+            return value
+
+    def close(self) -> None:
+        self._source.close()

@@ -1,0 +1,123 @@
+"""Accepted means durable: nothing is told before the synced append, and a failing disk leaves nothing half-done."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backstory.core.error import BackstoryError, StorageError
+from backstory.core.fact import Fact, Identifier, Receipt, Track
+from backstory.engine.clock import ManualClock
+from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.journal import Entry, MemoryJournal, SqliteJournal
+
+START_US = 1_700_000_000_000_000
+FACTS = 8
+
+
+def event(number: int) -> Track:
+    return Track(person=Identifier("id", f"p{number % 3}"), name="came", event_id=f"e{number}", data=b'{"n":1}')
+
+
+class Disk(MemoryJournal):
+    """A journal that notes when it synced, and fails when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self.broken = False
+
+    def append(self, facts: list[Fact], accept_us: int) -> int:
+        if self.broken:
+            raise StorageError("no space left on device")
+        position = super().append(facts, accept_us)
+        self.notes.append("synced")
+        return position
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, disk: Disk) -> Iterator[Workspace]:
+    opened = open_workspace(tmp_path / "w", clock=ManualClock(START_US), journal=disk, threads=False)
+    yield opened
+    opened.close()
+
+
+def test_the_journal_syncs_each_commit(tmp_path: Path) -> None:
+    """SQLite is asked for a write-ahead log that is synced before a commit returns."""
+    journal = SqliteJournal(tmp_path / "journal.db")
+    db = journal._db  # pyright: ignore[reportPrivateUsage]
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+    journal.close()
+
+
+def test_nobody_is_told_before_the_sync(workspace: Workspace, disk: Disk) -> None:
+    """The word that a fact is accepted comes after the append that holds it, one append for all that came."""
+    for number in range(3):
+        workspace.submit(
+            [event(number)], on_accept=lambda: disk.notes.append("told"), on_error=lambda error: pytest.fail(str(error))
+        )
+    assert disk.notes == []
+    workspace.loop.turn()
+    assert disk.notes == ["synced", "told", "told", "told"]
+
+
+def test_a_failing_journal_accepts_nothing(workspace: Workspace, disk: Disk) -> None:
+    """The sender gets the error, nothing is applied, and the engine goes on when the disk does."""
+    errors: list[BackstoryError] = []
+    applied: list[list[Receipt]] = []
+    disk.broken = True
+    workspace.submit([event(1)], on_accept=lambda: pytest.fail("accepted"), on_error=errors.append)
+    workspace.loop.turn()
+    assert [type(error) for error in errors] == [StorageError]
+    assert workspace.reader.person("id", "p1") is None
+    disk.broken = False
+    workspace.submit([event(1)], on_applied=applied.append, on_error=errors.append)
+    workspace.loop.turn()
+    assert [receipt.result for receipts in applied for receipt in receipts] == ["applied"]
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("steps", range(0, 400, 23))
+def test_a_state_that_fails_anywhere_is_caught_up(tmp_path: Path, steps: int) -> None:
+    """Whatever statement of the state's transaction fails: every accepted fact is there once after the next start."""
+    path = tmp_path / "w"
+    broken = open_workspace(path, clock=ManualClock(START_US), threads=False)
+    left = steps
+
+    def fail() -> int:
+        nonlocal left
+        left -= 1
+        return int(left < 0)
+
+    accepted: list[int] = []
+    broken.folder.state.db.set_progress_handler(fail, 10)
+    for number in range(FACTS):
+        broken.submit([event(number)], on_accept=lambda n=number: accepted.append(n), on_error=lambda error: None)
+        try:
+            broken.loop.turn()
+        except BackstoryError:
+            break
+    broken.folder.state.db.set_progress_handler(None, 0)
+    if broken.folder.state.db.in_transaction:
+        broken.folder.state.db.execute("ROLLBACK")
+    broken.folder.close()
+    healed = open_workspace(path, clock=ManualClock(START_US), threads=False)
+    rows = healed.folder.state.rows("SELECT event_id FROM event WHERE NOT duplicate ORDER BY seq")
+    assert [row[0] for row in rows] == [f"e{number}" for number in accepted]
+    healed.close()
+
+
+def test_a_damaged_entry_is_refused(tmp_path: Path) -> None:
+    """A journal row whose bytes changed is told, not applied."""
+    journal = SqliteJournal(tmp_path / "journal.db")
+    journal.append([event(1)], START_US)
+    journal._db.execute("UPDATE entry SET body = zeroblob(length(body))")  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(StorageError, match="damaged"):
+        list[Entry](journal.read_from(0))
+    journal.close()
