@@ -393,7 +393,7 @@ def free_port(wanted: int = 8080) -> int:
 
 @contextmanager
 def server(demo: Demo) -> Iterator[subprocess.Popen[bytes]]:
-    """``backstory serve``, ready; ended at the end. Its own session: Ctrl-C is for the demo, which ends it in order."""
+    """``backstory serve``, ready; ended at the end. Ctrl-C reaches the demo alone, which ends it in order."""
     printed = demo.data / "server.log"
     with printed.open("wb") as output:
         process = subprocess.Popen(

@@ -10,6 +10,7 @@ from backstory.core.fact import Fact, Identifier, Receipt, Track
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import Entry, MemoryJournal, SqliteJournal
+from backstory.store.state import State
 
 START_US = 1_700_000_000_000_000
 FACTS = 8
@@ -121,3 +122,37 @@ def test_a_damaged_entry_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="damaged"):
         list[Entry](journal.read_from(0))
     journal.close()
+
+
+def test_a_failed_read_is_not_the_last(tmp_path: Path) -> None:
+    """Whatever happens to a thread's connection during one read, its next read works."""
+    state = State(tmp_path / "state.db")
+    with pytest.raises(StorageError, match="cannot be read"):
+        state.read(lambda db: db.execute("SELECT * FROM nowhere"))
+    with pytest.raises(StorageError, match="cannot be read"):
+        state.read(lambda db: db.close())
+    assert state.rows("SELECT 1") == [(1,)]
+    state.close()
+
+
+def test_a_state_ahead_of_its_journal_is_refused(tmp_path: Path) -> None:
+    """A journal that was lost or swapped is told at the start: facts appended to it would be taken for applied."""
+    first = open_workspace(tmp_path / "w", clock=ManualClock(START_US), threads=False)
+    first.apply([event(1)])
+    first.close()
+    with pytest.raises(StorageError, match="do not belong together"):
+        open_workspace(tmp_path / "w", clock=ManualClock(START_US), journal=MemoryJournal(), threads=False)
+
+
+def test_no_facts_are_accepted_too(workspace: Workspace) -> None:
+    """An empty ticket is told that it was accepted and applied, and is in nobody's way."""
+    told: list[str] = []
+    for facts in ([], [event(1)], []):
+        workspace.submit(
+            facts,
+            on_accept=lambda: told.append("accepted"),
+            on_applied=lambda receipts: told.append(f"applied {len(receipts)}"),
+            on_error=lambda error: told.append(str(error)),
+        )
+        workspace.loop.turn()
+    assert told == ["accepted", "applied 0", "accepted", "applied 1", "accepted", "applied 0"]

@@ -34,6 +34,7 @@ from backstory.engine.clock import Clock, SystemClock
 from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore
+from backstory.store.database import make_folder
 
 REFRESH_KEYS_S = 1.0
 
@@ -207,7 +208,7 @@ class _Server(Generic[W]):
     def _make_folder(self) -> None:
         data = self._settings.data
         try:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(data, 0o700)
         except OSError as error:
             raise BackstoryError(f"cannot make the data folder {data}: {error.strerror or error}") from None
 

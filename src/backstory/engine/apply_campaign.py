@@ -165,11 +165,13 @@ class Campaigns:
 
     # -- triggers -----------------------------------------------------------------------------------------------------
 
-    def on_event(self, person: int, event: Happened, now_us: int, *, any_age: bool = False) -> None:
-        """Start the journeys of campaigns that wait for this event, if it is fresh enough."""
+    def on_event(self, person: int, event: Happened, now_us: int, *, any_age: bool = False) -> str:
+        """Start the journeys of campaigns that wait for this event, if it is fresh enough; returns why not, if not."""
         waiting = self._by_event.get(event.name)
-        if not waiting or event.kind != "event" or not (any_age or self._fresh(event.time_us, event.accept_us)):
-            return
+        if not waiting or event.kind != "event":
+            return ""
+        if not (any_age or self._fresh(event.time_us, event.accept_us)):
+            return "the event is too old to start campaigns; segments count it"
         data: dict[str, Json] = _decode(event.data)
         for campaign_id in tuple(waiting):
             trigger, started_us = self._campaigns[campaign_id].trigger, self._rows[campaign_id].started_us
@@ -180,6 +182,7 @@ class Campaigns:
             if trigger.where is None or where_holds(trigger.where, data, event.time_us):
                 cause = EventCause(name=event.name, time_us=event.time_us, event_id=event.event_id, data=event.data)
                 self.journeys.begin(campaign_id, person, cause, effective_us=event.time_us, now_us=now_us)
+        return ""
 
     def _fresh(self, effective_us: int, accept_us: int) -> bool:
         return triggers(effective_us, accept_us, self._context.trigger_age_us)
@@ -193,10 +196,16 @@ class Campaigns:
         if self._fresh(effective_us, now_us if accept_us is None else accept_us):
             self.begin_transition(transition, effective_us, now_us)
 
-    def begin_transition(self, transition: Transition, effective_us: int, now_us: int) -> int:
-        """The same whatever its age; returns how many campaigns waited for it."""
+    def begin_transition(
+        self, transition: Transition, effective_us: int, now_us: int, *, accept_us: int | None = None
+    ) -> int:
+        """The same whatever its age, where the campaign ran at ``accept_us``; returns how many waited for it."""
         kind = "entered" if transition.entered else "left"
-        waiting = tuple(self._by_segment.get((transition.segment_id, kind), ()))
+        waiting = [
+            campaign_id
+            for campaign_id in self._by_segment.get((transition.segment_id, kind), ())
+            if accept_us is None or (self._rows[campaign_id].started_us or 0) <= accept_us
+        ]
         for campaign_id in waiting:
             cause = SegmentCause(segment_id=transition.segment_id, transition=kind)
             self.journeys.begin(

@@ -73,8 +73,7 @@ class Events:
         if fact.rescaled:
             reason = "The time was taken as milliseconds or microseconds."
             self._context.activity(person, FAILED_EVENT, event.time_us, now_us, {"name": fact.name, "warning": reason})
-        self._count(event, now_us, is_new=is_new)
-        return Receipt("applied")
+        return Receipt("applied", reason=self._count(event, now_us, is_new=is_new))
 
     def _create(self, identifier: Identifier, time_us: int | None, now_us: int) -> int:
         effective_us = now_us if time_us is None else min(time_us, now_us)
@@ -117,19 +116,19 @@ class Events:
         ordinal = 1 + sum(count for import_id, _, count in known if import_id == LIVE)
         return ordinal <= kept
 
-    def _count(self, event: Event, now_us: int, *, is_new: bool) -> None:
-        """An event that counts: feed it now, or keep it until its moment comes."""
+    def _count(self, event: Event, now_us: int, *, is_new: bool) -> str:
+        """An event that counts: feed it now, or keep it until its moment comes; returns why it started nothing."""
         if event.time_us > now_us:
             self._wait(event)
             touched = self._segments.feed_known(event.person, now_us, now_us)
             self._settle(event.person, None if is_new else touched, now_us, late=False)
-            return
+            return ""
         touched = self._segments.feed_known(event.person, event.time_us, now_us)
         data = Data(event.data)
         touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
         self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
         self._audience.on_person(event.person, now_us)
-        self._audience.on_event(event.person, happened(event, now_us), now_us)
+        return self._audience.on_event(event.person, happened(event, now_us), now_us)
 
     def _settle(self, person: int, touched: set[LeafKey] | None, now_us: int, *, late: bool) -> None:
         moved = self._segments.settle(person, touched, now_us)

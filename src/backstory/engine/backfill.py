@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
 OnProgress = Callable[[Progress], None]
-TELL_EVERY_S = 0.5
 
 
 def run(
@@ -138,7 +137,7 @@ class _Run:
     def tell(self, phase: str, read_bytes: int, *, force: bool = False) -> None:
         """Say how far it is, a few times a second at most."""
         now_s = time.monotonic()
-        if not force and now_s - self._told_s < TELL_EVERY_S:
+        if not force and now_s - self._told_s < self._job.chunking.tell_every_s:
             return
         self._told_s = now_s
         rows = self._job.saved.counts.rows

@@ -18,7 +18,9 @@ encode_json = msgspec.json.Encoder().encode
 class Audience(Protocol):
     """Whoever reacts to people, events and transitions: the campaigns."""
 
-    def on_event(self, person: int, event: "Happened", now_us: int) -> None: ...
+    def on_event(self, person: int, event: "Happened", now_us: int) -> str:
+        """Returns why the event started nothing, where somebody waited for it."""
+        ...
 
     def on_transition(self, transition: Transition, effective_us: int, now_us: int) -> None: ...
 

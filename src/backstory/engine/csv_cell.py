@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
+from typing import cast
 
 from backstory.core.condition import Json
 from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
@@ -35,12 +36,14 @@ class Cells:
         self._used = [bool(name) for name in self.header]
         self._names = list(compress(self.header, self._used))
         self._all_used = all(self._used)
-        kinds: list[ColumnType] = list(compress(types, self._used))
+        kinds = cast("list[ColumnType]", list(compress(types, self._used)))
         self._types: list[ColumnType] = [
             TEXT if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
             for name, kind in zip(self._names, kinds, strict=True)
         ]
-        self._kinds = {options.map.get(name, name): kind for name, kind in zip(self._names, self._types, strict=True)}
+        self._kinds: dict[str, ColumnType] = {
+            options.map.get(name, name): kind for name, kind in zip(self._names, self._types, strict=True)
+        }
         self._encoded: dict[str, dict[str, bytes | None]] = {}
         self._empty_is_null = options.on_empty == "clear" and options.kind == "events"
         self._drop_empty = options.kind == "events" and options.on_empty == "ignore"

@@ -22,6 +22,7 @@ class Chunking:
     """How files are cut into chunks and read: what comes in is the same whatever stands here.
 
     ``fast``: let the bulk reader take the rows it can. ``sample_lines`` tell it what the rows of a file look like.
+    Progress is told behind a chunk, at most every ``tell_every_s``.
     """
 
     bytes_max: int = CHUNK_BYTES
@@ -29,6 +30,7 @@ class Chunking:
     people_rows_max: int = 1500
     sample_lines: int = 200
     fast: bool = True
+    tell_every_s: float = 0.5
 
 
 class Retry(BackstoryError):
@@ -68,6 +70,8 @@ class Saved(msgspec.Struct, kw_only=True):
     warning_bytes: int = 0
     seconds: float = 0.0
     start_seq: int = 0
+    # (segment, did they enter, person) of the last journey begun for the net difference.
+    judged: tuple[int, bool, int] = (0, False, -1)
     # Lines of the files before this one.
     lines_before: int = 0
     sizes: list[int] = []

@@ -8,7 +8,8 @@ A commit of ``state.db`` that fails stops the engine: memory would be ahead of t
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from backstory.core.error import BackstoryError, StorageError
@@ -88,19 +89,37 @@ class Loop:
         try:
             while not (self._inbox.closed and not self._backlog and self._drained()):
                 self.turn(self._wait_s())
+        except BackstoryError:
+            return  # Everybody was told.
+
+    @contextmanager
+    def _stopping_on_failure(self) -> Generator[None]:
+        try:
+            yield
         except BackstoryError as error:
             self._fail(error)
+            raise
         except BaseException as error:
             self._fail(StorageError(f"the engine stopped on a mistake of its own: {error!r}"))
             raise
 
     def _drained(self) -> bool:
-        tickets, work = self._inbox.take(0, ACCEPT_FACTS)
-        self._turn(tickets, work)
+        with self._stopping_on_failure():
+            tickets, work = self._inbox.take(0, ACCEPT_FACTS)
+            self._turn(tickets, work)
         return not tickets and not work and not self._backlog
 
+    def do(self, piece: Callable[[], None]) -> None:
+        """Without a thread: a piece of work as the thread would do it."""
+        with self._stopping_on_failure():
+            self.commit(piece)
+
     def turn(self, wait_s: float = 0) -> None:
-        """One turn; waits at most so long for something to do."""
+        """One turn; waits at most so long for something to do. A failure stops the engine, and is raised."""
+        with self._stopping_on_failure():
+            self._take_and_turn(wait_s)
+
+    def _take_and_turn(self, wait_s: float) -> None:
         tickets, work = self._inbox.take(0 if self._backlog else wait_s, ACCEPT_FACTS)
         if LINGER_FROM <= len(tickets) < LINGER_TO and not work and not self._backlog:
             # Many callers at once: a moment's patience lets more of them share one sync and one commit.
@@ -212,7 +231,7 @@ class Loop:
 
     def _fail(self, error: BackstoryError) -> None:
         """Stop applying; tell everybody who waits. What was accepted is in the journal."""
-        self.failure = error
+        self.failure = self.failure or error
         self._folder.state.give_up()
         self._inbox.close()
         tickets, _ = self._inbox.take(0, 1 << 60)

@@ -1,47 +1,57 @@
 """Segment triggers of an import: judged once, at its end, on the net difference it made (design section 9).
 
-What live facts moved meanwhile was judged when it happened and is left out.
+What live facts moved meanwhile was judged when it happened and is left out. People are read beside the loop, many at
+once; the loop then begins journeys in short steps, and notes how far it is with the journeys it began.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pyroaring import BitMap
 
-from backstory.core.segment import Transition
+from backstory.core.condition import AttributeTest, Condition, EventTest, Json, Last, segments_in
+from backstory.core.leaf_key import LeafKey, leaf_keys
+from backstory.core.segment import SegmentEngine, Transition
 from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
-from backstory.engine.effective import read_person
+from backstory.engine.effective import PersonInTime
 from backstory.engine.import_job import Job
+from backstory.store.people import Profile
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-PEOPLE_PER_STEP = 50
+PEOPLE_PER_STEP = 500
+# Tests whose answer time alone changes.
+_RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
+_decode = msgspec.json.Decoder().decode
 
 
 def members_now(workspace: Workspace) -> dict[int, bytes]:
-    """On the loop: the members of the segments that running campaigns wait for."""
+    """On the loop: the members of the complete segments that running campaigns wait for."""
     segments = workspace.segments.segments
-    return {number: segments[number].members.serialize() for number in workspace.campaigns.segment_triggers()}
+    return {
+        number: segments[number].members.serialize()
+        for number in workspace.campaigns.segment_triggers()
+        if not segments[number].building
+    }
 
 
 def judge_segments(job: Job) -> None:
     """Start the journeys of people the import moved, by its policy; count who was held back."""
-    workspace = job.workspace
     if not job.saved.before:
         return
     held = 0
-    for number, body in job.saved.before.items():
-        before = BitMap.deserialize(body)
-        moved = workspace.call(lambda: _moved(job, number, before))  # noqa: B023
-        if job.options.triggers == "none":
-            held += len(moved)
-            continue
-        for low in range(0, len(moved), PEOPLE_PER_STEP):
-            some = moved[low : low + PEOPLE_PER_STEP]
-            held += workspace.call(lambda: _judge(job, some))  # noqa: B023
+    for number, entered, people in _moved_people(job):
+        fresh = _maybe_fresh(job, number, people) if job.options.triggers != "none" else BitMap()
+        held += len(people) - len(fresh)
+        waiting = list(fresh)
+        for low in range(0, len(waiting), PEOPLE_PER_STEP):
+            held += _judge_some(job, number, entered, waiting[low : low + PEOPLE_PER_STEP])
 
     def note() -> None:
         job.saved.counts.held_segments = held
@@ -49,57 +59,129 @@ def judge_segments(job: Job) -> None:
         job.saved.before = {}
         job.put()
 
-    workspace.call(note)
+    job.workspace.call(note)
 
 
-def _moved(job: Job, number: int, before: BitMap) -> list[Transition]:
-    """On the loop: transitions the import made, of a kind that some running campaign waits for."""
+# -- who was moved ----------------------------------------------------------------------------------------------------
+
+
+def _moved_people(job: Job) -> Iterator[tuple[int, bool, BitMap]]:
+    """Segment by segment, who left and who entered."""
+    for number, body in sorted(job.saved.before.items()):
+        before = BitMap.deserialize(body)
+        for entered in (False, True):
+            people = job.workspace.call(lambda: _moved(job, number, entered, before))  # noqa: B023
+            if people:
+                yield number, entered, people
+
+
+def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
+    """On the loop: whom the import moved, where some running campaign waits for it."""
     workspace = job.workspace
     kept = workspace.segments.segments.get(number)
-    if kept is None:
-        return []
-    workspace.folder.tail.flush()
-    live = BitMap(
-        [
-            row[0]
-            for row in workspace.folder.state.db.execute(
-                "SELECT person FROM transition WHERE segment_id = ? AND seq >= ?", (number, job.saved.start_seq)
-            )
-        ]
-    )
-    now_us = workspace.folder.state.now_us
     wanted = workspace.campaigns.transitions_of(number)
-    found: list[Transition] = []
-    if "entered" in wanted:
-        found += [Transition(number, person, True, now_us) for person in kept.members - before - live]
-    if "left" in wanted:
-        alive = workspace.segments.alive
-        found += [Transition(number, person, False, now_us) for person in (before - kept.members - live) & alive]
-    return found
+    if kept is None or kept.building or ("entered" if entered else "left") not in wanted:
+        return BitMap()
+    workspace.folder.tail.flush()
+    db = workspace.folder.state.db
+    changed = db.execute("SELECT 1 FROM segment WHERE segment_id = ? AND updated_us > ?", (number, job.row.accept_us))
+    if changed.fetchone() is not None:
+        # Another question than before the import: the difference is that of the questions.
+        return BitMap()
+    live = db.execute(
+        "SELECT DISTINCT person FROM transition WHERE segment_id = ? AND seq >= ?", (number, job.saved.start_seq)
+    )
+    moved = kept.members - before if entered else before - kept.members
+    return (moved & workspace.segments.alive) - BitMap([row[0] for row in live])
 
 
-def _judge(job: Job, some: list[Transition]) -> int:
-    """On the loop: fire what is fresh, or all; returns how many were held back."""
+# -- since when -------------------------------------------------------------------------------------------------------
+
+
+def _maybe_fresh(job: Job, number: int, people: BitMap) -> BitMap:
+    """Who may fire: a condition that time alone does not change has held since some fact, so an old one is old."""
     workspace = job.workspace
-    held = 0
-    for transition in some:
-        if transition.person not in workspace.segments.alive:
-            continue
-        now_us = workspace.folder.state.now_us
-        effective_us = _effective_us(workspace, transition, now_us)
-        fresh = triggers(effective_us, job.row.accept_us, workspace.context.trigger_age_us)
-        if job.options.triggers == "all" or fresh:
-            workspace.campaigns.begin_transition(transition, effective_us, now_us)
-        else:
-            held += 1
-    return held
+    kept = workspace.segments.segments.get(number)
+    if job.options.triggers == "all" or kept is None or kept.condition is None:
+        return people
+    if any(_moves_by_itself(key) for key in _keys(workspace.segments, kept.condition)):
+        return people
+    since_us = job.row.accept_us - workspace.context.trigger_age_us
+    return people & BitMap(workspace.folder.history.people_since(since_us))
 
 
-def _effective_us(workspace: Workspace, transition: Transition, now_us: int) -> int:
-    kept = workspace.segments.segments[transition.segment_id]
-    assert kept.condition is not None
-    profile = workspace.folder.people.profile(transition.person)
-    person = read_person(workspace.folder, workspace.segments, transition.person, shown_values(profile, {}))
-    return person.since_us(kept.condition, now_us)
+def _keys(segments: SegmentEngine, condition: Condition) -> Iterator[LeafKey]:
+    """The leaves of a condition and of the segments it refers to."""
+    yield from leaf_keys(condition)
+    for other in segments_in(condition):
+        kept = segments.segments.get(other)
+        if kept is not None and kept.condition is not None:
+            yield from _keys(segments, kept.condition)
 
 
+def _moves_by_itself(key: LeafKey) -> bool:
+    match key:
+        case EventTest():
+            return isinstance(key.window, Last)
+        case AttributeTest():
+            return key.operator.removeprefix("!") in _RELATIVE
+        case (kind, _):
+            return kind == "last"
+
+
+def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
+    """Beside the loop: these people's histories."""
+    folder = workspace.folder
+    marks = ", ".join("?" * len(people))
+    found = f"SELECT person, id, email, created_us FROM person WHERE person IN ({marks}) ORDER BY person"
+    profiles = folder.state.rows(found, tuple(people))
+    events: defaultdict[int, list[tuple[str, str, int, dict[str, Json]]]] = defaultdict(list)
+    for person, kind, name, time_us, data in folder.history.events_of(people):
+        events[person].append((kind, name, time_us, _decode(data)))
+    writes: defaultdict[int, list[tuple[int, dict[str, Json]]]] = defaultdict(list)
+    for person, time_us, attributes in folder.history.writes_of(people):
+        writes[person].append((time_us, _decode(attributes)))
+    return {row[0]: _person(workspace, row, events[row[0]], writes[row[0]]) for row in profiles}
+
+
+def _person(workspace: Workspace, row: tuple[Any, ...], events: Any, writes: Any) -> PersonInTime:
+    known_us = workspace.segments.known.get_us(row[0])
+    shown = shown_values(Profile(*row), {})
+    return PersonInTime(row[0], shown, events, writes, workspace.segments, known_us=known_us)
+
+
+# -- what follows -----------------------------------------------------------------------------------------------------
+
+
+def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
+    """Begin the journeys of those whose move is fresh enough; returns how many were held back."""
+    workspace = job.workspace
+    kept = workspace.segments.segments.get(number)
+    if kept is None or kept.condition is None:
+        return 0
+    # The last rows that named no time may be true from a moment that is still to come.
+    now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines_before(len(job.options.paths)))
+    condition = kept.condition
+    effective_us = {
+        person: history.since_us(condition, now_us) for person, history in _read(workspace, people).items()
+    }
+    policy, accept_us, age_us = job.options.triggers, job.row.accept_us, workspace.context.trigger_age_us
+    fires = {p: us for p, us in effective_us.items() if policy == "all" or triggers(us, accept_us, age_us)}
+    # What a crash interrupted goes on behind the last journeys begun.
+    begin = {person: us for person, us in fires.items() if (number, entered, person) > job.saved.judged}
+    if begin:
+        workspace.call(lambda: _begin(job, number, entered, begin))
+    return len(effective_us) - len(fires)
+
+
+def _begin(job: Job, number: int, entered: bool, effective_us: dict[int, int]) -> None:
+    """On the loop: begin journeys, and note that they were begun."""
+    workspace = job.workspace
+    kept = workspace.segments.segments.get(number)
+    now_us = workspace.folder.state.now_us
+    for person, since_us in effective_us.items():
+        if kept is not None and person in workspace.segments.alive and (person in kept.members) == entered:
+            transition = Transition(number, person, entered, now_us)
+            workspace.campaigns.begin_transition(transition, since_us, now_us, accept_us=job.row.accept_us)
+    job.saved.judged = (number, entered, max(effective_us))
+    job.put()

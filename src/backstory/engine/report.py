@@ -9,6 +9,7 @@ import io
 import os
 import re
 from collections.abc import Container, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,7 +60,7 @@ class Report:
         self._again = again
         self._header = header
         self._delimiter = delimiter
-        self._pending: list[str] = []
+        self._pending: list[tuple[int, str]] = []
         self._told: list[str] = []
         self._length = length
         if path.exists():
@@ -77,19 +78,19 @@ class Report:
         else:
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
         verdict = {_free("line", row): line, _free("error", row): error}
-        self._pending.append(msgspec.json.encode({**row, **verdict}).decode() + "\n")
+        self._pending.append((line, msgspec.json.encode({**row, **verdict}).decode() + "\n"))
 
     def add_csv(self, line: int, cells: list[str], error: str) -> None:
         """A row of a CSV file; cells it lacks are empty, those beyond the header have to be in the error."""
         assert self._header is not None
         width = len(self._header)
         padded = (cells + [""] * width)[:width]
-        self._pending.append(self._csv_line([*padded, str(line), error]))
+        self._pending.append((line, self._csv_line([*padded, str(line), error])))
 
     def take(self) -> list[str]:
-        """The lines added so far, handed over to be told later."""
-        lines, self._pending = self._pending, []
-        return lines
+        """The lines added so far, in the order of the input, handed over to be told later."""
+        lines, self._pending = sorted(self._pending, key=itemgetter(0)), []
+        return [text for _, text in lines]
 
     def tell(self, lines: list[str]) -> None:
         """Have lines written at the next flush."""

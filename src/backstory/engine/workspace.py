@@ -139,7 +139,7 @@ class Workspace:
             self._run_in_loop(piece, timeout_s)
         else:
             with self._inline:
-                self.loop.commit(piece)
+                self.loop.do(piece)
         if isinstance(answer[0], BackstoryError):
             raise answer[0]
         return cast("T", answer[0])
@@ -222,7 +222,10 @@ class Workspace:
     def _move_log(self) -> None:
         """Move the state's log into its file now and then, away from the loop."""
         while not self._closing.wait(CHECKPOINT_S):
-            self.folder.state.checkpoint()
+            try:
+                self.folder.state.checkpoint()
+            except StorageError:
+                pass  # Nothing is lost while the log stays; the loop meets the same disk at its next commit and tells.
 
     def close(self) -> None:
         """Finish what was accepted, store the leaves, let go of the folder."""
@@ -234,10 +237,12 @@ class Workspace:
         self.loop.stop()
         if self._checkpointer.is_alive():
             self._checkpointer.join()
-        if self.loop.failure is None:
-            self.loop.store_everything()
-        self.folder.close()
-        self.on_close()
+        try:
+            if self.loop.failure is None:
+                self.loop.store_everything()
+        finally:
+            self.folder.close()
+            self.on_close()
 
 
 def open_workspace(
@@ -259,7 +264,11 @@ def open_workspace(
         trigger_age_us=round(hours * HOUR_US),
         retry_in_doubt=settings.retry_in_doubt if settings else False,
     )
-    workspace.start(threads=threads)
+    try:
+        workspace.start(threads=threads)
+    except BaseException:
+        folder.close()
+        raise
     return workspace
 
 

@@ -50,6 +50,14 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
         raise
 
 
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder and its parents where they are missing; their names survive a power cut. Raises ``OSError``."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        sync_folder(path.parent)
+
+
 def sync_file(path: Path) -> None:
     """Force a file's bytes to the disk."""
     fd = os.open(path, os.O_RDONLY)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from backstory.core.error import StorageError
+from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
 from backstory.store.history import Duck, History, numpy_of
 from backstory.store.journal import Journal, SqliteJournal
@@ -98,7 +99,7 @@ def open_folder_stores(
     parts = path / "parts"
     temporary = temporary or path / "temporary"
     try:
-        parts.mkdir(parents=True, exist_ok=True)
+        make_folder(parts)
         temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {path}: {error}") from error

@@ -168,6 +168,52 @@ class History:
             return []
         return self.rows("SELECT time_us, attributes FROM read_parquet($1) WHERE person = $2", files, (person,))
 
+    def events_of(self, people: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
+        """(person, kind, name, time, data) of these people's events that count, as far as they are committed."""
+        marks = ", ".join("?" * len(people))
+        rows = self._state.rows(
+            f"SELECT person, kind, name, time_us, data FROM event WHERE person IN ({marks}) AND NOT duplicate",
+            tuple(people),
+        )
+        files = self.files(self.parts, "event")
+        if files:
+            rows += self.rows(
+                "SELECT person, kind, name, time_us, data FROM read_parquet($1)"
+                " WHERE person IN (SELECT unnest($2)) AND NOT duplicate",
+                files,
+                (list(people),),
+            )
+        return rows
+
+    def writes_of(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
+        """(person, time, attributes) of these people's writes, as far as they are committed."""
+        marks = ", ".join("?" * len(people))
+        rows = self._state.rows(
+            f"SELECT person, time_us, attributes FROM attribute_write WHERE person IN ({marks})", tuple(people)
+        )
+        files = self.files(self.parts, "write")
+        if files:
+            rows += self.rows(
+                "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person IN (SELECT unnest($2))",
+                files,
+                (list(people),),
+            )
+        return rows
+
+    def people_since(self, since_us: int) -> list[int]:
+        """People with an event that counts or a write at or after a moment."""
+        rows = self._state.rows(
+            "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
+            " UNION SELECT person FROM attribute_write WHERE time_us >= ?1",
+            (since_us,),
+        )
+        for kind, counting in (("event", "AND NOT duplicate"), ("write", "")):
+            files = self.files([part for part in self.parts if part.high_us >= since_us], kind)
+            if files:
+                found = f"SELECT DISTINCT person FROM read_parquet($1) WHERE time_us >= $2 {counting}"
+                rows += self.rows(found, files, (since_us,))
+        return [row[0] for row in rows]
+
     def writers_since(self, seq: int) -> list[int]:
         """People with attribute writes after ``seq``, in the tail and in parts."""
         rows = self._state.rows("SELECT DISTINCT person FROM attribute_write WHERE seq > ?", (seq,))

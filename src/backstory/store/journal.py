@@ -69,11 +69,15 @@ class SqliteJournal:
 
     def __init__(self, path: Path) -> None:
         self._db = connect(path, synchronous="FULL")
-        self._db.execute("PRAGMA wal_autocheckpoint = 2000")
-        self._db.execute(SCHEMA)
-        self._db.execute(MARK_SCHEMA)
-        row = self._db.execute("SELECT position + facts FROM entry ORDER BY position DESC LIMIT 1").fetchone()
-        mark = self._db.execute("SELECT position FROM mark WHERE name = 'trimmed'").fetchone()
+        try:
+            self._db.execute("PRAGMA wal_autocheckpoint = 2000")
+            self._db.execute(SCHEMA)
+            self._db.execute(MARK_SCHEMA)
+            row = self._db.execute("SELECT position + facts FROM entry ORDER BY position DESC LIMIT 1").fetchone()
+            mark = self._db.execute("SELECT position FROM mark WHERE name = 'trimmed'").fetchone()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StorageError(f"cannot open {path}: {error}") from error
         self._next: int = max(row[0] if row else 0, mark[0] if mark else 0)
 
     def append(self, facts: list[Fact], accept_us: int) -> int:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from backstory.core.error import BackstoryError
+from backstory.store.database import make_folder
 
 
 class FolderBusy(BackstoryError):
@@ -15,7 +16,7 @@ class FolderLock:
     """An exclusive lock on ``DIR/lock``, held until closed or until the process ends."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

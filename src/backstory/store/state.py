@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from backstory.core.error import StorageError
-from backstory.store.database import connect, sync_file, transaction
+from backstory.store.database import connect, sync_file, sync_folder, transaction
 from backstory.store.schema import FORMAT_VERSION, TABLES
 
 T = TypeVar("T")
@@ -93,6 +93,8 @@ class State:
         try:
             if wal.exists():
                 sync_file(wal)
+                # SQLite makes the log durable as a file, but its name only with a commit that it syncs itself.
+                sync_folder(wal.parent)
         except OSError as error:
             raise StorageError(f"cannot sync {wal}: {error}") from error
 
@@ -101,6 +103,8 @@ class State:
         db = connect(self.path, synchronous="FULL")
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            raise StorageError(f"the log of {self.path} cannot be moved into it: {error}") from error
         finally:
             db.close()
 
@@ -119,6 +123,11 @@ class State:
             finally:
                 db.execute("COMMIT")
         except sqlite3.Error as error:
+            # Its snapshot may still be open: the next read gets a new connection.
+            self._readers.db = None
+            with self._guard:
+                self._opened.remove(db)
+            db.close()
             raise StorageError(f"the state cannot be read: {error}") from error
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
