@@ -1,4 +1,4 @@
-"""The segment tables, lived through by the engine: facts in the order of the table and backwards, live, built, as of."""
+"""The segment tables, lived through by the engine: facts in the order of the table and backwards, live and built."""
 
 from collections.abc import Iterator
 from pathlib import Path
