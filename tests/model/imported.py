@@ -121,6 +121,7 @@ def state(live: Live, *, now_us: int | None = None) -> dict[str, Any]:
     """
     workspace = live.workspace
     names = names_of(workspace)
+    journeys = workspace.folder.state.rows("SELECT campaign_id, person FROM journey")
 
     def moment(time_us: int) -> int:
         return now_us if now_us is not None and abs(time_us - now_us) < 1_000_000 else time_us
@@ -137,9 +138,7 @@ def state(live: Live, *, now_us: int | None = None) -> dict[str, Any]:
             segment_id: sorted(names[person] for person in kept.members)
             for segment_id, kept in workspace.segments.segments.items()
         },
-        "journeys": sorted(
-            (row[0], names[row[1]]) for row in workspace.folder.state.rows("SELECT campaign_id, person FROM journey")
-        ),
+        "journeys": sorted((campaign_id, names.get(person, "")) for campaign_id, person in journeys),
     }
 
 

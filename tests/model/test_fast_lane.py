@@ -1,6 +1,5 @@
 """The fast lane of event files against the strict one: both lanes together say what the strict one alone says."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import duckdb
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.engine import backfill
@@ -22,9 +21,9 @@ from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.source import Place, Source
 from backstory.engine.workspace import Workspace, open_workspace
+from tests.hunt import examples
 from tests.model.strategy import NOW_S, NOW_US
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
 UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
 ULID = "01HZY3N5E6G7H8J9K0MNPQRSTV"
 
@@ -237,7 +236,7 @@ def report(path: str | None) -> list[Any]:
     return sorted(lines, key=lambda row: row["line"])
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120))
 @given(files(), st.sampled_from((None, None, "id", "email")), st.sampled_from((400, 1 << 20)))
 def test_both_lanes_together_say_what_the_strict_one_says(
     file: tuple[Form, int, bytes], identifier: Any, chunk_bytes: int

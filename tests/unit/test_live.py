@@ -133,3 +133,17 @@ def test_a_date_passed_during_a_build_counts(live: Live) -> None:
     for piece in pieces:
         live.workspace.call(piece)
     assert live.members(overdue) == {"ann"}
+
+
+def test_a_clock_in_doubt_lets_no_time_pass(live: Live) -> None:
+    """Facts are accepted by the time that went by before somebody set the clock, until the clock is accepted."""
+    segment_id = live.segment(event("seen", 60))
+    live.track("ann", "seen")
+    live.clock.jump(365 * 24 * HOUR_US)
+    live.track("bob", "seen")
+    assert live.members(segment_id) == {"ann", "bob"}
+    live.advance(SECOND_US)
+    assert live.members(segment_id) == {"ann", "bob"}
+    live.workspace.accept_clock()
+    live.advance(SECOND_US)
+    assert live.members(segment_id) == set()

@@ -12,6 +12,7 @@ from backstory.core.leaf_key import AnyLeaf, LeafKey
 from backstory.core.time import MINUTE_US
 
 HORIZON_US = 10 * MINUTE_US
+CATCH_UP_SCANS = 64
 
 
 class Coming:
@@ -23,6 +24,7 @@ class Coming:
         self._rank_of: dict[LeafKey, int] = {}
         self._moments: list[tuple[int, int, int]] = []
         self._horizon_us = 0
+        self._stride_us = HORIZON_US
         self._stale = True
         self._settled_us = 0
 
@@ -42,6 +44,11 @@ class Coming:
         """All that was due up to ``now_us`` is settled: whatever is read from the leaves later begins there."""
         if now_us > self._settled_us:
             self._settled_us = now_us
+
+    def aim(self, now_us: int) -> None:
+        """Time is about to pass up to ``now_us``: a clock that jumped far is caught up in some sixty scans."""
+        begin_us = self._settled_us if self._stale else self._horizon_us
+        self._stride_us = max(HORIZON_US, (now_us - begin_us) // CATCH_UP_SCANS)
 
     def read_anew(self) -> None:
         """Leaves were fed without ``expect``: read the coming moments from them again."""
@@ -77,7 +84,7 @@ class Coming:
     def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
         """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
         if self._stale and self._keys:
-            self._scan(self._settled_us + HORIZON_US)
+            self._scan(self._settled_us + self._stride_us)
         while self._keys:
             until_us = min(now_us, self._horizon_us)
             while self._moments and self._moments[0][0] <= until_us:
@@ -87,6 +94,5 @@ class Coming:
             self._settled_us = max(self._settled_us, until_us)
             if self._horizon_us > now_us:
                 return
-            # A clock that jumped far is caught up in at most some sixty scans.
-            self._scan(self._horizon_us + max(HORIZON_US, (now_us - self._horizon_us) // 64))
+            self._scan(self._horizon_us + self._stride_us)
         self._settled_us = max(self._settled_us, now_us)

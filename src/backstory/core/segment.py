@@ -268,6 +268,10 @@ class SegmentEngine:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
         self._coming.start(now_us)
 
+    def aim(self, now_us: int) -> None:
+        """Time is about to pass up to ``now_us``."""
+        self._coming.aim(now_us)
+
     def time_passed(self, now_us: int) -> None:
         """All that was due up to ``now_us`` is settled."""
         self._coming.passed(now_us)

@@ -87,6 +87,7 @@ class Applier:
 
     def advance(self, now_us: int) -> None:
         """Let everything happen that is due up to ``now_us``, in order of time."""
+        self._segments.aim(now_us)
         while (moment_us := self.next_moment_us()) <= now_us:
             self._state.now_us = max(self._state.now_us, moment_us)
             self._moment(self._state.now_us)

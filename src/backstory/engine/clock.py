@@ -71,6 +71,10 @@ class ClockGuard:
     def jumped(self) -> bool:
         return abs(self.apart_us()) > DRIFT_US
 
+    def now_us(self) -> int:
+        """Wall time; while it is in doubt, the wall time there would be had nobody touched the clock."""
+        return self._clock.monotonic_us() + self._offset_us if self.jumped() else self._clock.now_us()
+
     def accept(self) -> None:
         """A user says that the clock is right as it is."""
         self._offset_us = self._clock.now_us() - self._clock.monotonic_us()

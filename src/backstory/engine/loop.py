@@ -154,7 +154,7 @@ class Loop:
         for ticket in tickets:
             facts.extend(ticket.facts)
         # Never before what is settled already, or a replay would see another moment than was seen at first.
-        accept_us = max(self._clock.now_us(), self._last_accept_us + 1, self._folder.state.now_us)
+        accept_us = max(self.guard.now_us(), self._last_accept_us + 1, self._folder.state.now_us)
         try:
             position = self._folder.journal.append(facts, accept_us)
         except StorageError as error:
