@@ -16,7 +16,7 @@ demo: $(RUN)
 # Every test; arguments for pytest go in T: make test T="tests/unit -k limit"
 test: $(DEV)
 	$(BIN)/ruff check --quiet .
-	$(BIN)/python -m pytest $(T)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(T)
 
 # What machines can say about the code without running it.
 lint: $(DEV)

@@ -9,7 +9,7 @@ compile() {
     env -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
         UV_CUSTOM_COMPILE_COMMAND=tools/lock.sh \
         "${UV:-uv}" pip compile --no-config --quiet --universal --python-version 3.11 --fork-strategy fewest \
-        --generate-hashes --no-emit-index-url --no-emit-find-links pyproject.toml "$@"
+        --generate-hashes --no-emit-index-url --no-emit-find-links --constraint requirements/bounds.in pyproject.toml "$@"
 }
 
 compile --group build --output-file requirements/run.txt "$@"
