@@ -11,12 +11,15 @@ import msgspec
 
 FORMAT_VERSION = 1
 
-IdentifierKind = Literal["id", "email", "cio_id"]
+IdentifierKind = Literal["id", "email", "cio_id", "phone"]
 EventKind = Literal["event", "page", "screen"]
 
 
 class Identifier(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One way to address a person. Emails are compared without case, everything else exactly."""
+    """One way to address a person. Emails are compared without case, everything else exactly.
+
+    A phone is in E.164 form; Track v2 and the App API know it, a v1 path never gives one.
+    """
 
     kind: IdentifierKind
     value: str
@@ -25,13 +28,15 @@ class Identifier(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Identify(msgspec.Struct, frozen=True, tag="identify", omit_defaults=True, kw_only=True, gc=False):
     """Attributes of a person became true. ``attributes`` is a JSON object without control keys.
 
-    ``body_id`` and ``body_email`` are the identifiers named inside the body; ``update_only`` is ``_update``.
+    ``body_id``, ``body_email`` and ``body_phone`` are the identifiers named inside the body; ``update_only`` is
+    ``_update``; ``anonymous_id`` claims the events that carry it, and is an attribute too.
     """
 
     person: Identifier
     attributes: bytes = b"{}"
     body_id: str | None = None
     body_email: str | None = None
+    body_phone: str | None = None
     anonymous_id: str | None = None
     time_us: int | None = None
     update_only: bool = False
@@ -64,6 +69,25 @@ class TrackAnonymous(msgspec.Struct, frozen=True, tag="anonymous", omit_defaults
 
 class DeletePerson(msgspec.Struct, frozen=True, tag="delete_person", kw_only=True, gc=False):
     """A person and their data go; the tombstone refuses older facts that name the identifiers."""
+
+    person: Identifier
+
+
+class MergePeople(msgspec.Struct, frozen=True, tag="merge_people", kw_only=True, gc=False):
+    """Two people turn out to be one: ``secondary`` goes, what they had goes to ``primary``."""
+
+    primary: Identifier
+    secondary: Identifier
+
+
+class SuppressPerson(msgspec.Struct, frozen=True, tag="suppress_person", kw_only=True, gc=False):
+    """A person is deleted and all their identifiers are blocked; only a keyed hash of each is kept."""
+
+    person: Identifier
+
+
+class UnsuppressPerson(msgspec.Struct, frozen=True, tag="unsuppress_person", kw_only=True, gc=False):
+    """The identifiers that were blocked together with this one are free again; nothing is restored."""
 
     person: Identifier
 
@@ -130,8 +154,9 @@ class FinishImport(msgspec.Struct, frozen=True, tag="finish_import", omit_defaul
 
 
 Fact = (
-    Identify | Track | TrackAnonymous | DeletePerson | PutSegment | DeleteSegment | ChangeMembers | PutCampaign
-    | SetCampaignState | EffectOutcome | RetryDelivery | StartImport | FinishImport
+    Identify | Track | TrackAnonymous | DeletePerson | MergePeople | SuppressPerson | UnsuppressPerson | PutSegment
+    | DeleteSegment | ChangeMembers | PutCampaign | SetCampaignState | EffectOutcome | RetryDelivery
+    | StartImport | FinishImport
 )
 
 Result = Literal["applied", "skipped", "duplicate", "conflict", "suppressed", "dropped", "pending"]

@@ -10,14 +10,17 @@ from backstory.core.fact import (
     Fact,
     FinishImport,
     Identify,
+    MergePeople,
     PutCampaign,
     PutSegment,
     Receipt,
     RetryDelivery,
     SetCampaignState,
     StartImport,
+    SuppressPerson,
     Track,
     TrackAnonymous,
+    UnsuppressPerson,
 )
 from backstory.core.leaf import AttributeLeaf
 from backstory.core.segment import LeafKey
@@ -58,6 +61,8 @@ class Applier:
                 return self.events.anonymous(fact, now_us)
             case DeletePerson():
                 return self.profiles.delete(fact, now_us)
+            case MergePeople() | SuppressPerson() | UnsuppressPerson():
+                return Receipt("dropped", reason="this version does not merge or suppress people yet")
             case EffectOutcome():
                 return self.campaigns.outcome(fact, now_us)
             case PutSegment():
