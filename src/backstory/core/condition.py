@@ -6,47 +6,34 @@ Source: design section 8; the language is explained in ``docs/conditions.md``.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import assert_never, cast
 
 import msgspec
 from msgspec import Struct
 
 from backstory.core import limit, operand
+from backstory.core.metric import CHANNELS, CHOICES, MESSAGE, METRICS
 from backstory.core.operand import OPERATORS, shown
 from backstory.core.operand import ConditionError as ConditionError
 from backstory.core.operand import Json as Json
-from backstory.core.time import MILLISECONDS_FROM, SECOND_US, from_unix
+from backstory.core.wildcard import name_matches
+from backstory.core.window import Between as Between
+from backstory.core.window import Last as Last
+from backstory.core.window import Window as Window
+from backstory.core.window import print_count, print_window, read_count, read_window
 
 EVENT_KINDS = ("event", "page", "screen")
 
 _NULL = b"null"
-_KEYS = ("and", "or", "not", "segment", "attribute", "event")
+_KEYS = ("and", "or", "not", "segment", "attribute", "event", "message")
 _WHERE_KEYS = ("and", "or", "not", "attribute")
-_NOT_YET = ("message", "device", "relationship")
+_NOT_YET = ("device", "relationship")
 _EVENT_KEYS = ("name", "kind", "performed", "count", "where", "within", "inverse")
+_MESSAGE_KEYS = ("metric", *CHOICES, "performed", "count", "within", "inverse")
 _ATTRIBUTE_KEYS = ("field", "operator", "value", "value2", "inverse")
-_COUNT_KEYS = ("at_least", "at_most", "exactly", "between")
-_WINDOW_KEYS = ("last_s", "from", "to")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
-
-
-class Last(Struct, frozen=True, tag="last"):
-    """The last so many microseconds: now - last_us < t <= now."""
-
-    last_us: int
-
-
-class Between(Struct, frozen=True, tag="between"):
-    """Two fixed moments: from_us <= t < to_us; None leaves that side open."""
-
-    from_us: int | None
-    to_us: int | None
-
-
-Window = Last | Between
 
 
 class And(Struct, frozen=True, cache_hash=True):
@@ -86,7 +73,8 @@ class EventTest(Struct, frozen=True, cache_hash=True):
     """The person performed the event between ``at_least`` and ``at_most`` times (None: no bound) in the window.
 
     ``performed`` False: not once in the window, and the person was known since its start; counts play no part.
-    ``where`` is judged as of the event's own time, so that it does not matter when an event arrives.
+    ``where`` is judged as of the event's own time, so that it does not matter when an event arrives. A ``*`` in
+    ``name`` stands for any characters. Kind ``message``: what happened to messages, see ``metric``.
     """
 
     name: str
@@ -96,6 +84,10 @@ class EventTest(Struct, frozen=True, cache_hash=True):
     at_most: int | None = None
     where: "Where | None" = None
     window: Window | None = None
+
+    def counts(self, kind: str, name: str) -> bool:
+        """Is it about events of this kind and name?"""
+        return kind == self.kind and name_matches(self.name, name)
 
 
 Condition = And | Or | Not | InSegment | AttributeTest | EventTest
@@ -125,6 +117,8 @@ def to_json(condition: Condition) -> Json:
             return {"segment": {"id": segment_id}}
         case AttributeTest():
             return {"attribute": _print_attribute(condition)}
+        case EventTest(kind="message"):
+            return {"message": _print_message(condition)}
         case EventTest():
             return {"event": _print_event(condition)}
         case _:
@@ -142,7 +136,7 @@ def attributes_in(condition: Condition) -> frozenset[str]:
 
 
 def events_in(condition: Condition) -> frozenset[tuple[str, str]]:
-    """The (kind, name) of the events a condition counts."""
+    """The (kind, name) of the events a condition counts; names may hold wildcards, metrics are of kind "message"."""
     return frozenset((node.kind, node.name) for node in _nodes(condition) if isinstance(node, EventTest))
 
 
@@ -176,41 +170,27 @@ def _print_event(test: EventTest) -> Json:
     out: dict[str, Json] = {"name": test.name}
     if test.kind != "event":
         out["kind"] = test.kind
+    if test.where is not None:
+        out["where"] = to_json(test.where)
+    return out | _print_occurrence(test)
+
+
+def _print_message(test: EventTest) -> Json:
+    chosen = test.where.children if isinstance(test.where, And) else () if test.where is None else (test.where,)
+    choices = {one.field: cast("Json", _decode(one.value)) for one in chosen if isinstance(one, AttributeTest)}
+    return {"metric": test.name, **choices, **_print_occurrence(test)}
+
+
+def _print_occurrence(test: EventTest) -> dict[str, Json]:
+    """How often and when."""
+    out: dict[str, Json] = {}
     if not test.performed:
         out["performed"] = False
     if (test.at_least, test.at_most) != (1, None):
-        out["count"] = _print_count(test.at_least, test.at_most)
-    if test.where is not None:
-        out["where"] = to_json(test.where)
+        out["count"] = print_count(test.at_least, test.at_most)
     if test.window is not None:
-        out["within"] = _print_window(test.window)
+        out["within"] = print_window(test.window)
     return out
-
-
-def _print_count(at_least: int, at_most: int | None) -> Json:
-    if at_most is None:
-        return {"at_least": at_least}
-    if at_least == at_most:
-        return {"exactly": at_least}
-    return {"at_most": at_most} if at_least == 0 else {"between": [at_least, at_most]}
-
-
-def _print_window(window: Window) -> Json:
-    match window:
-        case Last(last_us):
-            return {"last_s": last_us // SECOND_US if last_us % SECOND_US == 0 else last_us / SECOND_US}
-        case Between(from_us, to_us):
-            return {key: _print_moment(us) for key, us in (("from", from_us), ("to", to_us)) if us is not None}
-        case _:
-            assert_never(window)
-
-
-def _print_moment(us: int) -> int | float | str:
-    """Unix seconds; ISO 8601 where a number would not be read as the same moment."""
-    seconds = us // SECOND_US if us % SECOND_US == 0 else us / SECOND_US
-    if abs(seconds) < MILLISECONDS_FROM and from_unix(seconds)[0] == us:
-        return seconds
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)).isoformat()
 
 
 # -- reading --------------------------------------------------------------------------------------------------
@@ -239,6 +219,8 @@ class _Reader:
                 return _turned(_segment(body, here), body, here)
             case "attribute":
                 return _turned(_attribute(body, here), body, here)
+            case "message":
+                return _turned(_message(body, here), body, here)
             case _:
                 return _turned(self.event(body, here, depth), body, here)
 
@@ -248,22 +230,15 @@ class _Reader:
         return tuple(self.node(child, f"{path}[{i}]", depth + 1, allowed) for i, child in enumerate(body))
 
     def event(self, body: Json, path: str, depth: int) -> EventTest:
-        fields = _fields(body, path, _EVENT_KEYS)
-        performed = _flag(fields, "performed", path, default=True)
-        if not performed and fields.get("count") is not None:
-            message = '"performed": false means not once and takes no count; leave one of them out'
-            raise ConditionError(message, path=f"{path}.count")
-        at_least, at_most = _count(fields.get("count"), f"{path}.count")
+        fields = operand.fields_of(body, path, _EVENT_KEYS)
         kind, where = fields.get("kind"), fields.get("where")
-        return EventTest(
+        return _occurrence(
+            fields,
+            path,
             # Events are stored with their names trimmed (semantics section 11, rule 13).
             name=_name(fields, "name", path).strip(),
             kind="event" if kind is None else operand.one_of(kind, EVENT_KINDS, f"{path}.kind", "a kind of event"),
-            performed=performed,
-            at_least=at_least,
-            at_most=at_most,
             where=None if where is None else self.where(where, f"{path}.where", depth + 1),
-            window=_window(fields.get("within"), f"{path}.within"),
         )
 
     def where(self, value: Json, path: str, depth: int) -> Where:
@@ -290,15 +265,6 @@ def _one_child(body: Json, path: str) -> Json:
     return body
 
 
-def _fields(body: Json, path: str, allowed: tuple[str, ...]) -> dict[str, Json]:
-    if not isinstance(body, dict):
-        expected = f"expected an object with the keys {', '.join(allowed)}"
-        raise ConditionError(f"{expected}; found {shown(body)}", path=path)
-    for key in body:
-        operand.one_of(key, allowed, path, "a key here")
-    return body
-
-
 def _turned(test: Condition, body: Json, path: str) -> Condition:
     """``"inverse": true`` inside a test is not(test)."""
     inverse = isinstance(body, dict) and _flag(body, "inverse", path, default=False)
@@ -322,58 +288,45 @@ def _name(fields: dict[str, Json], key: str, path: str) -> str:
 
 
 def _segment(body: Json, path: str) -> InSegment:
-    value = _fields(body, path, ("id", "inverse")).get("id")
+    value = operand.fields_of(body, path, ("id", "inverse")).get("id")
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConditionError(f"expected the number of a segment, found {shown(value)}", path=f"{path}.id")
     return InSegment(value)
 
 
+def _occurrence(fields: dict[str, Json], path: str, *, name: str, kind: str, where: Where | None) -> EventTest:
+    """How often and when, of an event or of a message."""
+    performed = _flag(fields, "performed", path, default=True)
+    if not performed and fields.get("count") is not None:
+        message = '"performed": false means not once and takes no count; leave one of them out'
+        raise ConditionError(message, path=f"{path}.count")
+    at_least, at_most = read_count(fields.get("count"), f"{path}.count")
+    window = read_window(fields.get("within"), f"{path}.within")
+    return EventTest(name, kind, performed, at_least, at_most, where, window)
+
+
+def _message(body: Json, path: str) -> EventTest:
+    fields = operand.fields_of(body, path, _MESSAGE_KEYS)
+    chosen: list[AttributeTest] = []
+    for choice in CHOICES:
+        value = fields.get(choice)
+        if value is None:
+            continue
+        if choice == "channel":
+            value = operand.one_of(value, CHANNELS, f"{path}.channel", "a channel")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConditionError(f"expected a number of one, found {shown(value)}", path=f"{path}.{choice}")
+        chosen.append(AttributeTest(choice, "eq", _encode(value)))
+    where = None if not chosen else chosen[0] if len(chosen) == 1 else And(tuple(chosen))
+    metric = operand.one_of(fields.get("metric"), METRICS, f"{path}.metric", "a metric of messages")
+    return _occurrence(fields, path, name=metric, kind=MESSAGE, where=where)
+
+
 def _attribute(body: Json, path: str) -> AttributeTest:
-    fields = _fields(body, path, _ATTRIBUTE_KEYS)
+    fields = operand.fields_of(body, path, _ATTRIBUTE_KEYS)
     field = _name(fields, "field", path)
     operator = operand.one_of(fields.get("operator"), OPERATORS, f"{path}.operator", "an operator")
     value, value2 = operand.operands(operator, fields.get("value"), fields.get("value2"), path)
     return AttributeTest(field, operator, _encode(value), _encode(value2))
 
 
-def _count(value: Json, path: str) -> tuple[int, int | None]:
-    if value is None:
-        return 1, None
-    fields = _fields(value, path, _COUNT_KEYS)
-    if len(fields) != 1:
-        raise ConditionError(f"expected exactly one of {', '.join(_COUNT_KEYS)}; found {shown(value)}", path=path)
-    form, bound = next(iter(fields.items()))
-    here = f"{path}.{form}"
-    if form != "between":
-        times = _times(bound, here)
-        return (times, None) if form == "at_least" else (0 if form == "at_most" else times, times)
-    if not isinstance(bound, list) or len(bound) != 2:
-        raise ConditionError(f"expected two whole numbers [least, most], found {shown(bound)}", path=here)
-    low, high = (_times(item, f"{here}[{i}]") for i, item in enumerate(bound))
-    operand.in_order(low, high, here)
-    return low, high
-
-
-def _times(value: Json, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConditionError(f"expected a whole number of times from 0, found {shown(value)}", path=path)
-    operand.check(limit.CONDITION_COUNT, value, path)
-    return value
-
-
-def _window(value: Json, path: str) -> Window | None:
-    if value is None:
-        return None
-    fields = {key: item for key, item in _fields(value, path, _WINDOW_KEYS).items() if item is not None}
-    if not fields or ("last_s" in fields and len(fields) > 1):
-        raise ConditionError(f'expected either "last_s" or "from" and "to", found {shown(value)}', path=path)
-    if "last_s" in fields:
-        last_us = operand.stretch_us(fields["last_s"], f"{path}.last_s")
-        if last_us <= 0:
-            raise ConditionError(f"expected more than 0 seconds, found {shown(value)}", path=f"{path}.last_s")
-        return Last(last_us)
-    from_us = operand.moment_us(fields["from"], f"{path}.from") if "from" in fields else None
-    to_us = operand.moment_us(fields["to"], f"{path}.to") if "to" in fields else None
-    if from_us is not None and to_us is not None and from_us >= to_us:
-        raise ConditionError('"from" must lie before "to", which is not part of the window', path=path)
-    return Between(from_us, to_us)

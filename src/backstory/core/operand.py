@@ -155,6 +155,16 @@ def one_of(value: Json, allowed: Iterable[str], path: str, noun: str) -> str:
     raise ConditionError(f"{shown(value)} is not {noun}{meant(value, words)}", path=path)
 
 
+def fields_of(body: Json, path: str, allowed: tuple[str, ...]) -> dict[str, Json]:
+    """The keys and values of an object that may have these keys and no other."""
+    if not isinstance(body, dict):
+        expected = f"expected an object with the keys {', '.join(allowed)}"
+        raise ConditionError(f"{expected}; found {shown(body)}", path=path)
+    for key in body:
+        one_of(key, allowed, path, "a key here")
+    return body
+
+
 def in_order(low: float, high: float, path: str) -> None:
     """Both bounds count, so they may be equal."""
     if low > high:

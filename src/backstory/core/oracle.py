@@ -84,7 +84,9 @@ def _true(condition: Condition, history: PersonHistory, at_us: int, segments: Se
 def _event_true(test: EventTest, history: PersonHistory, at_us: int) -> bool:
     count = 0
     for kind, name, time_us, data in history.events:
-        same_event = kind == test.kind and name == test.name
+        # A star stands for any characters. What messages came to are events of the kind "message".
+        named = re.fullmatch(re.escape(test.name).replace(r"\*", ".*"), name, re.DOTALL)
+        same_event = kind == test.kind and named is not None
         happened = time_us <= at_us and _inside(test.window, time_us, at_us)
         if same_event and happened and (test.where is None or where_true(test.where, data, time_us)):
             count += 1

@@ -11,7 +11,7 @@ What time changes is kept by ``coming``, what a condition asks by ``leaf`` and `
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,8 @@ from backstory.core.condition import AttributeTest, Condition, EventTest, Json, 
 from backstory.core.judge import Compiler, Judge, JudgeMany
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf, member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
+from backstory.core.metric import MESSAGE
+from backstory.core.wildcard import is_wildcard
 
 # Keys of leaves are used wherever segments are: they are told from here too.
 __all__ = [
@@ -62,6 +64,8 @@ class SegmentEngine:
         self.leaves: dict[LeafKey, AnyLeaf] = {}
         self.segments: dict[int, Kept] = {}
         self._by_event: dict[tuple[str, str], list[CountLeaf | WindowLeaf]] = {}
+        # Those whose names hold wildcards.
+        self._by_pattern: list[CountLeaf | WindowLeaf] = []
         self._by_attribute: dict[str, list[AttributeLeaf]] = {}
         self._segments_of: dict[LeafKey, list[int]] = {}
         self._dependents: dict[int, list[int]] = {}
@@ -92,7 +96,10 @@ class SegmentEngine:
         """From now on the leaf is fed by live facts."""
         self.leaves[key] = leaf
         if isinstance(leaf, CountLeaf | WindowLeaf):
-            self._by_event.setdefault((leaf.test.kind, leaf.test.name), []).append(leaf)
+            if is_wildcard(leaf.test.name):
+                self._by_pattern.append(leaf)
+            else:
+                self._by_event.setdefault((leaf.test.kind, leaf.test.name), []).append(leaf)
         elif isinstance(leaf, AttributeLeaf):
             self._by_attribute.setdefault(leaf.root, []).append(leaf)
         self._index()
@@ -120,7 +127,8 @@ class SegmentEngine:
         for key in [key for key in self.leaves if key not in used]:
             leaf = self.leaves.pop(key)
             if isinstance(leaf, CountLeaf | WindowLeaf):
-                self._by_event[leaf.test.kind, leaf.test.name].remove(leaf)
+                named = self._by_event.get((leaf.test.kind, leaf.test.name), [])
+                (self._by_pattern if is_wildcard(leaf.test.name) else named).remove(leaf)
             elif isinstance(leaf, AttributeLeaf):
                 self._by_attribute[leaf.root].remove(leaf)
 
@@ -173,7 +181,10 @@ class SegmentEngine:
     ) -> set[LeafKey]:
         """Feed an event whose time is not after ``now_us``; returns the leaves it touched."""
         touched: set[LeafKey] = set()
-        for leaf in self._by_event.get((kind, name), ()):
+        leaves: Iterable[CountLeaf | WindowLeaf] = self._by_event.get((kind, name), ())
+        if self._by_pattern:
+            leaves = self.event_leaves([(kind, name)])
+        for leaf in leaves:
             where = leaf.test.where
             if where is None or where_holds(where, data(), time_us):
                 leaf.add(person, time_us)
@@ -288,6 +299,12 @@ class SegmentEngine:
         """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
         return self._coming.due(now_us)
 
+    def expect_all(self, keys: Iterable[LeafKey], person: int, now_us: int) -> None:
+        """These leaves were told something about a person."""
+        for key in keys:
+            if self.leaves[key].timed:
+                self._coming.expect(key, person, now_us)
+
     def expect_next(self, key: LeafKey, person: int, at_us: int) -> None:
         """After a moment was settled: the same leaf may change again for the same person."""
         self._coming.expect(key, person, at_us)
@@ -306,9 +323,14 @@ class SegmentEngine:
         kept.members -= left
         return entered, left
 
-    def event_leaves(self, names: Iterable[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:
+    def event_leaves(self, names: Sequence[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:
         """The leaves over these (kind, name) pairs."""
-        return [leaf for name in names for leaf in self._by_event.get(name, ())]
+        exact = [leaf for name in names for leaf in self._by_event.get(name, ())]
+        return exact + [leaf for leaf in self._by_pattern if any(leaf.test.counts(*name) for name in names)]
+
+    def message_leaves(self) -> list[CountLeaf | WindowLeaf]:
+        """The leaves over what happened to messages."""
+        return [leaf for (kind, _), leaves in self._by_event.items() if kind == MESSAGE for leaf in leaves]
 
     def attribute_leaves(self) -> list[AttributeLeaf]:
         return [leaf for leaves in self._by_attribute.values() for leaf in leaves]

@@ -27,6 +27,7 @@ from backstory.core.segment import LeafKey
 from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.apply_event import Events
 from backstory.engine.apply_import import Imports
+from backstory.engine.apply_message import MessageActivity
 from backstory.engine.apply_profile import Profiles
 from backstory.engine.apply_segment import Segments
 from backstory.engine.build import Builder
@@ -50,6 +51,7 @@ class Applier:
         self.imports = Imports(context)
         self._checkpoint = checkpoint
         campaigns.use(self.profiles)
+        campaigns.deliveries.on_metric = MessageActivity(context, builder, self.transitions).changed
 
     def apply(self, fact: Fact, now_us: int) -> Receipt:
         match fact:

@@ -15,15 +15,18 @@ import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS, People
+from backstory.core.comparison import where_holds
 from backstory.core.condition import AttributeTest, EventTest, Json
 from backstory.core.error import StorageError
 from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.context import Context, shown_values
 from backstory.engine.mask import where_mask
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
+from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part
 from backstory.store.people import Profile
 
@@ -53,6 +56,8 @@ class Builder:
         self.unfilled: dict[LeafKey, Since] = {}
         self._asked: queue.Queue[int | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="builder", daemon=True)
+        # People whom leaves over messages were told about while they were being built.
+        self._heard: dict[LeafKey, set[int]] = {}
         self.failure: BaseException | None = None
         # Segments that could not be built, because history cannot be read.
         self.stuck: set[int] = set()
@@ -78,6 +83,12 @@ class Builder:
             self._segments.attach(key, leaf)
             if not isinstance(leaf, KnownLeaf):
                 self.unfilled[key] = since
+                self._heard.pop(key, None)
+
+    def heard_of(self, key: LeafKey, person: int) -> None:
+        """On the loop: a leaf was told all about a person; a scan under way knows nothing better."""
+        if key in self.unfilled:
+            self._heard.setdefault(key, set()).add(person)
 
     def ask(self, segment_id: int) -> None:
         """Build a segment when its turn comes; the segment's definition is committed."""
@@ -135,7 +146,7 @@ class Builder:
     def _feed_events(self, key: EventTest, since: Since, rows: Rows) -> None:
         leaf = self._segments.leaves.get(key)
         if isinstance(leaf, CountLeaf | WindowLeaf) and self._fills(key, since):
-            feed_rows(leaf, rows, self._segments.alive)
+            feed_rows(leaf, rows, self._segments.alive - BitMap(self._heard.pop(key, ())))
             self._segments.bulk_fed()
 
     def _judge_everybody(self, key: AttributeTest, now_us: int) -> tuple[list[int], list[bool], dict[int, int]]:
@@ -211,6 +222,8 @@ def scan(
     folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0, since_us: int | None = None
 ) -> Rows:
     """The events a leaf has to be told about, where-test applied; not those up to ``since_seq`` or ``since_us``."""
+    if test.kind == MESSAGE:
+        return scan_messages(folder, test, since.until_us)
     rows = folder.history.events_named(
         test.kind,
         test.name,
@@ -225,6 +238,19 @@ def scan(
         return rows
     mask = where_mask(folder.duck.cursor(), test.where, rows.data, rows.times_us)
     return Rows(people=rows.people[mask], times_us=rows.times_us[mask], data=None)
+
+
+def scan_messages(folder: Folder, test: EventTest, until_us: int) -> Rows:
+    """What happened to messages, from the ledger, as far as it is committed."""
+    found: list[tuple[int, int]] = []
+    metric = f'$."{test.name}"'
+    for row in folder.state.rows(f"{MESSAGES} WHERE json_extract(metrics, ?) <= ?", (metric, until_us)):
+        for kind, name, time_us, data in message_events(row):
+            if test.counts(kind, name) and (test.where is None or where_holds(test.where, data, time_us)):
+                found.append((row[0], time_us))
+    found.sort()
+    people = np.array([person for person, _ in found], np.uint32)
+    return Rows(people=people, times_us=np.array([time_us for _, time_us in found], np.int64), data=None)
 
 
 def feed_rows(leaf: CountLeaf | WindowLeaf, rows: Rows, alive: BitMap) -> People:

@@ -16,6 +16,7 @@ from backstory.core.column import Column
 from backstory.core.condition import AttributeTest, EventTest, parse
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.apply_event import ARRIVED_US
@@ -79,6 +80,9 @@ class Checkpoint:
         if self._builder.known_whole:
             yield KNOWN, self._segments.known.column
         for key, leaf in self._segments.leaves.items():
+            if isinstance(key, EventTest) and key.kind == MESSAGE:
+                # A metric has no seq of its own, so there is no mark: they are read from the ledger at the start.
+                continue
             if isinstance(key, EventTest | AttributeTest) and key not in self._builder.unfilled:
                 yield key_text(key), leaf
 

@@ -51,8 +51,7 @@ class PersonInTime:
             self._times[test] = sorted(
                 time_us
                 for kind, name, time_us, data in self._events
-                if kind == test.kind
-                and name == test.name
+                if test.counts(kind, name)
                 and (test.where is None or where_holds(test.where, data, time_us))
             )
         return self._times[test]
@@ -138,7 +137,7 @@ def read_person(folder: Folder, segments: SegmentEngine, person: int, identifier
     return PersonInTime(
         person,
         identifiers,
-        [(kind, name, time_us, _decode(data)) for kind, name, time_us, data in events],
+        [*((*event[:3], _decode(event[3])) for event in events), *folder.ledger.message_events(person)],
         [(time_us, _decode(attributes)) for time_us, attributes in writes],
         segments,
         known_us=None if known_us == NEVER_US else known_us,

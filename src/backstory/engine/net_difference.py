@@ -20,6 +20,7 @@ from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
 from backstory.engine.effective import PersonInTime
 from backstory.engine.import_job import Job
+from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.people import Profile
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
     events: defaultdict[int, list[tuple[str, str, int, dict[str, Json]]]] = defaultdict(list)
     for person, kind, name, time_us, data in folder.history.events_of(people):
         events[person].append((kind, name, time_us, _decode(data)))
+    for row in folder.state.rows(f"{MESSAGES} WHERE person IN ({marks})", tuple(people)):
+        events[row[0]] += message_events(row)
     writes: defaultdict[int, list[tuple[int, dict[str, Json]]]] = defaultdict(list)
     for person, time_us, attributes in folder.history.writes_of(people):
         writes[person].append((time_us, _decode(attributes)))

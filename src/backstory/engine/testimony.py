@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 
 from backstory.core.condition import Json
+from backstory.core.metric import MESSAGE
 from backstory.core.oracle import PersonHistory
+from backstory.core.wildcard import is_wildcard, name_matches
 from backstory.store.folder import Folder
+from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
 
@@ -25,7 +28,7 @@ _PERSON = (
 )
 _TAIL_EVENTS = (
     "SELECT person, kind, name, time_us, data FROM event WHERE person >= ? AND person < ? AND seq <= ?"
-    " AND NOT duplicate AND name IN ({})"
+    " AND NOT duplicate AND ({})"
 )
 _TAIL_EARLIEST = (
     "SELECT person, min(time_us) FROM event WHERE person >= ? AND person < ? AND seq <= ? AND NOT duplicate"
@@ -35,7 +38,7 @@ _TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM attribute_write
 _TAIL_LATER = "SELECT DISTINCT person FROM event WHERE person >= ? AND person < ? AND seq > ?"
 _PART_EVENTS = (
     "SELECT person, kind, name, time_us, data FROM read_parquet($1) WHERE person >= $2 AND person < $3"
-    " AND NOT duplicate AND list_contains($4, name)"
+    " AND NOT duplicate AND ($4 OR list_contains($5, name))"
 )
 _PART_EARLIEST = (
     "SELECT person, min(time_us) FROM read_parquet($1) WHERE person >= $2 AND person < $3 AND NOT duplicate"
@@ -108,6 +111,7 @@ class Stored:
     later: list[Any]
     parts: list[Part]
     later_parts: list[Part]
+    messages: list[Any]
 
 
 def witnesses(folder: Folder, names: Names, *, until_seq: int, stop: int) -> Iterator[list[Witness]]:
@@ -124,19 +128,22 @@ def witnesses(folder: Folder, names: Names, *, until_seq: int, stop: int) -> Ite
 def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, until_seq: int) -> Stored:
     """Inside a transaction: the half of the history that is in ``state.db``."""
     parts = read_parts(db)
-    asked = _asked(names)
-    marks = ", ".join("?" * len(asked))
+    asked, every = _asked(names)
+    chosen = "1" if every else f"name IN ({', '.join('?' * len(asked))})"
     return Stored(
         low=low,
         high=high,
         names=names,
         people=db.execute(_PERSON, (low, high)).fetchall(),
-        events=db.execute(_TAIL_EVENTS.format(marks), (low, high, until_seq, *asked)).fetchall(),
+        events=db.execute(_TAIL_EVENTS.format(chosen), (low, high, until_seq, *(() if every else asked))).fetchall(),
         earliest=db.execute(_TAIL_EARLIEST, (low, high, until_seq)).fetchall(),
         writes=db.execute(_TAIL_WRITES, (until_seq, low, high)).fetchall(),
         later=db.execute(_TAIL_LATER, (low, high, until_seq)).fetchall(),
         parts=[part for part in parts if part.seq <= until_seq],
         later_parts=[part for part in parts if part.seq > until_seq],
+        messages=db.execute(f"{MESSAGES} WHERE person >= ? AND person < ?", (low, high)).fetchall()
+        if any(kind == MESSAGE for kind, _ in names)
+        else [],
     )
 
 
@@ -148,10 +155,14 @@ def assemble(folder: Folder, stored: Stored) -> list[Witness]:
         )
         for row in stored.people
     }
-    asked = _asked(stored.names)
-    for person, kind, name, time_us, data in _both(folder, stored.events, stored, _PART_EVENTS, asked):
-        if person in people and (kind, name) in stored.names:
+    asked, every = _asked(stored.names)
+    wanted = _Wanted(stored.names)
+    for person, kind, name, time_us, data in _both(folder, stored.events, stored, _PART_EVENTS, every, asked):
+        if person in people and wanted[kind, name]:
             people[person].events.append((kind, name, time_us, _decode(data)))
+    for row in stored.messages:
+        if row[0] in people:
+            people[row[0]].events += message_events(row)
     for person, time_us in _both(folder, stored.earliest, stored, _PART_EARLIEST):
         if person in people:
             people[person].fact_at(time_us)
@@ -189,5 +200,20 @@ def _in_parts(
     return folder.history.rows(sql, files, (stored.low, stored.high, *parameters)) if files else []
 
 
-def _asked(names: Names) -> list[str]:
-    return sorted({name for _, name in names})
+def _asked(names: Names) -> tuple[list[str], bool]:
+    """The names to ask for, and whether all have to be read because some hold wildcards."""
+    asked = {name for kind, name in names if kind != MESSAGE}
+    return sorted(asked), any(map(is_wildcard, asked))
+
+
+class _Wanted(dict[tuple[str, str], bool]):
+    """Is a (kind, name) asked for? Each is judged once."""
+
+    def __init__(self, names: Names) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, key: tuple[str, str]) -> bool:
+        kind, name = key
+        self[key] = any(kind == one and name_matches(pattern, name) for one, pattern in self._names)
+        return self[key]

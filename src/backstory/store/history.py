@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
+from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.manifest import Part
 from backstory.store.state import State
 
@@ -111,7 +112,9 @@ class History:
         since_seq: int = 0,
         since_us: int | None = None,
     ) -> Rows:
-        """Every event of a name that counts, with time <= ``until_us`` and ``since_seq`` < seq <= ``until_seq``.
+        """Every event of a name (or of those it stands for) that counts.
+
+        Its time is <= ``until_us``, its seq after ``since_seq`` and up to ``until_seq``.
 
         A part counts as a whole, by its own seq: its rows were numbered before it was committed. With ``since_us``
         only events after that time.
@@ -120,14 +123,15 @@ class History:
         chosen = [p for p in (self.parts if parts is None else parts) if since_seq < p.seq <= until_seq]
         files = self.files(chosen, "event")
         columns = "person, time_us, data" if with_data else "person, time_us"
+        named = "name LIKE $2 ESCAPE '\\'" if is_wildcard(name) else "name = $2"
         tables: list[pa.Table] = []
         if files:
             tables.append(
                 self.table(
-                    f"SELECT {columns} FROM read_parquet($1) WHERE name = $2 AND kind = $3 AND time_us > $4"
+                    f"SELECT {columns} FROM read_parquet($1) WHERE {named} AND kind = $3 AND time_us > $4"
                     " AND time_us <= $5 AND NOT duplicate",
                     files,
-                    (name, kind, low_us, until_us),
+                    (like_of(name) if is_wildcard(name) else name, kind, low_us, until_us),
                 )
             )
         tables.append(self._tail_named(kind, name, (low_us, until_us), (since_seq, until_seq), with_data))
@@ -137,10 +141,12 @@ class History:
     def _tail_named(
         self, kind: str, name: str, times_us: tuple[int, int], seqs: tuple[int, int], with_data: bool
     ) -> pa.Table:
+        wildcard = is_wildcard(name)
         rows = self._state.rows(
             f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
-            " AND name = ? AND kind = ? AND time_us > ? AND time_us <= ? AND NOT duplicate",
-            (*seqs, name, kind, *times_us),
+            f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
+            " AND NOT duplicate",
+            (*seqs, glob_of(name) if wildcard else name, kind, *times_us),
         )
         columns: dict[str, pa.Array] = {
             "person": pa.array([row[0] for row in rows], pa.uint32()),

@@ -3,12 +3,15 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from backstory.core.metric import Event, events_of_message
+
 # The body of a delivery that could not be composed.
 NO_CONTENT = b"{}"
+_decode_metrics = msgspec.json.Decoder(dict[str, int]).decode
 Column = Literal["campaign_id", "person"]
 
 
@@ -45,6 +48,16 @@ def delivery_of(row: tuple[object, ...]) -> DeliveryRow:
 
 
 DELIVERY_COLUMNS = _COLUMNS
+# The person, then what ``message_events`` reads.
+MESSAGES = "SELECT person, delivery_id, kind, campaign_id, action_id, metrics FROM delivery"
+
+
+def message_events(row: tuple[Any, ...]) -> list[Event]:
+    """What happened to the message of a row of ``MESSAGES``."""
+    _, delivery_id, channel, campaign_id, action_id, metrics = row
+    return events_of_message(delivery_id, channel, campaign_id, action_id, _decode_metrics(metrics))
+
+
 _OPEN = "state IN ('filtering', 'active')"
 
 
@@ -141,6 +154,18 @@ class Ledger:
     def delivery(self, delivery_id: str) -> DeliveryRow | None:
         row = self._db.execute(f"SELECT {_COLUMNS} FROM delivery WHERE delivery_id = ?", (delivery_id,)).fetchone()
         return None if row is None else delivery_of(row)
+
+    def people_queued(self, campaign_id: int) -> list[int]:
+        """Everybody a campaign has a delivery waiting for."""
+        rows = self._db.execute(
+            "SELECT DISTINCT person FROM delivery WHERE campaign_id = ? AND state = 'queued'", (campaign_id,)
+        )
+        return [row[0] for row in rows]
+
+    def message_events(self, person: int) -> list[Event]:
+        """What happened to a person's messages, as conditions see it."""
+        rows = self._db.execute(f"{MESSAGES} WHERE person = ?", (person,))
+        return [event for row in rows for event in message_events(row)]
 
     def ready(self, now_us: int, limit: int) -> list[DeliveryRow]:
         rows = self._db.execute(

@@ -1,0 +1,46 @@
+"""Messages as segments see them: whenever a delivery reaches a metric, its person is read again from the ledger.
+
+A person's messages are few and a metric can be taken back (a retried delivery has not failed), so the leaves over
+metrics are not counted up: they are told anew, and only when a segment asks for metrics at all.
+"""
+
+from collections.abc import Iterable
+
+from backstory.core.comparison import where_holds
+from backstory.core.leaf import CountLeaf, WindowLeaf
+from backstory.engine.build import Builder
+from backstory.engine.context import Context
+from backstory.engine.transition import Transitions
+
+
+class MessageActivity:
+    """On the loop's thread, inside its transaction."""
+
+    def __init__(self, context: Context, builder: Builder, transitions: Transitions) -> None:
+        self._segments = context.segments
+        self._ledger = context.folder.ledger
+        self._builder = builder
+        self._transitions = transitions
+
+    def changed(self, people: Iterable[int], now_us: int) -> None:
+        """Something happened to messages of these people."""
+        leaves = self._segments.message_leaves()
+        if not leaves:
+            return
+        for person in people:
+            if person in self._segments.alive:
+                self._read_again(person, leaves)
+                moved = self._segments.settle(person, [leaf.test for leaf in leaves], now_us)
+                self._segments.expect_all([leaf.test for leaf in leaves], person, now_us)
+                if moved:
+                    self._transitions.take(moved, now_us)
+
+    def _read_again(self, person: int, leaves: list[CountLeaf | WindowLeaf]) -> None:
+        events = self._ledger.message_events(person)
+        for leaf in leaves:
+            self._builder.heard_of(leaf.test, person)
+            leaf.forget(person)
+            for kind, name, time_us, data in events:
+                where = leaf.test.where
+                if leaf.test.counts(kind, name) and (where is None or where_holds(where, data, time_us)):
+                    leaf.add(person, time_us)
