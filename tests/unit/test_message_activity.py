@@ -68,7 +68,7 @@ def test_messages_during_the_build_count_once(world: World) -> None:
 
 
 def test_a_window_over_messages_ends_by_the_clock(world: World) -> None:
-    """Ten seconds after the message nobody is in; "not sent in ten seconds" takes them in then, as it has whoever got none."""
+    """Ten seconds after the message nobody is in; "not sent in ten seconds" then takes them in."""
     world.campaign()
     recent = world.segment({"message": {"metric": "sent", "within": {"last_s": 10}}})
     quiet = world.segment({"message": {"metric": "sent", "performed": False, "within": {"last_s": 10}}})
