@@ -19,6 +19,15 @@ from backstory.edge.cli import main
 from backstory.edge.cli_command import Runtime
 from backstory.edge.local import Opened
 from backstory.engine.options import BackfillOptions, Held, Progress, Summary
+from backstory.engine.preview import as_json
+from backstory.engine.preview_view import (
+    AttributeEffect,
+    CampaignEffect,
+    Preview,
+    Sample,
+    SegmentEffect,
+    ValueChange,
+)
 from backstory.engine.settings import Settings
 from backstory.engine.view import JourneyView, StepView
 from backstory.store.credential import CredentialStore
@@ -28,6 +37,19 @@ ADA = person(1, id="1", email="ada@example.com")
 SUMMARY = Summary(
     import_id=3, state="imported", rows=1000, created=900, updated=0, unchanged=0, stale=0, duplicate=100, skipped=0,
     errors=0, warnings=0, held_back=Held(event=900), people_created=2, error_file=None, warning_file=None, seconds=2.0,
+)  # fmt: skip
+PREVIEW = Preview(
+    now_us=NOW_US, rows=1000, created=990, updated=0, unchanged=0, stale=0, duplicate=0, skipped=0, errors=10, warnings=0,
+    held_back=Held(event=900), people_created=2, seconds=2.0,
+    segments=[SegmentEffect(id=1, name="Regulars", enter=5, leave=2, members=30)],
+    campaigns=[CampaignEffect(id=4, name="Thanks", policy="all", journeys=7, messages=7, messages_later_at_most=14)],
+    attributes=[
+        AttributeEffect(
+            name="plan", new_people=2, changed=3, overwritten=3,
+            changes=[ValueChange(before="free", after="pro", people=3)],
+        )
+    ],
+    error_samples=[Sample(line=17, error="$.name: an event needs a name")], warning_samples=[],
 )  # fmt: skip
 KEYS = [
     "import_id", "state", "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors",
@@ -45,6 +67,7 @@ class World:
     canceled: list[int] = field(default_factory=list)
     found: list[dict[str, object]] = field(default_factory=list)
     options: list[BackfillOptions] = field(default_factory=list)
+    previewed: list[BackfillOptions] = field(default_factory=list)
     served: list[Settings] = field(default_factory=list)
     clock_moved_us: int = 0
 
@@ -66,10 +89,15 @@ class World:
             verify=self.verify,
             credentials=CredentialStore(settings.data / "workspaces" / "default"),
             now_us=lambda: NOW_US,
+            preview=self.preview,
             cancel_import=self.canceled.append,
             accept_clock=lambda: self.clock_moved_us,
         )
         return self.workspace, app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)
+
+    def preview(self, options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, object]:
+        self.previewed.append(options)
+        return as_json(PREVIEW)
 
     def backfill(self, options: BackfillOptions, on_progress: Callable[[Progress], None]) -> Summary:
         self.options.append(options)
@@ -372,6 +400,19 @@ def test_a_wrong_backfill_ends_with_2_before_anything_is_opened(world: World, fl
     assert result.stderr
     assert not world.options
     assert not world.workspace.is_closed
+
+
+def test_a_preview_is_printed_and_nothing_is_imported(world: World) -> None:
+    """Tables of what would change; with --json the summary's keys with segments and campaigns beside them."""
+    result = world.run("backfill", "events", events_file(world), "--preview", "--triggers", "all")
+    assert result.exit_code == 0
+    for text in ("1,000 rows", "line 17", "Regulars", "Thanks", "free → pro (3)"):
+        assert text in result.stdout
+    printed = world.json("backfill", "events", events_file(world), "--preview")
+    assert [key for key in KEYS if key not in printed] == []
+    assert printed["segments"] == [{"id": 1, "name": "Regulars", "enter": 5, "leave": 2, "members": 30}]
+    assert printed["campaigns"][0]["policy"] == "all"  # type: ignore[index]
+    assert not world.options
 
 
 def test_triggering_everything_can_be_confirmed_beforehand(world: World) -> None:

@@ -114,6 +114,22 @@ def steps_of(steps: tuple[Step, ...]) -> Iterator[Step]:
             yield from steps_of(step.otherwise)
 
 
+def messages_max(steps: tuple[Step, ...]) -> int:
+    """The greatest number of messages one journey through these steps can send."""
+    count = 0
+    for step in steps:
+        match step:
+            case EmailStep() | WebhookStep():
+                count += 1
+            case ConditionStep():
+                count += max(messages_max(step.then), messages_max(step.otherwise))
+            case DelayStep() | AttributeUpdateStep():
+                pass
+            case _:
+                assert_never(step)
+    return count
+
+
 class _Reader:
     """Reads steps and numbers them, depth first."""
 

@@ -4,6 +4,7 @@ Whoever can open the socket (0600) may read the data folder anyway; these endpoi
 Long work answers NDJSON lines:
 
     POST /local/backfill  {"progress": {…}} … {"summary": {…}}
+    POST /local/preview   {"progress": {…}} … {"preview": {…}}
     POST /local/verify    {"checked" | "progress" | "note" | "difference": …} … {"result": {"ok", "checked", "found"}}
 
 and ``{"error": {"message"}}`` as the last line when it fails.
@@ -13,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
+# The object that ``backstory backfill --preview --json`` prints.
+Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]]
 # Gives each line to the function it gets, the ``result`` last.
 Verify = Callable[[Callable[[dict[str, object]], None]], None]
 
@@ -53,6 +56,8 @@ class LocalTools:
     verify: Verify
     credentials: CredentialStore
     now_us: Callable[[], int]
+    # Says what an import would do.
+    preview: Preview = lambda options, on_progress: {}
     # Ends an unfinished import where it stands.
     cancel_import: Callable[[int], None] = lambda import_id: None
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
@@ -70,6 +75,11 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
 
         return backfill.run(workspace, options, on_progress=on_progress)
 
+    def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+        from backstory.engine import preview
+
+        return preview.as_json(preview.preview(workspace, options, on_progress))
+
     def cancel_import(import_id: int) -> None:
         from backstory.engine import backfill
 
@@ -82,6 +92,7 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
 
     return LocalTools(
         backfill=backfill,
+        preview=preview,
         verify=verify,
         credentials=credentials,
         now_us=now_us,
@@ -94,6 +105,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
     """The local endpoints."""
     return [
         ("POST", "/local/backfill", lambda call: _backfill(tools, call)),
+        ("POST", "/local/preview", lambda call: _preview(tools, call)),
         ("POST", "/local/imports/{import_id}/cancel", lambda call: _cancel_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
         ("GET", "/local/keys", lambda call: _keys(tools, call)),
@@ -103,10 +115,24 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
     ]
 
 
-def _backfill(tools: LocalTools, call: Call) -> Answer:
+def _options(call: Call) -> BackfillOptions:
     options = _decoded(call.document(), BackfillOptions)
     if options.kind == "events" and options.rows == "only_new":
         raise RequestError("rows can be only_new for people only: an event is of somebody new or known", path="$.rows")
+    return options
+
+
+def _preview(tools: LocalTools, call: Call) -> Answer:
+    options = _options(call)
+
+    def work(emit: Emit) -> None:
+        emit({"preview": tools.preview(options, lambda progress: emit({"progress": progress}))})
+
+    return LineStream(work, tools.stopping)
+
+
+def _backfill(tools: LocalTools, call: Call) -> Answer:
+    options = _options(call)
 
     def work(emit: Emit) -> None:
         summary = tools.backfill(options, lambda progress: emit({"progress": progress}))

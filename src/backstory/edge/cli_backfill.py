@@ -24,7 +24,9 @@ from rich.progress import (
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
-from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, workspace_command
+from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, workspace_command
+from backstory.edge.cli_preview import preview_text
+from backstory.edge.local import Session
 from backstory.engine import options as engine_options
 from backstory.engine.options import BackfillOptions, Summary
 
@@ -35,11 +37,13 @@ F = TypeVar("F", bound=Callable[..., object])
 def backfill() -> None:
     """Read people or events from files, in bulk.
 
-    Files are CSV or JSON lines, plain or .gz. It returns when counts are exact and everything is durable. Killed, the
-    same command goes on where it was; run again, it adds nothing.
+    Files are CSV or JSON lines, plain or .gz. With --preview it says what would happen and changes nothing. It returns
+    when counts are exact and everything is durable. Killed, the same command goes on where it was; run again, it adds
+    nothing.
 
     \b
     Examples:
+      backstory backfill people customers.csv --data ./data --preview
       backstory backfill people customers.csv --data ./data
       backstory backfill events 1997.csv 1998.csv.gz --map CustomerID=customer_id --time Date
     """
@@ -76,6 +80,7 @@ def _flags(function: F) -> F:
             click.option("--time", metavar="COLUMN", help="The column with the time of each row."),
             click.option("--as-of", metavar="TIME", help="The time of rows that have none; otherwise now."),
             click.option("--name", default="", help="What to call the import; otherwise the first file's name."),
+            click.option("--preview", is_flag=True, help="Say exactly what the import would do, and change nothing."),
             click.option("--yes", is_flag=True, help="Do not ask before --triggers all."),
         )
     ):
@@ -122,27 +127,42 @@ def events(run: Run, **flags: Any) -> None:
 
 def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
     options = _options(kind, flags)
-    if options.triggers == "all" and not flags["yes"]:
-        _confirm(options)
-    found: list[Json] = []
-    with run.session(may_create=True) as session, _Bar(Console(stderr=True)) as bar:
+    asks = options.triggers == "all" and not flags["yes"] and not flags["preview"]
+    if asks and not at_terminal():
+        raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
+    with run.session(may_create=True) as session:
+        if flags["preview"] or asks:
+            seen = _work(session, "/local/preview", options, "preview")
+            if not asks:
+                run.show(seen, preview_text(seen))
+                return
+            click.echo(preview_text(seen), err=True)
+            click.confirm("Go on?", abort=True, err=True)
+        found = _work(session, "/local/backfill", options, "summary")
+    summary = msgspec.convert(found, Summary)
+    run.show(found, summary_text(summary))
+    if summary.errors or summary.state != "imported":
+        click.get_current_context().exit(EXIT_FOUND)
+
+
+def _work(session: Session, path: str, options: BackfillOptions, answer: str) -> dict[str, Json]:
+    """Have long work done behind a progress bar; returns what its last line holds under ``answer``."""
+    found: list[dict[str, Json]] = []
+    with _Bar(Console(stderr=True)) as bar:
 
         def on_line(line: dict[str, Json]) -> None:
             if "progress" in line:
                 bar.update(msgspec.convert(line["progress"], engine_options.Progress))
-            if "summary" in line:
-                found.append(line["summary"])
+            if answer in line:
+                found.append(row_of(line, answer))
 
         try:
-            session.work("/local/backfill", msgspec.to_builtins(options), on_line)
+            session.work(path, msgspec.to_builtins(options), on_line)
         except KeyboardInterrupt:
             raise BackstoryError("stopped: the same command goes on from here") from None
     if not found:
-        raise BackstoryError("the import ended without a summary: the same command goes on from there")
-    summary = msgspec.convert(found[-1], Summary)
-    run.show(found[-1], summary_text(summary))
-    if summary.errors or summary.state != "imported":
-        click.get_current_context().exit(EXIT_FOUND)
+        raise BackstoryError(f"the work ended without a {answer}: the same command goes on from there")
+    return found[-1]
 
 
 def _options(kind: str, flags: dict[str, Any]) -> BackfillOptions:
@@ -187,16 +207,6 @@ def _moment(text: str | None) -> int | None:
         return from_text(text)[0]
     except TimeUnreadable as error:
         raise click.UsageError(f"--as-of: {error}") from None
-
-
-def _confirm(options: BackfillOptions) -> None:
-    question = (
-        f"With --triggers all every row of {len(options.paths)} file(s), however old, may start campaigns and send "
-        "messages. Go on?"
-    )
-    if not at_terminal():
-        raise click.UsageError("--triggers all may send many messages: confirm it with --yes")
-    click.confirm(question, abort=True, err=True)
 
 
 def summary_text(summary: Summary) -> str:

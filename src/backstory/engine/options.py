@@ -10,6 +10,9 @@ import msgspec
 
 from backstory.core.error import BackstoryError
 
+# What an import may start: what is recent, nothing, or everything as if live (design section 9).
+Policy = Literal["recent", "none", "all"]
+
 
 class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same options over the same files are the same import, which goes on where it was.
@@ -25,7 +28,7 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     map: dict[str, str] = {}
     on_empty: Literal["ignore", "clear"] = "ignore"
     rows: Literal["all", "only_new", "only_existing"] = "all"
-    triggers: Literal["recent", "none", "all"] = "recent"
+    triggers: Policy = "recent"
     time: str | None = None
     as_of_us: int | None = None
     name: str = ""

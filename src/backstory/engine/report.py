@@ -8,7 +8,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +42,29 @@ def without_verdict(row: Mapping[str, T]) -> Mapping[str, T]:
     """A row of a report as it was in the input."""
     ours = [name for name in list(row)[-2:] if _OURS.match(name)]
     return {name: value for name, value in row.items() if name not in ours}
+
+
+def first_rows(report: str | None, count: int) -> list[tuple[int, str]]:
+    """(line, error) of the first rows of a report: a file, or a folder with one for each file; None has none."""
+    if report is None:
+        return []
+    path = Path(report)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return list(islice((row for file in files for row in _verdicts(file)), count))
+
+
+def _verdicts(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        head = file.readline()
+        if head.startswith("{"):
+            for text in (head, *file):
+                line, error = list(msgspec.json.decode(text).values())[-2:]
+                yield line, error
+        else:
+            # The names of the two last columns are ours, so the sign between them is the file's.
+            delimiter = re.split(r"line_*", head.rstrip())[-1][:1]
+            for cells in csv.reader(file, delimiter=delimiter):
+                yield int(cells[-2]), cells[-1]
 
 
 def _free(name: str, taken: Container[str]) -> str:

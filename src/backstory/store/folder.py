@@ -1,5 +1,6 @@
 """One workspace's folder: its stores opened together."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from backstory.store.manifest import Manifest, read_key_runs, read_parts
 from backstory.store.people import People
 from backstory.store.state import State
 from backstory.store.tail import Tail
+
+# Where copies of the stores lie while something is tried on them.
+REPLICAS = "replicas"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +81,8 @@ class Folder:
                 self.fault(f"the part {part.path} has {length} bytes, not {part.bytes}; restore it from a backup")
 
     def sweep(self) -> list[str]:
-        """Delete files in the parts folder that the manifest does not name; returns their names."""
+        """Delete files in the parts folder that the manifest does not name, and old replicas; returns the names."""
+        shutil.rmtree(self.path / REPLICAS, ignore_errors=True)
         named = {part.path for part in self.history.parts} | {run.run.path for run in self.keys.runs}
         gone: list[str] = []
         for path in self.parts_path.iterdir():

@@ -124,11 +124,11 @@ class SqliteJournal:
 
 
 class MemoryJournal:
-    """A journal that forgets with its process: for tests."""
+    """A journal that forgets with its process: for previews and tests. ``position`` is where it begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, position: int = 0) -> None:
         self._entries: list[Entry] = []
-        self._next = 0
+        self._next = position
 
     def append(self, facts: list[Fact], accept_us: int) -> int:
         first = self._next

@@ -1,0 +1,140 @@
+"""Previews: what an import would do, exactly, before anything changes (design section 10).
+
+A preview is the run itself, on a replica of the workspace whose clock stands still: the same code over the same rows,
+so that it cannot say anything else than what the run will do. What the run left there is then compared with what was
+there before. A replica is worked on by a process of its own, so live traffic goes on; it sends nothing, and it is
+removed afterwards. Campaigns are looked at under each trigger policy: one more rehearsal for each policy that could
+differ from the one asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from backstory.core.error import BackstoryError, RequestError
+from backstory.core.time import SECOND_US
+from backstory.engine.import_check import check
+from backstory.engine.options import BackfillOptions, Policy, Progress
+from backstory.engine.preview_view import CampaignEffect, Preview
+from backstory.store.replica import make_replica
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+OnProgress = Callable[[Progress], None]
+POLICIES: tuple[Policy, ...] = ("recent", "none", "all")
+
+
+class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """One run to try on a replica, as the process that does it is told."""
+
+    path: str
+    options: BackfillOptions
+    now_us: int
+    trigger_age_us: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process of a rehearsal says, a line each: where it is, and at the end what it found or what failed."""
+
+    progress: Progress | None = None
+    preview: Preview | None = None
+    error: str | None = None
+
+
+# Does a rehearsal and tells how far it is.
+Rehearse = Callable[[Rehearsal, OnProgress], Preview]
+
+
+def preview(
+    workspace: Workspace, options: BackfillOptions, on_progress: OnProgress, *, rehearse: Rehearse | None = None
+) -> Preview:
+    """What ``backfill.run`` with these options would do now. Changes nothing.
+
+    Raises what ``backfill.run`` would raise before its first row, and whatever ``on_progress`` raises.
+    """
+    check(options)
+    rehearse = rehearse or _in_a_process
+    now_us = max(workspace.clock.now_us(), workspace.folder.state.now_us)
+
+    def under(policy: Policy) -> Preview:
+        replica = make_replica(workspace.folder)
+        try:
+            tried = Rehearsal(
+                path=str(replica),
+                options=msgspec.structs.replace(options, triggers=policy),
+                now_us=now_us,
+                trigger_age_us=workspace.context.trigger_age_us,
+            )
+            return rehearse(tried, on_progress)
+        finally:
+            shutil.rmtree(replica, ignore_errors=True)
+
+    first = under(options.triggers)
+    effects = list(first.campaigns)
+    for policy in POLICIES:
+        if policy != options.triggers:
+            effects += _effects_under(policy, options.triggers, first, under)
+    order = {policy: place for place, policy in enumerate(POLICIES)}
+    effects.sort(key=lambda effect: (effect.id, order[effect.policy]))
+    return msgspec.structs.replace(first, campaigns=effects)
+
+
+def _effects_under(
+    policy: Policy, asked: Policy, first: Preview, under: Callable[[Policy], Preview]
+) -> list[CampaignEffect]:
+    """What campaigns would do under another policy than the one asked for."""
+    if not first.campaigns:
+        return []
+    if policy == "none":
+        return [_nothing(effect) for effect in first.campaigns]
+    held = first.held_back.event + first.held_back.segment
+    if asked != "none" and policy == "all" and not held:
+        # Nothing was held back: with everything let through, the same happens.
+        return [msgspec.structs.replace(effect, policy=policy) for effect in first.campaigns]
+    return under(policy).campaigns
+
+
+def _nothing(effect: CampaignEffect) -> CampaignEffect:
+    return msgspec.structs.replace(effect, policy="none", journeys=0, messages=0, messages_later_at_most=0)
+
+
+def _in_a_process(tried: Rehearsal, on_progress: OnProgress) -> Preview:
+    """Rehearse in a process of its own; it is ended when ``on_progress`` raises."""
+    command = [sys.executable, "-m", "backstory.engine.rehearsal"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(tried))
+            process.stdin.close()
+            for line in process.stdout:
+                said = msgspec.json.decode(line, type=Outcome)
+                if said.progress is not None:
+                    on_progress(said.progress)
+                if said.error is not None:
+                    raise RequestError(said.error)
+                if said.preview is not None:
+                    return said.preview
+        finally:
+            process.kill()
+    raise BackstoryError("the preview ended without an answer: nothing was changed; try again")
+
+
+def as_json(seen: Preview) -> dict[str, Any]:
+    """The object ``--preview --json`` prints: the summary's keys and what would change; ``now`` in unix seconds."""
+    shown = msgspec.to_builtins(seen)
+    shown["now"] = seen.now_us / SECOND_US
+    del shown["now_us"]
+    return shown
+
+
+def replica_of(tried: Rehearsal) -> Path:
+    return Path(tried.path)

@@ -1,0 +1,230 @@
+"""Rehearsals: the run of an import on a replica of the workspace, and what it changed there.
+
+``python -m backstory.engine.rehearsal`` reads one ``Rehearsal`` (JSON) and prints ``Outcome`` lines. See ``preview``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pyarrow as pa
+from pyroaring import BitMap
+
+from backstory.core import campaign
+from backstory.core.error import BackstoryError
+from backstory.core.step import messages_max
+from backstory.core.time import HOUR_US
+from backstory.engine import backfill
+from backstory.engine.clock import ManualClock
+from backstory.engine.options import Policy, Progress, Summary
+from backstory.engine.preview import Outcome, Rehearsal, replica_of
+from backstory.engine.preview_view import (
+    AttributeEffect,
+    CampaignEffect,
+    Preview,
+    Sample,
+    SegmentEffect,
+    ValueChange,
+)
+from backstory.engine.report import first_rows
+from backstory.engine.settings import PREFIX, load
+from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.journal import MemoryJournal
+from backstory.store.state import State
+
+SAMPLES_MAX = 10
+CHANGES_MAX = 5
+MEMORY_SETTINGS = ("duckdb_memory_mb", "duckdb_threads")
+
+
+def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
+    """Run the import on the replica; what it left there is what the run would leave."""
+    started_s = time.monotonic()
+    with _opened(tried) as workspace:
+        before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
+        marks = _Marks(workspace)
+        summary = backfill.run(workspace, tried.options, on_progress)
+        seconds = time.monotonic() - started_s
+        return _preview(workspace, tried, summary, before, marks, seconds)
+
+
+@contextmanager
+def _opened(tried: Rehearsal) -> Generator[Workspace]:
+    path = replica_of(tried)
+    state = State(path / "state.db")
+    position = state.position
+    state.close()
+    chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in MEMORY_SETTINGS}
+    settings = load(chosen, {"data": path, "trigger_age_hours": tried.trigger_age_us / HOUR_US})
+    workspace = open_workspace(
+        path, clock=ManualClock(tried.now_us), settings=settings, journal=MemoryJournal(position), threads=False
+    )
+    try:
+        workspace.loop.turn()
+        workspace.builder.work_off()
+        yield workspace
+    finally:
+        # Nothing of a replica is kept: no leaf has to be stored.
+        workspace.folder.close()
+
+
+class _Marks:
+    """How far the ledger of a workspace had come before the run."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        workspace.folder.tail.flush()
+        rows = workspace.folder.state.rows
+        self.journey: int = rows("SELECT coalesce(max(journey_id), 0) FROM journey")[0][0]
+        self.delivery: int = rows("SELECT coalesce(max(seq), 0) FROM delivery")[0][0]
+
+
+def _preview(
+    workspace: Workspace, tried: Rehearsal, summary: Summary, before: dict[int, BitMap], marks: _Marks, seconds: float
+) -> Preview:
+    kept = {name: getattr(summary, name) for name in Summary.__struct_fields__ if name in _SAME}
+    return Preview(
+        **kept,
+        now_us=tried.now_us,
+        seconds=round(seconds, 3),
+        segments=list(_segments(workspace, before)),
+        campaigns=list(_campaigns(workspace, tried.options.triggers, marks)),
+        attributes=_attributes(workspace, summary.import_id) if tried.options.kind == "people" else [],
+        error_samples=_samples(summary.error_file),
+        warning_samples=_samples(summary.warning_file),
+    )
+
+
+def _samples(report: str | None) -> list[Sample]:
+    return [Sample(line=line, error=error) for line, error in first_rows(report, SAMPLES_MAX)]
+
+
+_SAME = frozenset(
+    (
+        "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors", "warnings", "held_back",
+        "people_created",
+    )
+)  # fmt: skip
+
+
+def _segments(workspace: Workspace, before: dict[int, BitMap]) -> Iterator[SegmentEffect]:
+    names = {view.segment_id: view.name for view in workspace.reader.segments()}
+    for number, kept in sorted(workspace.segments.segments.items()):
+        old, new = before.get(number, BitMap()), kept.members
+        if kept.condition is not None:
+            yield SegmentEffect(
+                id=number, name=names[number], enter=len(new - old), leave=len(old - new), members=len(new)
+            )
+
+
+def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks) -> Iterator[CampaignEffect]:
+    rows = workspace.folder.state.rows
+    journeys = dict(
+        rows("SELECT campaign_id, count(*) FROM journey WHERE journey_id > ? GROUP BY 1", (marks.journey,))
+    )
+    waiting = dict(
+        rows(
+            "SELECT campaign_id, count(*) FROM journey WHERE journey_id > ? AND state IN ('filtering', 'active')"
+            " GROUP BY 1",
+            (marks.journey,),
+        )
+    )
+    messages = dict(rows("SELECT campaign_id, count(*) FROM delivery WHERE seq > ? GROUP BY 1", (marks.delivery,)))
+    for view in workspace.reader.campaigns():
+        if view.state != "running":
+            continue
+        number, definition = view.campaign_id, campaign.parse(view.definition)
+        made = messages.get(number, 0)
+        most = journeys.get(number, 0) * messages_max(definition.steps)
+        yield CampaignEffect(
+            id=number,
+            name=definition.name,
+            policy=policy,
+            journeys=journeys.get(number, 0),
+            messages=made,
+            messages_later_at_most=max(most - made, 0) if waiting.get(number) else 0,
+        )
+
+
+# -- attributes -------------------------------------------------------------------------------------------------------
+
+
+def _attributes(workspace: Workspace, import_id: int) -> list[AttributeEffect]:
+    """Counted in DuckDB over the writes the run left; ``changes`` may be a pair of what changed and what was lost."""
+    duck = workspace.folder.duck.fresh()
+    try:
+        duck.register("writes", _writes(workspace, import_id))
+        new = dict(
+            duck.execute(
+                "SELECT name, count(*) FROM (SELECT unnest(json_keys(attributes)) AS name FROM writes WHERE created)"
+                " GROUP BY 1"
+            ).fetchall()
+        )
+        changes = duck.execute(
+            "SELECT j.key, j.value, count(*) FROM (SELECT CASE WHEN starts_with(changes, '[') THEN changes->0"
+            " ELSE changes END AS made FROM writes WHERE NOT created AND changes IS NOT NULL), json_each(made) j"
+            " GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
+        ).fetchall()
+    finally:
+        duck.close()
+    changed: dict[str, list[ValueChange]] = {}
+    for name, text, people in changes:
+        value = json.loads(text)
+        changed.setdefault(name, []).append(ValueChange(before=value["from"], after=value["to"], people=people))
+    return [
+        AttributeEffect(
+            name=name,
+            new_people=new.get(name, 0),
+            changed=sum(change.people for change in changed.get(name, [])),
+            overwritten=sum(change.people for change in changed.get(name, []) if change.before != ""),
+            changes=changed.get(name, [])[:CHANGES_MAX],
+        )
+        for name in sorted(new.keys() | changed.keys())
+    ]
+
+
+def _writes(workspace: Workspace, import_id: int) -> pa.Table:
+    rows = workspace.folder.state.rows(
+        "SELECT attributes, changes, created FROM attribute_write WHERE import_id = ?", (import_id,)
+    )
+    table = pa.table(
+        {
+            "attributes": pa.array([row[0] for row in rows], pa.string()),
+            "changes": pa.array([row[1] for row in rows], pa.string()),
+            "created": pa.array([bool(row[2]) for row in rows], pa.bool_()),
+        }
+    )
+    history = workspace.folder.history
+    files = history.files(history.parts, "write")
+    if not files:
+        return table
+    found = "SELECT attributes, changes, created FROM read_parquet($1) WHERE import_id = $2"
+    return pa.concat_tables([table, history.table(found, files, (import_id,)).cast(table.schema)])
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Do the one rehearsal that standard input asks for."""
+
+    def say(outcome: Outcome) -> None:
+        sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
+        sys.stdout.buffer.flush()
+
+    tried = msgspec.json.decode(sys.stdin.buffer.read(), type=Rehearsal)
+    try:
+        say(Outcome(preview=rehearse(tried, lambda progress: say(Outcome(progress=progress)))))
+    except BackstoryError as error:
+        say(Outcome(error=str(error)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Previews: what an import would do, against what it then does."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from backstory.core.error import RequestError
+from backstory.core.fact import PutCampaign, SetCampaignState
+from backstory.engine import backfill, preview
+from backstory.engine.options import BackfillOptions, Progress
+from backstory.engine.preview_view import Preview
+from backstory.engine.rehearsal import rehearse
+from backstory.store.folder import REPLICAS
+from tests.live import Live
+from tests.model.imported import csv_text, json_lines, state, written
+
+HOUR_US = 3_600_000_000
+EVENTS = {"event": {"name": "purchased", "count": {"at_least": 2}}}
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Any:
+    live = Live(tmp_path / "w")
+    yield live
+    live.close()
+
+
+def ignore(progress: Progress) -> None:
+    pass
+
+
+def seen(live: Live, options: BackfillOptions) -> Preview:
+    return preview.preview(live.workspace, options, ignore, rehearse=rehearse)
+
+
+def campaign(live: Live, trigger: Any, *steps: Any, **more: Any) -> int:
+    definition = {"name": "c", "trigger": trigger, "frequency": {"mode": "every"}, "steps": list(steps), **more}
+    (receipt,) = live.send(PutCampaign(definition=msgspec.json.encode(definition)))
+    assert receipt.subject is not None
+    live.send(SetCampaignState(campaign_id=receipt.subject, state="running"))
+    return receipt.subject
+
+
+MAIL = {"type": "email", "from": "a@x.org", "subject": "s", "body": "b"}
+
+
+def events(live: Live, *ages_h: float) -> bytes:
+    now_s = live.now_us // 10**6
+    return json_lines(
+        {"id": f"p{at}", "name": "purchased", "timestamp": now_s - int(h * 3600)} for at, h in enumerate(ages_h)
+    )
+
+
+def test_a_preview_says_what_the_run_does_and_changes_nothing(live: Live, tmp_path: Path) -> None:
+    """Counts, segments, attributes, errors: the same as afterwards; the workspace and its folder stay as they were."""
+    live.identify("a", live.now_us - HOUR_US, plan="free", age=3)
+    live.identify("b", live.now_us - HOUR_US, plan="pro")
+    pro = live.segment({"attribute": {"field": "plan", "operator": "eq", "value": "pro"}})
+    rows = [
+        {"id": "a", "plan": "pro", "age": 3},
+        {"id": "b", "plan": "free", "age": ""},
+        {"id": "c", "plan": "pro", "age": 5},
+        {"id": "", "plan": "pro", "age": 5},
+    ]
+    options = BackfillOptions(kind="people", paths=(written(tmp_path, "p.csv", csv_text(rows)),))
+    before = state(live)
+    said = seen(live, options)
+    assert state(live) == before
+    assert not list((live.path / REPLICAS).iterdir())
+    assert [(one.id, one.enter, one.leave, one.members) for one in said.segments] == [(pro, 2, 1, 2)]
+    plan = next(one for one in said.attributes if one.name == "plan")
+    assert (plan.new_people, plan.changed, plan.overwritten) == (1, 2, 2)
+    assert {(one.before, one.after, one.people) for one in plan.changes} == {("free", "pro", 1), ("pro", "free", 1)}
+    assert [one.line for one in said.error_samples] == [5]
+    done = backfill.run(live.workspace, options, ignore)
+    for name in ("rows", "created", "updated", "unchanged", "stale", "errors", "people_created"):
+        assert getattr(said, name) == getattr(done, name), name
+    assert live.members(pro) == {"a", "c"}
+
+
+def test_campaigns_are_previewed_under_each_policy(live: Live, tmp_path: Path) -> None:
+    """Recent events start journeys under recent, all of them under all, none under none; messages are counted."""
+    for at in range(3):
+        live.identify(f"p{at}", email=f"p{at}@x.org")
+    number = campaign(live, {"event": {"name": "purchased"}}, MAIL, {"type": "delay", "seconds": 60}, MAIL)
+    path = written(tmp_path, "e.jsonl", events(live, 1, 100, 200))
+    said = seen(live, BackfillOptions(kind="events", paths=(path,)))
+    assert [(one.id, one.policy, one.journeys, one.messages, one.messages_later_at_most) for one in said.campaigns] == [
+        (number, "recent", 1, 1, 1),
+        (number, "none", 0, 0, 0),
+        (number, "all", 3, 3, 3),
+    ]
+    assert said.held_back.event == 2
+    backfill.run(live.workspace, BackfillOptions(kind="events", paths=(path,), triggers="all"), ignore)
+    assert live.workspace.folder.state.rows("SELECT count(*) FROM journey") == [(3,)]
+    assert live.workspace.folder.state.rows("SELECT count(*) FROM delivery") == [(3,)]
+
+
+def test_segment_campaigns_are_previewed(live: Live, tmp_path: Path) -> None:
+    """Who newly enters a segment by fresh events starts; by old ones only under all."""
+    segment = live.segment({"event": {"name": "purchased"}})
+    number = campaign(live, {"segment": {"id": segment, "transition": "entered"}}, MAIL)
+    said = seen(live, BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", events(live, 1, 100)),)))
+    assert {(one.id, one.policy): one.journeys for one in said.campaigns} == {
+        (number, "recent"): 1,
+        (number, "none"): 0,
+        (number, "all"): 2,
+    }
+
+
+def test_a_process_of_its_own_says_the_same(live: Live, tmp_path: Path) -> None:
+    """The rehearsal in another process, as a server has it done, answers alike and tells how far it is."""
+    live.segment(EVENTS)
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", events(live, 1, 2, 300)),))
+    told: list[Progress] = []
+    aside = preview.preview(live.workspace, options, told.append)
+    here = seen(live, options)
+    assert msgspec.structs.replace(aside, seconds=0) == msgspec.structs.replace(here, seconds=0)
+    assert told
+
+
+def test_a_second_preview_of_an_imported_file_finds_nothing_to_do(live: Live, tmp_path: Path) -> None:
+    """What is in already is a duplicate in the preview as well, without campaigns there are none in it."""
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", events(live, 1, 2)),))
+    backfill.run(live.workspace, options, ignore)
+    said = seen(live, options)
+    assert (said.created, said.duplicate, said.campaigns) == (0, 2, [])
+
+
+def test_what_the_run_would_refuse_the_preview_refuses(live: Live, tmp_path: Path) -> None:
+    """A misspelt column is told before anything is copied."""
+    path = written(tmp_path, "p.csv", b"id,plan\na,b\n")
+    with pytest.raises(RequestError, match="no file has a column"):
+        seen(live, BackfillOptions(kind="people", paths=(path,), time="wen"))
+
+
+def test_an_interrupted_preview_leaves_nothing(live: Live, tmp_path: Path) -> None:
+    """Whoever asked for it goes away: the replica goes too, and the workspace works on."""
+
+    def leave(progress: Progress) -> None:
+        raise RequestError("gone")
+
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", events(live, 1)),))
+    with pytest.raises(RequestError, match="gone"):
+        preview.preview(live.workspace, options, leave)
+    assert not list((live.path / REPLICAS).iterdir())
+    assert live.track("p0", "purchased").result == "applied"
+
