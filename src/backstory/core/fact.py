@@ -92,6 +92,92 @@ class UnsuppressPerson(msgspec.Struct, frozen=True, tag="unsuppress_person", kw_
     person: Identifier
 
 
+class PutDevice(msgspec.Struct, frozen=True, tag="put_device", omit_defaults=True, kw_only=True, gc=False):
+    """A device of a person, by its token: made or changed. ``attributes`` is a JSON object of flat values.
+
+    ``platform`` is ``ios`` or ``android``; ``last_used_us`` None means the time of the fact.
+    """
+
+    person: Identifier
+    token: str
+    platform: str
+    last_used_us: int | None = None
+    attributes: bytes = b"{}"
+    time_us: int | None = None
+
+
+class DeleteDevice(msgspec.Struct, frozen=True, tag="delete_device", kw_only=True, gc=False):
+    """A device goes; it comes back when it is put again."""
+
+    person: Identifier
+    token: str
+
+
+class ObjectKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One way to address an object: its type with exactly one of ``object_id`` and ``cio_object_id``.
+
+    Under a ``cio_object_id`` the type may be 0: it says itself which object it is.
+    """
+
+    type_id: int
+    object_id: str | None = None
+    cio_object_id: str | None = None
+
+
+class IdentifyObject(msgspec.Struct, frozen=True, tag="identify_object", omit_defaults=True, kw_only=True, gc=False):
+    """Attributes of an object became true. ``update_only``: an object nobody knows is not made."""
+
+    object: ObjectKey
+    attributes: bytes = b"{}"
+    time_us: int | None = None
+    update_only: bool = False
+
+
+class DeleteObject(msgspec.Struct, frozen=True, tag="delete_object", kw_only=True, gc=False):
+    """An object goes, with its relationships; the tombstone refuses older facts that name it."""
+
+    object: ObjectKey
+
+
+class Relate(msgspec.Struct, frozen=True, tag="relate", omit_defaults=True, kw_only=True, gc=False):
+    """A person and an object belong together, with attributes of that; exactly one of ``person``, ``anonymous_id``.
+
+    Makes the object and the person where nobody knows them, unless ``update_only``.
+    """
+
+    object: ObjectKey
+    person: Identifier | None = None
+    anonymous_id: str | None = None
+    attributes: bytes = b"{}"
+    time_us: int | None = None
+    update_only: bool = False
+
+
+class Unrelate(msgspec.Struct, frozen=True, tag="unrelate", omit_defaults=True, kw_only=True, gc=False):
+    """A person and an object do not belong together any more."""
+
+    object: ObjectKey
+    person: Identifier | None = None
+    anonymous_id: str | None = None
+    time_us: int | None = None
+
+
+class ReportMetric(msgspec.Struct, frozen=True, tag="report_metric", omit_defaults=True, kw_only=True, gc=False):
+    """Somebody outside tells what became of a delivery. The first time of each metric counts.
+
+    ``unsubscribe``: the delivery's person does not want messages any more.
+    """
+
+    delivery_id: str
+    metric: str
+    time_us: int | None = None
+    recipient: str = ""
+    reason: str = ""
+    href: str = ""
+    device_token: str = ""
+    unsubscribe: bool = False
+
+
 class PutSegment(msgspec.Struct, frozen=True, tag="put_segment", omit_defaults=True, kw_only=True):
     """A segment is made (``segment_id`` None) or edited. ``conditions`` is the JSON of the condition; None: manual."""
 
@@ -154,7 +240,8 @@ class FinishImport(msgspec.Struct, frozen=True, tag="finish_import", omit_defaul
 
 
 Fact = (
-    Identify | Track | TrackAnonymous | DeletePerson | MergePeople | SuppressPerson | UnsuppressPerson | PutSegment
+    Identify | Track | TrackAnonymous | DeletePerson | MergePeople | SuppressPerson | UnsuppressPerson | PutDevice
+    | DeleteDevice | IdentifyObject | DeleteObject | Relate | Unrelate | ReportMetric | PutSegment
     | DeleteSegment | ChangeMembers | PutCampaign | SetCampaignState | EffectOutcome | RetryDelivery
     | StartImport | FinishImport
 )

@@ -47,6 +47,39 @@ ATTRIBUTES_PER_PERSON = Limit(
     name="attributes_per_person", value=300, unit="attributes", reason="the original's limit",
     message="a person cannot have more than {value} attributes",
 )
+DEVICE_TOKEN_BYTES = Limit(
+    name="device_token_bytes", value=4096, unit="bytes", reason="ours: several times the longest token of a platform",
+    message="the token of a device cannot be longer than {value} bytes",
+)
+DEVICES_PER_PERSON = Limit(
+    name="devices_per_person", value=100, unit="devices", reason="ours: more is one token for each start of an app",
+    message="a person cannot have more than {value} devices",
+)
+DEVICE_ATTRIBUTES = Limit(
+    name="device_attributes", value=300, unit="attributes", reason="ours: the limit of people and objects",
+    message="a device cannot have more than {value} attributes",
+)
+OBJECT_ID_BYTES = Limit(
+    name="object_id_bytes", value=150, unit="bytes", reason="the original's limit",
+    message="object_id cannot be longer than {value} bytes",
+)
+OBJECT_TYPE_ID = Limit(
+    name="object_type_id", value=10_000, unit="number", reason="ours: a type is made by its first use; not by a typo",
+    message="object_type_id cannot be greater than {value}",
+)
+OBJECT_ATTRIBUTES = Limit(
+    name="object_attributes", value=300, unit="attributes", reason="the original's limit",
+    message="an object or a relationship cannot have more than {value} attributes",
+)
+OBJECT_ATTRIBUTE_BYTES = Limit(
+    name="object_attribute_bytes", value=100 * 1024, unit="bytes", reason="the original's limit",
+    message="the attributes of an object or a relationship cannot be longer than {value} bytes in all",
+)
+RELATIONSHIPS_PER_PERSON = Limit(
+    name="relationships_per_person", value=1000, unit="relationships",
+    reason="ours: all of them are read when one of them changes",
+    message="a person cannot have more than {value} relationships",
+)
 EVENT_NAME_BYTES = Limit(
     name="event_name_bytes", value=100, unit="bytes", reason="the original's limit",
     message="event name cannot be longer than {value} bytes",

@@ -14,8 +14,15 @@ from backstory.core.operand import Json
 MESSAGE = "message"
 METRICS = (
     "created", "attempted", "sent", "delivered", "opened", "human_opened", "clicked", "human_clicked", "converted",
-    "bounced", "suppressed", "dropped", "failed", "undeliverable", "spammed", "unsubscribed",
+    "bounced", "suppressed", "dropped", "deferred", "failed", "undeliverable", "spammed", "unsubscribed",
 )  # fmt: skip
+# What somebody outside may report; sent, failed and attempted are told by our own senders.
+REPORTED = (
+    "delivered", "opened", "human_opened", "clicked", "human_clicked", "converted", "bounced", "dropped", "deferred",
+    "spammed", "unsubscribed", "suppressed", "undeliverable",
+)  # fmt: skip
+# Those that say why a message did not arrive.
+FAILURES = ("bounced", "dropped", "deferred", "spammed", "suppressed", "undeliverable")
 CHANNELS = ("email", "webhook", "push", "sms", "in_app", "slack", "whatsapp")
 # By which a message condition chooses messages, each a field of the event's data.
 CHOICES = ("channel", "campaign_id", "action_id")

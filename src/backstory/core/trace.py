@@ -8,4 +8,21 @@ ATTRIBUTE_CHANGE: Final = "attribute_change"
 FAILED_ATTRIBUTE_CHANGE: Final = "failed_attribute_change"
 SKIPPED_UPDATE: Final = "skipped_update"
 FAILED_EVENT: Final = "failed_event"
+DEVICE_CHANGE: Final = "device_change"
+FAILED_DEVICE_CHANGE: Final = "failed_device_change"
+ADD_RELATIONSHIP: Final = "add_relationship"
+DELETE_RELATIONSHIP: Final = "delete_relationship"
+RELATIONSHIP_ATTRIBUTE_CHANGE: Final = "relationship_attribute_change"
+RELATIONSHIP_FAILED_ATTRIBUTE_CHANGE: Final = "relationship_failed_attribute_change"
+FAILED_METRIC: Final = "failed_metric"
 EVENT_KINDS: Final = ("event", "page", "screen")
+
+
+def object_type(type_id: int, what: str) -> str:
+    """The type of an entry about an object: ``_o:1:create``."""
+    return f"_o:{type_id}:{what}"
+
+
+def relationship_type(type_id: int, what: str) -> str:
+    """The type of an entry about the attributes of a relationship: ``_r:1:attribute_change``."""
+    return f"_r:{type_id}:{what}"

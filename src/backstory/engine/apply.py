@@ -4,35 +4,48 @@ from typing import assert_never
 
 from backstory.core.fact import (
     ChangeMembers,
+    DeleteDevice,
+    DeleteObject,
     DeletePerson,
     DeleteSegment,
     EffectOutcome,
     Fact,
     FinishImport,
     Identify,
+    IdentifyObject,
     MergePeople,
     PutCampaign,
+    PutDevice,
     PutSegment,
     Receipt,
+    Relate,
+    ReportMetric,
     RetryDelivery,
     SetCampaignState,
     StartImport,
     SuppressPerson,
     Track,
     TrackAnonymous,
+    Unrelate,
     UnsuppressPerson,
 )
 from backstory.core.leaf import AttributeLeaf
 from backstory.core.segment import LeafKey
 from backstory.engine.apply_campaign import Campaigns
+from backstory.engine.apply_device import DeviceFacts
 from backstory.engine.apply_event import Events
 from backstory.engine.apply_import import Imports
 from backstory.engine.apply_message import MessageActivity
+from backstory.engine.apply_metric import MetricFacts
+from backstory.engine.apply_object import ObjectFacts
 from backstory.engine.apply_profile import Profiles
+from backstory.engine.apply_record import Subjects
+from backstory.engine.apply_relation import RelationFacts
 from backstory.engine.apply_segment import Segments
 from backstory.engine.build import Builder
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.context import Context
+from backstory.engine.record_feed import RecordFeed
 from backstory.engine.transition import Transitions
 
 
@@ -47,7 +60,13 @@ class Applier:
         self.transitions = Transitions(context, campaigns)
         self.profiles = Profiles(context, self.transitions, campaigns)
         self.events = Events(context, self.profiles, self.transitions, campaigns)
+        subjects = Subjects(context, self.profiles, self.transitions, campaigns)
+        self.record_feed = RecordFeed(context.folder, context.segments)
+        self.devices = DeviceFacts(context, subjects, self.record_feed)
+        self.objects = ObjectFacts(context, subjects, self.record_feed)
+        self.relations = RelationFacts(context, subjects, self.objects, self.record_feed)
         self.definitions = Segments(context, builder, self.transitions)
+        self.metrics = MetricFacts(context, self.profiles, self.devices, campaigns.deliveries)
         self.imports = Imports(context)
         self._checkpoint = checkpoint
         campaigns.use(self.profiles)
@@ -65,6 +84,20 @@ class Applier:
                 return self.profiles.delete(fact, now_us)
             case MergePeople() | SuppressPerson() | UnsuppressPerson():
                 return Receipt("dropped", reason="this version does not merge or suppress people yet")
+            case PutDevice():
+                return self.devices.put(fact, now_us)
+            case DeleteDevice():
+                return self.devices.delete(fact, now_us)
+            case IdentifyObject():
+                return self.objects.identify(fact, now_us)
+            case DeleteObject():
+                return self.objects.delete(fact, now_us)
+            case Relate():
+                return self.relations.relate(fact, now_us)
+            case Unrelate():
+                return self.relations.unrelate(fact, now_us)
+            case ReportMetric():
+                return self.metrics.report(fact, now_us)
             case EffectOutcome():
                 return self.campaigns.outcome(fact, now_us)
             case PutSegment():

@@ -20,6 +20,7 @@ from backstory.core.trace import (
     SKIPPED_UPDATE,
 )
 from backstory.engine.context import Audience, Context, encode_json, identifiers_of, shown_values
+from backstory.engine.record_feed import forget_records
 from backstory.engine.transition import Transitions
 from backstory.store.people import Profile
 
@@ -211,6 +212,7 @@ class Profiles:
         self._transitions.take(self._segments.forget(person, now_us), now_us)
         self._audience.on_delete(person, now_us)
         self._folder.definitions.forget_person(person)
+        forget_records(self._folder, person)
         self._folder.people.delete(profile, now_us)
         self.tombstones += 1
         self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))

@@ -9,12 +9,16 @@ import numpy as np
 from backstory.core.error import StorageError
 from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
+from backstory.store.device import Devices
 from backstory.store.history import Duck, History, numpy_of
 from backstory.store.journal import Journal, SqliteJournal
 from backstory.store.keyrun import KeyIndex
 from backstory.store.ledger import Ledger
 from backstory.store.manifest import Manifest, read_key_runs, read_parts
+from backstory.store.object import Objects
 from backstory.store.people import People
+from backstory.store.record import RecordWrites
+from backstory.store.relation import Relations
 from backstory.store.state import State
 from backstory.store.tail import Tail
 
@@ -30,6 +34,10 @@ class Folder:
     journal: Journal
     state: State
     people: People
+    devices: Devices
+    objects: Objects
+    relations: Relations
+    record_writes: RecordWrites
     tail: Tail
     definitions: Definitions
     ledger: Ledger
@@ -115,6 +123,10 @@ def open_folder_stores(
         journal=journal or SqliteJournal(path / "journal.db"),
         state=state,
         people=People(state.db),
+        devices=Devices(state.db),
+        objects=Objects(state.db),
+        relations=Relations(state.db),
+        record_writes=RecordWrites(state.db),
         tail=Tail(state.db),
         definitions=Definitions(state.db),
         ledger=Ledger(state.db),

@@ -21,6 +21,42 @@ CREATE TABLE tombstone (
 ) WITHOUT ROWID;
 CREATE TABLE deleted (person INTEGER PRIMARY KEY, id TEXT, email TEXT, deleted_us INTEGER NOT NULL);
 
+-- Records come and go in time: seen_us and gone_us are the newest moments that said each, there when seen >= gone.
+CREATE TABLE device (
+    person INTEGER NOT NULL, token TEXT NOT NULL, seen_us INTEGER NOT NULL, gone_us INTEGER NOT NULL,
+    document BLOB NOT NULL, PRIMARY KEY (person, token)
+) WITHOUT ROWID;
+CREATE INDEX device_token ON device (token);
+CREATE TABLE object_type (type_id INTEGER PRIMARY KEY, created_us INTEGER NOT NULL);
+CREATE TABLE object (
+    object INTEGER PRIMARY KEY, type_id INTEGER NOT NULL, object_id TEXT NOT NULL, created_us INTEGER NOT NULL,
+    seen_us INTEGER NOT NULL, gone_us INTEGER NOT NULL, document BLOB NOT NULL
+);
+CREATE UNIQUE INDEX object_key ON object (type_id, object_id);
+CREATE TABLE relationship (
+    person INTEGER NOT NULL, object INTEGER NOT NULL, seen_us INTEGER NOT NULL, gone_us INTEGER NOT NULL,
+    document BLOB NOT NULL, PRIMARY KEY (person, object)
+) WITHOUT ROWID;
+CREATE INDEX relationship_object ON relationship (object);
+-- Relationships of somebody not yet known, until an identify claims the anonymous id.
+CREATE TABLE anonymous_relationship (
+    anonymous_id TEXT NOT NULL, object INTEGER NOT NULL, seen_us INTEGER NOT NULL, gone_us INTEGER NOT NULL,
+    document BLOB NOT NULL, PRIMARY KEY (anonymous_id, object)
+) WITHOUT ROWID;
+-- What ended a relationship of somebody whom nobody knew; older facts under the same identifier are refused.
+CREATE TABLE unrelated (
+    kind TEXT NOT NULL, value TEXT NOT NULL, object INTEGER NOT NULL, gone_us INTEGER NOT NULL,
+    PRIMARY KEY (kind, value, object)
+) WITHOUT ROWID;
+-- The history of records: attributes NULL where one ended. Devices have a token, relationships both numbers.
+CREATE TABLE record_write (
+    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, person INTEGER, object INTEGER, token TEXT, anonymous_id TEXT,
+    time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, attributes TEXT
+);
+CREATE INDEX record_write_person ON record_write (person) WHERE person IS NOT NULL;
+CREATE INDEX record_write_object ON record_write (object) WHERE kind = 'object';
+CREATE INDEX record_write_anonymous ON record_write (anonymous_id) WHERE anonymous_id IS NOT NULL;
+
 -- The tail: the newest history, not yet in parts.
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
