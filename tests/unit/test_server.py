@@ -334,7 +334,7 @@ def test_the_application_under_another_server() -> None:
     async def nothing(scope: object, receive: object, send: object) -> None:
         raise AssertionError("not called")
 
-    with AsgiClient(make_app=lambda: build_app(nothing, nothing, lambda: track_answer.READY)) as client:
+    with AsgiClient(make_app=lambda: build_app(nothing, nothing, nothing, lambda: track_answer.READY)) as client:
         sent: list[str] = []
 
         async def receive() -> dict[str, str]:

@@ -92,6 +92,39 @@ EVENT_ID_BYTES = Limit(
     name="event_id_bytes", value=150, unit="bytes", reason="an id of an imported event or a Pipelines message",
     message="event id cannot be longer than {value} bytes",
 )
+ENTITY_BODY_BYTES = Limit(
+    name="entity_body_bytes", value=32 * 1024, unit="bytes", reason="the original's limit of one Track v2 operation",
+    message="an operation cannot be longer than {value} bytes",
+)
+BATCH_BODY_BYTES = Limit(
+    name="batch_body_bytes", value=500 * 1024, unit="bytes", reason="the original's limit of a batch of Track v2",
+    message="a batch cannot be longer than {value} bytes",
+)
+BATCH_ITEM_BYTES = Limit(
+    name="batch_item_bytes", value=32 * 1024, unit="bytes", reason="the original's limit of one item of a batch",
+    message="an item of a batch cannot be longer than {value} bytes",
+)
+PIPELINES_CALL_BYTES = Limit(
+    name="pipelines_call_bytes", value=32 * 1024, unit="bytes", reason="the original's limit of one Pipelines call",
+    message="a call cannot be longer than {value} bytes",
+)
+PIPELINES_BATCH_BYTES = Limit(
+    name="pipelines_batch_bytes", value=500 * 1024, unit="bytes",
+    reason="the original's limit of a Pipelines batch, unpacked",
+    message="a batch cannot be longer than {value} bytes",
+)
+BODY_WAIT_S = Limit(
+    name="body_wait_s", value=30, unit="seconds", reason="a body that takes longer holds a connection for nothing",
+    message="the body did not arrive within {value} seconds",
+)
+DELIVERY_ID_BYTES = Limit(
+    name="delivery_id_bytes", value=150, unit="bytes", reason="ours are shorter",
+    message="delivery_id cannot be longer than {value} bytes",
+)
+METRIC_TEXT_BYTES = Limit(
+    name="metric_text_bytes", value=2000, unit="bytes", reason="a link or the words of a mail server",
+    message="{subject} cannot be longer than {value} bytes",
+)
 TRACK_BODY_BYTES = Limit(
     name="track_body_bytes", value=512 * 1024, unit="bytes",
     reason="room for 300 attributes of 1,000 bytes, or event data of 100,000 bytes written with escapes",

@@ -164,7 +164,8 @@ def tell_keys(keys: Mapping[str, str], data: Path, terminal: TextIO) -> None:
         lines = [f"  {name.replace('_', ' '):<10} {key}" for name, key in keys.items()]
         terminal.write(
             "New keys, shown this once (only their hashes are kept); `backstory keys create` makes more:\n"
-            + "\n".join(lines) + "\n"
+            + "\n".join(lines)
+            + "\n"
         )
         terminal.flush()
         return

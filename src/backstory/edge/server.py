@@ -27,9 +27,11 @@ from backstory.edge.app_local import LocalTools, local_tools
 from backstory.edge.auth import WORKSPACE_NAME, Authenticator, prepare_keys, tell_keys
 from backstory.edge.bridge import Bridge, Intake
 from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, unlink_local
+from backstory.edge.pipeline import PipelinesApi, is_pipelines
 from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
-from backstory.edge.track import TrackApi, raw_path
+from backstory.edge.track import TrackApi
+from backstory.edge.track_route import raw_path
 from backstory.engine.clock import Clock, SystemClock
 from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
@@ -116,8 +118,8 @@ def serve(
     return 0
 
 
-def build_app(track: ASGIApp, app: ASGIApp, health: Callable[[], track_answer.Answer]) -> ASGIApp:
-    """The ASGI application of a listener: Track under ``/api/``, the App API under ``/v1/`` and ``/local/``, health.
+def build_app(track: ASGIApp, pipelines: ASGIApp, app: ASGIApp, health: Callable[[], track_answer.Answer]) -> ASGIApp:
+    """The ASGI application of a listener: Track, Pipelines, the App API, health, told apart by their paths.
 
     A plain function that hands on the coroutine: the hot path gets no layer of its own.
     """
@@ -129,11 +131,13 @@ def build_app(track: ASGIApp, app: ASGIApp, health: Callable[[], track_answer.An
         if path.startswith(b"/api/"):
             return track(scope, receive, send)
         if path.startswith((b"/v1/", b"/local/")):
-            return app(scope, receive, send)
+            return (pipelines if is_pipelines(path) else app)(scope, receive, send)
+        if path.startswith((b"/push/", b"/unsubscribe/")):
+            return track(scope, receive, send)
         if path == b"/health":
             return _send(health(), send)
         shown = path[:200].decode("latin-1")
-        message = f"there is nothing at {shown}: the Track API is under /api/v1/, the App API under /v1/"
+        message = f"there is nothing at {shown}: the Track API is under /api/v1/ and /api/v2/, the others under /v1/"
         return _send(track_answer.errors(404, message), send)
 
     return dispatch
@@ -236,13 +240,17 @@ class _Server(Generic[W]):
         keys = Authenticator(stores)
         bridge = Bridge(self._loop)
         public = build_app(
-            TrackApi(self._workspaces, keys.track, bridge), _public_app(self._workspaces, keys), self._health
+            TrackApi(self._workspaces, keys.track, bridge),
+            PipelinesApi(self._workspaces, keys.cdp, bridge),
+            _public_app(self._workspaces, keys),
+            self._health,
         )
         main = self._workspaces[WORKSPACE_NAME]
         if self._make_tools is not None:
             self._tools = self._make_tools(main, stores[WORKSPACE_NAME])
         local = build_app(
             TrackApi(self._workspaces, _as_default, bridge),
+            PipelinesApi(self._workspaces, _as_default, bridge),
             app_api(main, lambda scope: True, trusted=True, tools=self._tools),
             lambda: self._health(named=True),
         )

@@ -9,8 +9,7 @@ import msgspec
 from starlette.types import Message
 
 from backstory.core.error import BackstoryError, Busy, ConflictError, NotFoundError, RequestError, StorageError
-from backstory.core.fact import Receipt
-from backstory.core.limit import TRACK_BODY_BYTES
+from backstory.edge.receiving import BodyTooLongError, BodyTooSlowError
 
 Answer = tuple[Message, Message]
 Headers = list[tuple[bytes, bytes]]
@@ -27,13 +26,6 @@ class RouteError(RequestError):
         self.allow = allow
 
 
-class BodyTooLongError(RequestError):
-    """The body is longer than allowed; the rest of it was not read."""
-
-    def __init__(self) -> None:
-        super().__init__(TRACK_BODY_BYTES.message.format(value=TRACK_BODY_BYTES.value))
-
-
 def answer(status: int, body: object, headers: Headers | None = None) -> Answer:
     """``body`` as JSON."""
     text = _encode(body)
@@ -45,6 +37,10 @@ def answer(status: int, body: object, headers: Headers | None = None) -> Answer:
 
 
 ACCEPTED = answer(200, {})
+DONE: Answer = (
+    {"type": "http.response.start", "status": 204, "headers": []},
+    {"type": "http.response.body", "body": b""},
+)
 UNAUTHORISED = answer(
     401, {"meta": {"error": "Unauthorized request"}}, [(b"www-authenticate", b'Basic realm="Backstory Track API"')]
 )
@@ -64,17 +60,6 @@ def errors(status: int, message: str, headers: Headers | None = None) -> Answer:
     return answer(status, {"meta": {"errors": [message]}}, headers)
 
 
-def receipt(one: Receipt) -> Answer:
-    """What ``Backstory-Wait: applied`` adds (design section 5); 202 while it is pending."""
-    shape: dict[str, object] = {
-        "result": one.result,
-        "position": one.position,
-        "skipped": one.skipped,
-        "reason": one.reason,
-    }
-    return answer(202 if one.result == "pending" else 200, {"receipt": shape})
-
-
 def refusal(error: Exception) -> Answer:
     """The answer to an error: the caller's mistake, the world's, or ours (logged, and no details shown)."""
     match error:
@@ -82,6 +67,8 @@ def refusal(error: Exception) -> Answer:
             return _no_route(error)
         case BodyTooLongError():
             return errors(413, error.message)
+        case BodyTooSlowError():
+            return errors(408, error.message, [(b"connection", b"close")])
         case NotFoundError():
             return errors(404, error.message)
         case ConflictError():
