@@ -180,6 +180,8 @@ def plain_moment(text: str) -> int | None:
         return None
     if text[19] not in ".Z+-" or not text.isascii() or (text[19] == "." and not _short_fraction(text)):
         return None
+    if text[-1] != "Z" and (text[-6] not in "+-" or text[-3] != ":"):
+        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
