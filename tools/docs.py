@@ -7,6 +7,7 @@ or module cannot stay undocumented.
 import ast
 import importlib
 import importlib.util
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "facts.md": facts(typing.get_args(fact.Fact)),
         ROOT / "ARCHITECTURE.md": architecture((ROOT / "ARCHITECTURE.md").read_text()),
     }
+    texts[ROOT / "docs" / "compat.md"] = compat()
     table = settings_table()
     if table:
         texts[ROOT / "docs" / "settings.md"] = settings(table)
@@ -62,6 +64,48 @@ def facts(kinds: Iterable[type]) -> str:
         doc = f"{_paragraph(kind.__doc__)}\n\n" if kind.__doc__ else ""
         parts.append(f"## {struct.__struct_config__.tag}\n\n{doc}" + _table(("field", "type", "required"), rows))
     return "\n".join(parts)
+
+
+COMPAT = """\
+Backstory speaks Customer.io's wire protocols on one address: change the base URL of an official client, and keep the
+rest. An endpoint in these tables is there, with everything its line says; what is in no table is not there and answers
+404 in JSON. Where the original is documented and Backstory differs, the line says so.
+
+Every write takes the header `Backstory-Wait: applied`: it is answered after all reads show it, with `{"receipt": {…}}`,
+batches with `{"receipts": […]}` item by item (the refused ones too), with status 202 when that takes over 30 seconds.
+Any endpoint may answer 408 (the body came too slowly), 429 with `Retry-After` (the backlog is full, or a key is over
+its rate) and 503 (starting, or the disk refused). A key that an object has twice in a JSON body is refused.
+"""
+
+PIPELINES = """\
+`timestamp` counts as it was sent, else `originalTimestamp`; `sentAt` does not move it. A time without a zone is in UTC.
+`messageId` is the event's id. A wrong write key is 401 with or without strict mode. In strict mode a batch is taken as
+a whole or not at all. Traits of somebody anonymous have nobody to go to and are refused.
+"""
+
+
+def compat() -> str:
+    """Every endpoint with its state, from the tables the requests are routed by."""
+    endpoint = importlib.import_module("backstory.edge.endpoint")
+    app = importlib.import_module("backstory.edge.app")
+    parts = [f"# Compatibility\n\n{MADE}\n{COMPAT}\n"]
+    head = ("method", "path", "what it does", "answers", "credentials", "notes")
+    words = {"track": "site id and Track key", "cdp": "write key", "none": "none needed"}
+    for title, text, table in (("Track API", "", endpoint.TRACK), ("Pipelines API", PIPELINES, endpoint.PIPELINES)):
+        rows = (
+            (one.method, f"`{one.path}`", one.does, " ".join(map(str, one.statuses)), words[one.credential], one.note)
+            for one in table
+        )
+        parts.append(f"## {title}\n\n{text and text + chr(10)}" + _table(head, rows) + "\n")
+    # Handlers that need no words of their own have none.
+    rows = ((method, f"`{path}`", _summary(handler)) for method, path, handler in app.public_routes())
+    parts.append("## App API\n\nWith an App key as Bearer.\n\n" + _table(("method", "path", "what it does"), rows))
+    return "".join(parts)
+
+
+def _summary(handler: object) -> str:
+    line = (getattr(handler, "__doc__", None) or "").strip().partition("\n")[0]
+    return re.sub(r"^``[A-Z]+ [^`]+``[:;. ]*", "", line).replace("``", "`")
 
 
 def settings_table() -> list[typing.Any]:

@@ -39,7 +39,8 @@ SUMMARY = Summary(
     errors=0, warnings=0, held_back=Held(event=900), people_created=2, error_file=None, warning_file=None, seconds=2.0,
 )  # fmt: skip
 PREVIEW = Preview(
-    now_us=NOW_US, rows=1000, created=990, updated=0, unchanged=0, stale=0, duplicate=0, skipped=0, errors=10, warnings=0,
+    now_us=NOW_US, rows=1000, created=990, updated=0, unchanged=0, stale=0, duplicate=0, skipped=0, errors=10,
+    warnings=0,
     held_back=Held(event=900), people_created=2, seconds=2.0,
     segments=[SegmentEffect(id=1, name="Regulars", enter=5, leave=2, members=30)],
     campaigns=[CampaignEffect(id=4, name="Thanks", policy="all", journeys=7, messages=7, messages_later_at_most=14)],

@@ -54,61 +54,115 @@ CALLS: list[tuple[str, dict[str, Any], list[Any]]] = [
     (
         "identify",
         {
-            "userId": "5", "anonymousId": "an", "timestamp": WHEN,
+            "userId": "5",
+            "anonymousId": "an",
+            "timestamp": WHEN,
             "traits": {
-                "email": "a@b.de", "createdAt": "2013-01-28T16:10:15Z", "born": "2013-01-28", "seen": "2013-01-28T16:10:15+00:00",
-                "plan": "pro", "phone": "+49301",
+                "email": "a@b.de",
+                "createdAt": "2013-01-28T16:10:15Z",
+                "born": "2013-01-28",
+                "seen": "2013-01-28T16:10:15+00:00",
+                "plan": "pro",
+                "phone": "+49301",
             },
         },
         [
             Identify(
-                person=ANN, body_email="a@b.de", anonymous_id="an", time_us=WHEN_US,
+                person=ANN,
+                body_email="a@b.de",
+                anonymous_id="an",
+                time_us=WHEN_US,
                 attributes=b'{"born":"2013-01-28","seen":1359389415,"plan":"pro","phone":"+49301","created_at":1359389415}',
             )
         ],
     ),
     (
-        "identify", {"userId": "", "anonymousId": None, "traits": {"email": "a@b.de"}},
+        "identify",
+        {"userId": "", "anonymousId": None, "traits": {"email": "a@b.de"}},
         [Identify(person=Identifier("email", "a@b.de"), body_email="a@b.de")],
     ),
-    ("track", track("bought", properties={"n": 1}, messageId="any text", timestamp=WHEN),
-        [Track(person=ANN, name="bought", data=b'{"n":1}', event_id="any text", time_us=WHEN_US)]),
+    (
+        "track",
+        track("bought", properties={"n": 1}, messageId="any text", timestamp=WHEN),
+        [Track(person=ANN, name="bought", data=b'{"n":1}', event_id="any text", time_us=WHEN_US)],
+    ),
     ("track", track("seen", userId=None, anonymousId="an"), [TrackAnonymous(anonymous_id="an", name="seen")]),
     ("track", track("seen", userId="a@b.de"), [Track(person=Identifier("email", "a@b.de"), name="seen")]),
-    ("page", {"userId": "5", "name": "Home", "properties": {"url": "https://a.b/c"}},
-        [Track(person=ANN, name="https://a.b/c", kind="page", data=b'{"url":"https://a.b/c","name":"Home"}')]),
-    ("page", {"userId": "5", "name": "Home", "category": "Docs"},
-        [Track(person=ANN, name="Home", kind="page", data=b'{"category":"Docs"}')]),
+    (
+        "page",
+        {"userId": "5", "name": "Home", "properties": {"url": "https://a.b/c"}},
+        [Track(person=ANN, name="https://a.b/c", kind="page", data=b'{"url":"https://a.b/c","name":"Home"}')],
+    ),
+    (
+        "page",
+        {"userId": "5", "name": "Home", "category": "Docs"},
+        [Track(person=ANN, name="Home", kind="page", data=b'{"category":"Docs"}')],
+    ),
     ("screen", {"userId": "5", "name": "Home"}, [Track(person=ANN, name="Home", kind="screen")]),
-    ("group", {"userId": "5", "groupId": "acme", "traits": {"name": "Acme", "relationshipAttributes": {"role": "x"}}},
+    (
+        "group",
+        {"userId": "5", "groupId": "acme", "traits": {"name": "Acme", "relationshipAttributes": {"role": "x"}}},
         [
             IdentifyObject(object=ObjectKey(1, "acme"), attributes=b'{"name":"Acme"}'),
             Relate(object=ObjectKey(1, "acme"), person=ANN, attributes=b'{"role":"x"}'),
-        ]),
-    ("group", {"anonymousId": "an", "groupId": "acme", "traits": {"object_type_id": "2"}},
-        [IdentifyObject(object=ObjectKey(2, "acme")), Relate(object=ObjectKey(2, "acme"), anonymous_id="an")]),
-    ("alias", {"userId": "5", "previousId": "a@b.de"},
-        [MergePeople(primary=ANN, secondary=Identifier("email", "a@b.de"))]),
-    ("track", track("Device Created or Updated", context={"device": DEVICE}, timestamp=WHEN),
-        [PutDevice(person=ANN, token="t", platform="ios", attributes=b'{"device_model":"X"}', time_us=WHEN_US)]),
-    ("track", track("Device Created or Updated", properties={"device": {"token": "t", "type": "android"}}),
-        [PutDevice(person=ANN, token="t", platform="android")]),
+        ],
+    ),
+    (
+        "group",
+        {"anonymousId": "an", "groupId": "acme", "traits": {"object_type_id": "2"}},
+        [IdentifyObject(object=ObjectKey(2, "acme")), Relate(object=ObjectKey(2, "acme"), anonymous_id="an")],
+    ),
+    (
+        "alias",
+        {"userId": "5", "previousId": "a@b.de"},
+        [MergePeople(primary=ANN, secondary=Identifier("email", "a@b.de"))],
+    ),
+    (
+        "track",
+        track("Device Created or Updated", context={"device": DEVICE}, timestamp=WHEN),
+        [PutDevice(person=ANN, token="t", platform="ios", attributes=b'{"device_model":"X"}', time_us=WHEN_US)],
+    ),
+    (
+        "track",
+        track("Device Created or Updated", properties={"device": {"token": "t", "type": "android"}}),
+        [PutDevice(person=ANN, token="t", platform="android")],
+    ),
     ("track", track("Device Deleted", context={"device": {"token": "t"}}), [DeleteDevice(person=ANN, token="t")]),
-    ("track", track("Application Opened", context={"device": {"token": "t", "type": "ios"}}),
-        [Track(person=ANN, name="Application Opened"), PutDevice(person=ANN, token="t", platform="ios")]),
+    (
+        "track",
+        track("Application Opened", context={"device": {"token": "t", "type": "ios"}}),
+        [Track(person=ANN, name="Application Opened"), PutDevice(person=ANN, token="t", platform="ios")],
+    ),
     ("track", track("Application Opened"), [Track(person=ANN, name="Application Opened")]),
-    ("track", track("Application Uninstalled", context={"device": {"token": "t"}}),
-        [Track(person=ANN, name="Application Uninstalled"), DeleteDevice(person=ANN, token="t")]),
+    (
+        "track",
+        track("Application Uninstalled", context={"device": {"token": "t"}}),
+        [Track(person=ANN, name="Application Uninstalled"), DeleteDevice(person=ANN, token="t")],
+    ),
     ("track", track("User Deleted"), [DeletePerson(person=ANN)]),
     ("track", track("User Suppressed"), [SuppressPerson(person=ANN)]),
     ("track", track("User Unsuppressed"), [UnsuppressPerson(person=ANN)]),
-    ("track", track("Relationship Deleted", properties={"objectId": "acme"}), [Unrelate(object=ObjectKey(1, "acme"), person=ANN)]),
-    ("track", track("Object Deleted", properties={"objectId": "acme", "objectTypeId": 2}), [DeleteObject(object=ObjectKey(2, "acme"))]),
-    ("track", track("Report Delivery Event", properties={"deliveryId": "dlv", "metric": "opened"}, userId=None),
-        [ReportMetric(delivery_id="dlv", metric="opened")]),
-    ("track", track("Report Content Event", properties={"actionType": "viewed_content"}),
-        [Track(person=ANN, name="viewed_content", data=b'{"actionType":"viewed_content"}')]),
-]  # fmt: skip
+    (
+        "track",
+        track("Relationship Deleted", properties={"objectId": "acme"}),
+        [Unrelate(object=ObjectKey(1, "acme"), person=ANN)],
+    ),
+    (
+        "track",
+        track("Object Deleted", properties={"objectId": "acme", "objectTypeId": 2}),
+        [DeleteObject(object=ObjectKey(2, "acme"))],
+    ),
+    (
+        "track",
+        track("Report Delivery Event", properties={"deliveryId": "dlv", "metric": "opened"}, userId=None),
+        [ReportMetric(delivery_id="dlv", metric="opened")],
+    ),
+    (
+        "track",
+        track("Report Content Event", properties={"actionType": "viewed_content"}),
+        [Track(person=ANN, name="viewed_content", data=b'{"actionType":"viewed_content"}')],
+    ),
+]
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("identify", {"anonymousId": "an"}),
@@ -184,10 +238,15 @@ def test_what_stands_beside_the_calls_is_for_all(client: WriteClient) -> None:
 @pytest.mark.parametrize(
     ("header", "key", "status"),
     [
-        ("Bearer sk_eu_1", None, 200), ("Bearer write", None, 200), ("", "write", 200), ("", "wrong", 401),
-        ("", None, 401), ("Bearer wrong", "write", 401), ("Basic eDp5", None, 401),
+        ("Bearer sk_eu_1", None, 200),
+        ("Bearer write", None, 200),
+        ("", "write", 200),
+        ("", "wrong", 401),
+        ("", None, 401),
+        ("Bearer wrong", "write", 401),
+        ("Basic eDp5", None, 401),
     ],
-)  # fmt: skip
+)
 def test_the_write_key_comes_in_three_ways(client: WriteClient, header: str, key: str | None, status: int) -> None:
     """Basic, Bearer, or in the body; a wrong key is 401 in both modes."""
     body = track("seen") if key is None else track("seen", writeKey=key)
@@ -212,11 +271,16 @@ def test_packed_bodies_and_text(client: WriteClient) -> None:
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
-        (b"no gzip", "gzip"), (gzip.compress(b'{"batch":[]}')[:-9], "gzip"), (b"{}", "br"),
+        (b"no gzip", "gzip"),
+        (gzip.compress(b'{"batch":[]}', mtime=0)[:-9], "gzip"),
+        (b"{}", "br"),
         # Packed small, unpacked far too large: never unpacked whole.
-        (gzip.compress(b" " * 100_000_000, 1), "gzip"), (b"{", ""), (b"\xff", ""), (b'{"batch":[],"batch":[]}', ""),
+        (gzip.compress(b" " * 100_000_000, 1, mtime=0), "gzip"),
+        (b"{", ""),
+        (b"\xff", ""),
+        (b'{"batch":[],"batch":[]}', ""),
     ],
-)  # fmt: skip
+)
 def test_bodies_that_cannot_be_read(client: WriteClient, body: bytes, encoding: str) -> None:
     """Permissive 200 and a header, strict 400; nothing is taken."""
     for strict, status in (("0", 200), ("1", 400)):
@@ -295,11 +359,22 @@ def test_times(body: dict[str, Any], time_us: int | None) -> None:
 
 TEXTS = st.sampled_from(
     [
-        WHEN, "2013-01-28T16:10:15Z", "2013-01-28T16:10:15.123456+00:00", "2013-01-28T16:10:15.1Z", "2013-01-28T16:10:15,123Z",
-        "2013-W05-1T16:10:15Z", "2013-01-28T16:10:15.1234567Z", "20130128T161015Z", "2013-02-30T00:00:00Z", "2013-01-28T24:00:00Z",
-        "2013-01-28T16:10:15.123+0100", "2013-01-28T16:10:15", "2013-01-28T16:10:15+01", "2013-01-28T16:10:15-00:00:01",
+        WHEN,
+        "2013-01-28T16:10:15Z",
+        "2013-01-28T16:10:15.123456+00:00",
+        "2013-01-28T16:10:15.1Z",
+        "2013-01-28T16:10:15,123Z",
+        "2013-W05-1T16:10:15Z",
+        "2013-01-28T16:10:15.1234567Z",
+        "20130128T161015Z",
+        "2013-02-30T00:00:00Z",
+        "2013-01-28T24:00:00Z",
+        "2013-01-28T16:10:15.123+0100",
+        "2013-01-28T16:10:15",
+        "2013-01-28T16:10:15+01",
+        "2013-01-28T16:10:15-00:00:01",
     ]
-)  # fmt: skip
+)
 
 
 @given(text=TEXTS | st.text(alphabet="0123456789T:-.Z+ ,W", min_size=15, max_size=34))
@@ -343,7 +418,8 @@ def test_the_short_way_says_what_the_careful_one_says(call: dict[str, Any], inde
     """Whatever the short way takes, the careful way takes too, as the same fact."""
     text = msgspec.json.encode(call)
     text = msgspec.json.format(text, indent=indent) if indent else text
-    fact = plain_track(text)
+    # A batch that may hold a NUL goes the careful way as a whole.
+    fact = None if b"\\u0000" in text else plain_track(text)
     if fact is not None:
         assert careful_call(text, None) == [fact]
 
@@ -351,6 +427,13 @@ def test_the_short_way_says_what_the_careful_one_says(call: dict[str, Any], inde
 def test_the_calls_of_clients_take_the_short_way() -> None:
     """What the official clients send most is not left to the careful way."""
     library = {"library": {"name": "analytics-python", "version": "1.1.0"}}
-    call = track("seen", properties={"n": 1, "url": "https://a.b"}, timestamp=WHEN, messageId="m-1", context=library, integrations={})
+    call = track(
+        "seen",
+        properties={"n": 1, "url": "https://a.b"},
+        timestamp=WHEN,
+        messageId="m-1",
+        context=library,
+        integrations={},
+    )
     for body in (call, {**call, "anonymousId": None}):
         assert plain_track(msgspec.json.encode(body)) is not None

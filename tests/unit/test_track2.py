@@ -1,4 +1,4 @@
-"""Track v2: which operation becomes which facts, what a batch answers, and that its short way equals the careful one."""
+"""Track v2: which operation becomes which facts, what a batch answers, and that its short way is the careful one's."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -56,13 +56,27 @@ DEVICE = {"token": "t", "platform": "ios", "last_used": 7, "attributes": {"os": 
 OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
     (
         person(
-            "identify", timestamp=5, cio_relationships=[{"identifiers": OF_ACME, "relationship_attributes": {"role": "x"}}],
-            attributes={"email": "a@b.de", "phone": "+49301", "plan": "pro", "cio_id": "a1", "anonymous_id": "an", "_update": True},
+            "identify",
+            timestamp=5,
+            cio_relationships=[{"identifiers": OF_ACME, "relationship_attributes": {"role": "x"}}],
+            attributes={
+                "email": "a@b.de",
+                "phone": "+49301",
+                "plan": "pro",
+                "cio_id": "a1",
+                "anonymous_id": "an",
+                "_update": True,
+            },
         ),
         [
             Identify(
-                person=ANN, attributes=b'{"plan":"pro"}', body_email="a@b.de", body_phone="+49301", anonymous_id="an",
-                time_us=5 * SECOND, update_only=True,
+                person=ANN,
+                attributes=b'{"plan":"pro"}',
+                body_email="a@b.de",
+                body_phone="+49301",
+                anonymous_id="an",
+                time_us=5 * SECOND,
+                update_only=True,
             ),
             Relate(object=ACME, person=ANN, attributes=b'{"role":"x"}', time_us=5 * SECOND),
         ],
@@ -75,7 +89,10 @@ OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
         person("event", name=" bought ", attributes={"n": 1}, id=ULID, timestamp=5),
         [Track(person=ANN, name="bought", data=b'{"n":1}', event_id=ULID.lower(), time_us=5 * SECOND)],
     ),
-    (person("page", name="/a", attributes={"url": "u"}), [Track(person=ANN, name="/a", kind="page", data=b'{"url":"u"}')]),
+    (
+        person("page", name="/a", attributes={"url": "u"}),
+        [Track(person=ANN, name="/a", kind="page", data=b'{"url":"u"}')],
+    ),
     (person("screen", name="home"), [Track(person=ANN, name="home", kind="screen")]),
     (
         person("event", name="seen", identifiers={"anonymous_id": "an"}),
@@ -87,7 +104,16 @@ OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
     ),
     (
         person("add_device", device=DEVICE, timestamp=5),
-        [PutDevice(person=ANN, token="t", platform="ios", last_used_us=7 * SECOND, attributes=b'{"os":"17"}', time_us=5 * SECOND)],
+        [
+            PutDevice(
+                person=ANN,
+                token="t",
+                platform="ios",
+                last_used_us=7 * SECOND,
+                attributes=b'{"os":"17"}',
+                time_us=5 * SECOND,
+            )
+        ],
     ),
     (person("delete_device", device={"token": "t"}), [DeleteDevice(person=ANN, token="t")]),
     (
@@ -97,7 +123,12 @@ OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
     (person("add_relationships", cio_relationships=[{"identifiers": OF_ACME}]), [Relate(object=ACME, person=ANN)]),
     (person("delete_relationships", cio_relationships=[{"identifiers": OF_ACME}]), [Unrelate(object=ACME, person=ANN)]),
     (
-        thing("identify", attributes={"name": "Acme"}, timestamp=5, cio_relationships=[{"identifiers": {"email": "a@b.de"}}]),
+        thing(
+            "identify",
+            attributes={"name": "Acme"},
+            timestamp=5,
+            cio_relationships=[{"identifiers": {"email": "a@b.de"}}],
+        ),
         [
             IdentifyObject(object=ACME, attributes=b'{"name":"Acme"}', time_us=5 * SECOND),
             Relate(object=ACME, person=Identifier("email", "a@b.de"), time_us=5 * SECOND),
@@ -109,12 +140,21 @@ OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
     ),
     (thing("delete", identifiers={"cio_object_id": "ob1"}), [DeleteObject(object=ObjectKey(0, None, "ob1"))]),
     (thing("add_relationships", cio_relationships=[{"identifiers": {"id": "5"}}]), [Relate(object=ACME, person=ANN)]),
-    (thing("delete_relationships", cio_relationships=[{"identifiers": {"id": "5"}}]), [Unrelate(object=ACME, person=ANN)]),
     (
-        {"type": "delivery", "action": "event", "identifiers": {"id": "dlv"}, "name": "opened", "attributes": {"device_token": "t"}},
+        thing("delete_relationships", cio_relationships=[{"identifiers": {"id": "5"}}]),
+        [Unrelate(object=ACME, person=ANN)],
+    ),
+    (
+        {
+            "type": "delivery",
+            "action": "event",
+            "identifiers": {"id": "dlv"},
+            "name": "opened",
+            "attributes": {"device_token": "t"},
+        },
         [ReportMetric(delivery_id="dlv", metric="opened", device_token="t")],
     ),
-]  # fmt: skip
+]
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "type"),
@@ -138,7 +178,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("operation", "facts"), OPERATIONS, ids=lambda one: one["action"] if isinstance(one, dict) else "")
+@pytest.mark.parametrize(
+    ("operation", "facts"), OPERATIONS, ids=lambda one: one["action"] if isinstance(one, dict) else ""
+)
 def test_operations(client: WriteClient, operation: dict[str, Any], facts: list[Any]) -> None:
     """Each operation becomes its facts, alone and as an item of a batch."""
     answer = client.call("POST", "/api/v2/entity", operation)
@@ -190,10 +232,19 @@ def test_receipts_that_wait_too_long_are_pending(client: WriteClient) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{", b"{}", b'{"batch":{}}', b'{"batch":null}', b'{"batch":[],"batch":[]}', b'{"batch":[\xff]}',
-        b'{"batch":["\xff"]}', b"null", b'{"batch":[}',
+        b"",
+        b"[]",
+        b"{",
+        b"{}",
+        b'{"batch":{}}',
+        b'{"batch":null}',
+        b'{"batch":[],"batch":[]}',
+        b'{"batch":[\xff]}',
+        b'{"batch":["\xff"]}',
+        b"null",
+        b'{"batch":[}',
     ],
-)  # fmt: skip
+)
 def test_a_wrong_batch_is_refused_whole(client: WriteClient, body: bytes) -> None:
     """What is no batch is 400 in the shape of v2, and nothing is taken."""
     answer = client.call("POST", "/api/v2/batch", body, content_type="application/json")
@@ -233,17 +284,23 @@ EVENTS = st.fixed_dictionaries(
         "type": st.sampled_from(["person", "person", "object"]),
         "action": st.sampled_from(["event", "event", "identify"]),
         "identifiers": st.dictionaries(
-            st.sampled_from(["id", "email", "phone", "cio_id", "anonymous_id"]), st.text(max_size=40) | st.integers(), min_size=1, max_size=1
+            st.sampled_from(["id", "email", "phone", "cio_id", "anonymous_id"]),
+            st.text(max_size=40) | st.integers(),
+            min_size=1,
+            max_size=1,
         ),
         "name": st.text(max_size=30) | st.none(),
     },
     optional={
         "attributes": JSON | st.dictionaries(st.text(max_size=5), JSON, max_size=4),
-        "timestamp": st.none() | st.integers(-(10**12), 10**15) | st.floats(allow_nan=False) | st.just("2020-01-01T00:00:00Z"),
+        "timestamp": st.none()
+        | st.integers(-(10**12), 10**15)
+        | st.floats(allow_nan=False)
+        | st.just("2020-01-01T00:00:00Z"),
         "id": st.none() | st.just(ULID) | st.text(max_size=5),
         "more": JSON,
     },
-)  # fmt: skip
+)
 
 
 @settings(deadline=None, max_examples=500)
@@ -252,7 +309,8 @@ def test_the_short_way_says_what_the_careful_one_says(event: dict[str, Any], ind
     """Whatever the short way takes, the careful way takes too, as the same fact."""
     text = msgspec.json.encode(event)
     text = msgspec.json.format(text, indent=indent) if indent else text
-    fact = plain_fact(msgspec.Raw(text))
+    # A batch that may hold a NUL goes the careful way as a whole.
+    fact = None if b"\\u0000" in text else plain_fact(msgspec.Raw(text))
     if fact is not None:
         assert careful_facts(msgspec.Raw(text)) == [fact]
 

@@ -43,7 +43,7 @@ def app_api(
     ``authorise`` says whether a request's credentials are right. A ``trusted`` application (the local socket, the
     command line) asks for none and has the ``/local`` endpoints as well, if it is given ``tools``.
     """
-    table = [row for noun in _NOUNS for row in noun.ROUTES]
+    table = public_routes()
     if trusted and tools is not None:
         table += app_local.routes(tools)
     guard = _everybody if trusted else authorise
@@ -53,6 +53,11 @@ def app_api(
         default=_Unknown(guard),
     )
     return _RawPath(router)
+
+
+def public_routes() -> list[tuple[str, str, Handler]]:
+    """Method, path and handler of every endpoint on the public listener, as the documents show them."""
+    return [row for noun in _NOUNS for row in noun.ROUTES]
 
 
 class _RawPath:
