@@ -13,6 +13,7 @@ import msgspec
 
 from backstory.core.condition import And, AttributeTest, Condition, InSegment, Json, Not, Or
 from backstory.core.error import NotFoundError, RequestError
+from backstory.core.explain import Explanation
 from backstory.core.fact import (
     DeleteSegment,
     Fact,
@@ -175,17 +176,46 @@ class FakeReader:
     def segment(self, segment_id: int) -> SegmentView:
         return one(self.kept_segments, segment_id, "segment")
 
-    def member_count(self, segment_id: int, as_of_us: int | None = None) -> int:
+    def member_count(
+        self, segment_id: int, as_of_us: int | None = None, known_at_us: int | None = None
+    ) -> int:
         self.asked["as_of_us"] = as_of_us
         self.segment(segment_id)
         return len(self.manual.get(segment_id, []))
 
     def members(
-        self, segment_id: int, *, start: str, limit: int, as_of_us: int | None = None
+        self,
+        segment_id: int,
+        *,
+        start: str,
+        limit: int,
+        as_of_us: int | None = None,
+        known_at_us: int | None = None,
     ) -> tuple[list[Identifiers], str]:
         self.asked["as_of_us"] = as_of_us
         self.segment(segment_id)
         return page([ident(view) for view in self.manual.get(segment_id, [])], start, limit)
+
+    def explain(
+        self, kind: IdentifierKind, value: str, segment_id: int, *, as_of_us: int | None, known_at_us: int | None
+    ) -> Explanation:
+        raise NotFoundError("the fake explains nothing")
+
+    def segments_past(self, kind: IdentifierKind, value: str) -> dict[int, list[tuple[int, int | None]]] | None:
+        return None if self.person(kind, value) is None else {}
+
+    def preview(
+        self, condition: Condition, *, limit: int, as_of_us: int | None, known_at_us: int | None
+    ) -> tuple[int, list[Identifiers]]:
+        found = [ident(view) for view in self.people if self._holds(condition, view)]
+        return len(found), found[:limit]
+
+    def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
+        self.segment(segment_id)
+        return [len(self.manual.get(segment_id, []))] * len(points_us)
+
+    def now_us(self) -> int:
+        return NOW_US
 
     def used_by(self, segment_id: int) -> list[int]:
         self.segment(segment_id)

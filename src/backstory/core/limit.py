@@ -170,6 +170,10 @@ CONDITION_WINDOW_S = Limit(
     name="condition_window_s", value=3_155_760_000, unit="seconds", reason="a hundred years; more is milliseconds",
     message="a stretch of time cannot be longer than {value} seconds (a hundred years)",
 )
+HISTORY_POINTS = Limit(
+    name="history_points", value=1000, unit="points", reason="more than a chart can show",
+    message="a history cannot have more than {value} points",
+)
 CAMPAIGN_STEPS = Limit(
     name="campaign_steps", value=100, unit="steps", reason="a workflow a person can still read",
     message="a campaign cannot have more than {value} steps",

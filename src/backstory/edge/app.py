@@ -20,7 +20,9 @@ from backstory.edge import (
     app_activity,
     app_campaign,
     app_import,
+    app_inquiry,
     app_local,
+    app_member,
     app_message,
     app_people,
     app_segment,
@@ -32,7 +34,8 @@ from backstory.engine.port import Workspace
 
 Authorise = Callable[[Scope], bool]
 
-_NOUNS = (app_people, app_activity, app_segment, app_campaign, app_message, app_import)
+# Inquiries come first: "history" and "preview" are no numbers of segments.
+_NOUNS = (app_inquiry, app_people, app_activity, app_segment, app_member, app_campaign, app_message, app_import)
 
 
 def app_api(

@@ -1,6 +1,6 @@
 """Segments over the App API, dynamic and manual.
 
-The published operations, and of ours: conditions on create, ``PUT``, and ``as_of`` for counts and members.
+The published operations, and of ours: conditions on create, ``PUT``, ``as_of`` and ``known_at`` for counts and members.
 Sources: ``api-surface.md`` section 7.1, design section 8.
 """
 
@@ -76,13 +76,17 @@ def delete(call: Call) -> Response:
 
 
 def members(call: Call) -> Response:
-    """``GET /v1/segments/{id}/membership``; ``as_of`` shows the members of a past moment."""
+    """``GET /v1/segments/{id}/membership``; ``as_of`` shows the members of a past moment.
+
+    With ``known_at`` as it was known then: what was accepted later is left out.
+    """
     segment_id = call.number("segment_id", "segment")
     people, next_start = call.reader.members(
         segment_id,
         start=call.query.get("start", ""),
         limit=call.limit(default=1000, greatest=30_000),
         as_of_us=call.moment_us("as_of"),
+        known_at_us=call.moment_us("known_at"),
     )
     return answer({"segment_id": segment_id, **app_shape.page_of_people(people, next_start)})
 
@@ -90,7 +94,8 @@ def members(call: Call) -> Response:
 def count(call: Call) -> Response:
     """``GET /v1/segments/{id}/customer_count``; ``as_of`` counts at a past moment."""
     segment_id = call.number("segment_id", "segment")
-    return answer({"segment_id": segment_id, "count": call.reader.member_count(segment_id, call.moment_us("as_of"))})
+    number = call.reader.member_count(segment_id, call.moment_us("as_of"), call.moment_us("known_at"))
+    return answer({"segment_id": segment_id, "count": number})
 
 
 def used_by(call: Call) -> Response:

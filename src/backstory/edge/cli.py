@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from backstory import __version__
 from backstory.core.error import BackstoryError
+from backstory.edge import cli_inquiry, cli_member
 from backstory.edge.cli_backfill import backfill
 from backstory.edge.cli_campaign import campaigns
 from backstory.edge.cli_clock import clock
@@ -108,5 +109,7 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
 
 
+for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):
+    segments.add_command(_command)
 for _command in (backfill, verify, segments, imports, keys, messages, campaigns, clock):
     main.add_command(_command)

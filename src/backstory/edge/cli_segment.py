@@ -10,9 +10,10 @@ from backstory.core.condition import Json
 from backstory.edge.cli_command import Run, columns, fields, more, row_of, rows_of, workspace_command
 
 _COLUMNS = ("id", "name", "type", "state", "updated_at")
-_AS_OF = click.option(
+AS_OF = click.option(
     "--as-of", metavar="TIME", help="A past moment: unix seconds, or ISO 8601 with a zone such as 1998-01-01T00:00:00Z."
 )
+KNOWN_AT = click.option("--known-at", metavar="TIME", help="As it was known then: without what was accepted later.")
 
 
 @click.group()
@@ -90,7 +91,7 @@ def create_segment(run: Run, name: str, description: str, conditions: str | None
     """
     wanted: dict[str, Json] = {"name": name, "description": description}
     if conditions is not None:
-        wanted["conditions"] = _json(conditions)
+        wanted["conditions"] = condition_of(conditions)
     with run.session() as session:
         body = session.ask("POST", "/v1/segments", body={"segment": wanted}, wait=True)
         made = row_of(body, "segment")
@@ -101,11 +102,14 @@ def create_segment(run: Run, name: str, description: str, conditions: str | None
 
 @segments.command("members")
 @click.argument("segment_id", type=int)
-@_AS_OF
+@AS_OF
+@KNOWN_AT
 @click.option("--limit", type=click.IntRange(1, 30_000), default=1000, show_default=True, help="How many to print.")
 @click.option("--start", default="", help="Where to go on, as the page before said.")
 @workspace_command
-def show_members(run: Run, segment_id: int, as_of: str | None, limit: int, start: str) -> None:
+def show_members(
+    run: Run, segment_id: int, as_of: str | None, known_at: str | None, limit: int, start: str
+) -> None:
     """Who is in a segment, now or at a past moment.
 
     \b
@@ -114,7 +118,7 @@ def show_members(run: Run, segment_id: int, as_of: str | None, limit: int, start
       backstory segments members 1 --as-of 1998-01-01T00:00:00Z --json
     """
     with run.session() as session:
-        query = {"as_of": as_of, "limit": limit, "start": start or None}
+        query = {"as_of": as_of, "known_at": known_at, "limit": limit, "start": start or None}
         body = session.ask("GET", f"/v1/segments/{segment_id}/membership", query=query)
     run.show(body, columns(rows_of(body, "identifiers"), ("id", "email", "cio_id"), empty="nobody"))
     more(body)
@@ -122,9 +126,10 @@ def show_members(run: Run, segment_id: int, as_of: str | None, limit: int, start
 
 @segments.command("count")
 @click.argument("segment_id", type=int)
-@_AS_OF
+@AS_OF
+@KNOWN_AT
 @workspace_command
-def count_members(run: Run, segment_id: int, as_of: str | None) -> None:
+def count_members(run: Run, segment_id: int, as_of: str | None, known_at: str | None) -> None:
     """How many are in a segment, now or at a past moment.
 
     \b
@@ -133,11 +138,13 @@ def count_members(run: Run, segment_id: int, as_of: str | None) -> None:
       backstory segments count 1 --as-of 883612800
     """
     with run.session() as session:
-        body = session.ask("GET", f"/v1/segments/{segment_id}/customer_count", query={"as_of": as_of})
+        query = {"as_of": as_of, "known_at": known_at}
+        body = session.ask("GET", f"/v1/segments/{segment_id}/customer_count", query=query)
     run.show(body, str(body["count"]))
 
 
-def _json(text: str) -> Json:
+def condition_of(text: str) -> Json:
+    """A condition as JSON, from a file (``@FILE``) or standard input (``-``)."""
     try:
         if text == "-":
             source = sys.stdin.read()

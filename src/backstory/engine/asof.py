@@ -1,72 +1,104 @@
 """Segments as of any moment, and questions asked once: leaves of their own, filled from history up to that moment.
 
 As of T a person exists when any fact of theirs is as old as T; identity is today's; deleted people are gone from
-all days; today's definitions apply. Source: design section 8.
+all days; today's definitions apply. ``known_at`` leaves out what was accepted later. Source: design section 8.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from backstory.core.column import People
+from backstory.core.comparison import holds, read_path
 from backstory.core.condition import Condition, Json, segments_in
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
-from backstory.core.person import Document, decode_document, values, write
+from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf
+from backstory.core.leaf_key import LeafKey
+from backstory.core.person import decode_document
 from backstory.core.segment import SegmentEngine
 from backstory.engine.build import Since, feed_rows, scan
 from backstory.engine.context import shown_values
+from backstory.engine.value_column import ValueColumn, read_values
 from backstory.store.folder import Folder
+from backstory.store.history import Rows, runs
 from backstory.store.people import Profile, cio_id_of
 
-_decode = msgspec.json.Decoder().decode
 IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 PAGE = 5000
+_LATER_THAN_ALL_US = NEVER_US - 1
 
 
-def members_as_of(folder: Folder, live: SegmentEngine, condition: Condition, at_us: int) -> BitMap:
+def members_as_of(
+    folder: Folder, live: SegmentEngine, condition: Condition, at_us: int, known_at_us: int | None = None
+) -> BitMap:
     """The people for whom a condition held at a moment, as now known. From any thread; reads what is committed."""
-    question = _Question(folder, live, at_us)
-    return question.answer(condition)
+    return next(members_over(folder, live, condition, [at_us], known_at_us))
+
+
+def members_over(
+    folder: Folder, live: SegmentEngine, condition: Condition, points_us: list[int], known_at_us: int | None = None
+) -> Iterator[BitMap]:
+    """The same for each of some ascending moments: history is read once for all of them."""
+    question = _Question(folder, live, condition, points_us[-1], known_at_us)
+    for point_us in points_us:
+        question.go_on_to(point_us)
+        yield question.members
+
+
+@dataclass(slots=True)
+class _Events:
+    """Rows of one leaf in order of time; those before ``told`` were fed."""
+
+    leaf: CountLeaf | WindowLeaf
+    people: NDArray[np.uint32]
+    times_us: NDArray[np.int64]
+    told: int = 0
 
 
 class _Question:
-    def __init__(self, folder: Folder, live: SegmentEngine, at_us: int) -> None:
-        self._folder = folder
-        self._live = live
-        self._at_us = at_us
-        self._engine = SegmentEngine()
-        self._engine.known = live.known
-        people = np.asarray(BitMap(live.alive).to_array(), dtype=np.uint32)
-        self._engine.alive = BitMap(people[live.known.gather_us(people) <= at_us])
+    """Leaves of a condition, told of history step by step, as if it were lived through again."""
 
-    def answer(self, condition: Condition) -> BitMap:
-        for segment_id in self._needed(condition):
-            kept = self._live.segments[segment_id]
-            self._put(segment_id, kept.condition)
-            if kept.condition is None:
-                self._engine.segments[segment_id].members = kept.members & self._engine.alive
-        self._put(0, condition)
-        self._fill()
-        for segment_id in self._engine.affected(self._engine.leaves) or [0]:
-            self._engine.settle_many(segment_id, self._engine.everybody(), self._at_us)
-        self._engine.settle_many(0, self._engine.everybody(), self._at_us)
+    def __init__(
+        self, folder: Folder, live: SegmentEngine, condition: Condition, until_us: int, known_at_us: int | None
+    ) -> None:
+        self._folder = folder
+        self._known_at_us = known_at_us
+        self._engine = SegmentEngine()
+        self._engine.known = live.known if known_at_us is None else _known_by(folder, known_at_us)
+        self._everybody = np.asarray(BitMap(live.alive).to_array(), dtype=np.uint32)
+        self._known_us = self._engine.known.gather_us(self._everybody)
+        self._order = [*self._define(live, condition), 0]
+        self._past_us = -NEVER_US
+        self._events: list[_Events] = []
+        self._values: dict[str, ValueColumn] = {}
+        self._verdicts: dict[LeafKey, NDArray[np.bool_]] = {}
+        self._read(until_us)
+
+    @property
+    def members(self) -> BitMap:
+        """Who is in as of the moment reached."""
         return self._engine.segments[0].members
 
-    def _needed(self, condition: Condition) -> list[int]:
-        """The segments a condition refers to, each after those it refers to itself."""
+    def _define(self, live: SegmentEngine, condition: Condition) -> list[int]:
+        """Put in the segments a condition refers to, each after those it refers to itself, then the condition."""
         done: dict[int, None] = {}
 
         def visit(current: Condition) -> None:
             for other in sorted(segments_in(current)):
-                kept = self._live.segments.get(other)
+                kept = live.segments.get(other)
                 if kept is not None and other not in done:
                     if kept.condition is not None:
                         visit(kept.condition)
                     done[other] = None
+                    self._put(other, kept.condition)
+                    if kept.condition is None:
+                        self._engine.segments[other].members = BitMap(kept.members)
 
         visit(condition)
-        return list(done)
+        self._put(0, condition)
+        return [number for number in done if live.segments[number].condition is not None]
 
     def _put(self, segment_id: int, condition: Condition | None) -> None:
         if condition is not None:
@@ -74,73 +106,115 @@ class _Question:
                 self._engine.attach(key, self._engine.make_leaf(key))
         self._engine.put(segment_id, condition)
 
-    def _fill(self) -> None:
+    def _read(self, until_us: int) -> None:
         state = self._folder.state
-        since = Since(state.next_seq - 1, self._at_us, self._folder.history.parts)
-        judged: list[AttributeLeaf] = []
+        since = Since(state.next_seq - 1, until_us, self._folder.history.parts)
+        # What was written a little ahead of now counts in what is live now.
+        self._live_from_us = state.now_us
+        values_until_us = _LATER_THAN_ALL_US if until_us >= self._live_from_us else until_us
         for leaf in self._engine.leaves.values():
             match leaf:
                 case CountLeaf() | WindowLeaf():
-                    feed_rows(leaf, scan(self._folder, leaf.test, since), self._engine.alive)
+                    rows = scan(self._folder, leaf.test, since, known_at_us=self._known_at_us)
+                    order = np.argsort(rows.times_us, kind="stable")
+                    self._events.append(_Events(leaf, rows.people[order], rows.times_us[order]))
                 case AttributeLeaf():
-                    judged.append(leaf)
+                    if leaf.root not in self._values:
+                        self._values[leaf.root] = self._column(leaf.root, values_until_us)
                 case KnownLeaf():
                     pass
-        if judged:
-            for person, shown in self._everybody(judged):
-                if person in self._engine.alive:
-                    for leaf in judged:
-                        leaf.set(person, shown, self._at_us)
 
-    def _everybody(self, judged: list[AttributeLeaf]) -> Iterator[tuple[int, dict[str, Json]]]:
-        if self._at_us >= self._folder.state.now_us or all(leaf.root in IDENTIFIERS for leaf in judged):
-            yield from current_values(self._folder)
-            return
-        documents = self._documents_then()
-        for profile, _ in _profiles(self._folder):
-            yield profile.person, {**values(documents.get(profile.person, {})), **_identity(profile)}
+    def _column(self, root: str, until_us: int) -> ValueColumn:
+        if root not in IDENTIFIERS:
+            return read_values(self._folder, root, until_us=until_us, known_at_us=self._known_at_us)
+        found = [(row[0], _identity(Profile(*row)).get(root)) for row in _identified(self._folder)]
+        people = np.array([person for person, _ in found], np.uint32)
+        documents: list[dict[str, Json]] = [{} if value is None else {root: value} for _, value in found]
+        return ValueColumn(people, np.full(len(people), -NEVER_US + 1), np.arange(len(people)), documents)
 
-    def _documents_then(self) -> dict[int, Document]:
-        """Every person's attributes at the moment: the newest of the writes up to then."""
-        documents: dict[int, Document] = {}
-        for person, time_us, attributes in writes_until(self._folder, self._at_us):
-            write(documents.setdefault(person, {}), _decode(attributes), time_us)
-        return documents
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def go_on_to(self, at_us: int) -> None:
+        """Tell the leaves what happened up to a moment, and judge everybody about whom anything may have changed."""
+        past_us, self._past_us = self._past_us, at_us
+        engine = self._engine
+        come = self._everybody[(self._known_us <= at_us) & (self._known_us > past_us)]
+        engine.alive |= BitMap(come)
+        moved = BitMap(come)
+        for leaf in engine.leaves.values():
+            if leaf.timed and past_us > -NEVER_US and not isinstance(leaf, AttributeLeaf):
+                moved.update(leaf.due_many(past_us, at_us)[0])
+        for events in self._events:
+            moved.update(self._feed(events, at_us))
+        for leaf in engine.leaves.values():
+            if isinstance(leaf, AttributeLeaf):
+                moved.update(self._judge(leaf, past_us, at_us))
+        moved &= engine.alive
+        for segment_id in self._order:
+            people = np.asarray(moved.to_array(), dtype=np.uint32)
+            entered, left = engine.settle_many(segment_id, people, at_us)
+            moved |= entered | left
+
+    def _feed(self, events: _Events, at_us: int) -> People:
+        end = int(np.searchsorted(events.times_us, at_us, side="right"))
+        people, times_us = events.people[events.told : end], events.times_us[events.told : end]
+        events.told = end
+        order = np.lexsort((times_us, people))
+        rows = Rows(people=people[order], times_us=times_us[order], data=None)
+        # Of people who are not known yet nothing happened yet either; those who are gone are not asked about.
+        feed_rows(events.leaf, rows, BitMap(rows.people[runs(rows.people)]))
+        return people
+
+    def _judge(self, leaf: AttributeLeaf, past_us: int, at_us: int) -> People:
+        """Who was written to, or may have been changed by time; verdicts are by value, whoever has it."""
+        until_us = _LATER_THAN_ALL_US if at_us >= self._live_from_us else at_us
+        column = self._values[leaf.root]
+        first = past_us == -NEVER_US
+        rows = column.at(until_us) if leaf.timed or first else column.between(past_us, until_us)
+        truth = self._verdict(leaf, column, rows.codes, at_us)
+        before = BitMap(leaf.true)
+        if first and leaf.holds_nothing(at_us):
+            leaf.true = BitMap(self._everybody)
+        leaf.true -= BitMap(rows.people[~truth])
+        leaf.true |= BitMap(rows.people[truth])
+        return np.asarray((before ^ leaf.true).to_array(), dtype=np.uint32)
+
+    def _verdict(
+        self, leaf: AttributeLeaf, column: ValueColumn, codes: NDArray[np.int64], at_us: int
+    ) -> NDArray[np.bool_]:
+        verdicts = None if leaf.timed else self._verdicts.get(leaf.test)
+        if verdicts is None:
+            found = [holds(leaf.test, read_path(one, leaf.field), at_us) for one in column.documents]
+            verdicts = self._verdicts[leaf.test] = np.array(found, dtype=bool)
+        return verdicts[codes] if len(codes) else np.zeros(0, dtype=bool)
 
 
-def writes_until(folder: Folder, at_us: int) -> Iterator[tuple[int, int, str]]:
-    """(person, time, attributes) of every write with a time up to ``at_us``."""
-    files = folder.history.files(folder.history.parts, "write")
-    if files:
-        found = folder.history.query(
-            "SELECT person, time_us, attributes FROM read_parquet($1) WHERE time_us <= $2", files, (at_us,)
-        )
-        while rows := found.fetchmany(50_000):
-            yield from rows
-    yield from folder.state.rows("SELECT person, time_us, attributes FROM attribute_write WHERE time_us <= ?", (at_us,))
+def _known_by(folder: Folder, known_at_us: int) -> KnownSince:
+    """Since when people are known, by facts accepted up to a moment."""
+    known = KnownSince()
+    rows = folder.state.rows(
+        "SELECT person, accept_us FROM person WHERE accept_us <= ? ORDER BY person", (known_at_us,)
+    )
+    known.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
+    known.add_many(*folder.history.earliest_since(0, known_at_us=known_at_us))
+    return known
 
 
 def current_values(folder: Folder) -> Iterator[tuple[int, dict[str, Json]]]:
     """Everybody's values as they are now."""
-    for profile, document in _profiles(folder):
-        yield profile.person, shown_values(profile, decode_document(document))
-
-
-def _profiles(folder: Folder) -> Iterator[tuple[Profile, bytes]]:
     last = -1
     while rows := folder.state.rows(
         "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
         (last, PAGE),
     ):
         for row in rows:
-            yield Profile(*row[:4]), row[4]
+            yield row[0], shown_values(Profile(*row[:4]), decode_document(row[4]))
         last = rows[-1][0]
 
 
+def _identified(folder: Folder) -> list[tuple[int, str | None, str | None, int]]:
+    return folder.state.rows("SELECT person, id, email, created_us FROM person ORDER BY person")
+
+
 def _identity(profile: Profile) -> dict[str, Json]:
-    shown: dict[str, Json] = {"cio_id": cio_id_of(profile.person)}
-    if profile.id is not None:
-        shown["id"] = profile.id
-    if profile.email is not None:
-        shown["email"] = profile.email
-    return shown
+    return {"cio_id": cio_id_of(profile.person), "id": profile.id, "email": profile.email}

@@ -219,11 +219,20 @@ def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> N
 
 
 def scan(
-    folder: Folder, test: EventTest, since: Since, *, since_seq: int = 0, since_us: int | None = None
+    folder: Folder,
+    test: EventTest,
+    since: Since,
+    *,
+    since_seq: int = 0,
+    since_us: int | None = None,
+    known_at_us: int | None = None,
 ) -> Rows:
-    """The events a leaf has to be told about, where-test applied; not those up to ``since_seq`` or ``since_us``."""
+    """The events a leaf has to be told about, where-test applied.
+
+    Not those up to ``since_seq`` or ``since_us``; with ``known_at_us`` only what was accepted by then.
+    """
     if test.kind == MESSAGE:
-        return scan_messages(folder, test, since.until_us)
+        return scan_messages(folder, test, since.until_us if known_at_us is None else min(since.until_us, known_at_us))
     rows = folder.history.events_named(
         test.kind,
         test.name,
@@ -233,6 +242,7 @@ def scan(
         parts=since.parts,
         since_seq=since_seq,
         since_us=since_us,
+        known_at_us=known_at_us,
     )
     if test.where is None or rows.data is None:
         return rows

@@ -8,6 +8,7 @@ opaque text, empty at the beginning and at the end; one that was never handed ou
 from typing import Protocol
 
 from backstory.core.condition import Condition
+from backstory.core.explain import Explanation
 from backstory.core.fact import Fact, IdentifierKind, Receipt
 from backstory.engine.view import (
     ActivityView,
@@ -55,11 +56,43 @@ class Reader(Protocol):
 
     def segment(self, segment_id: int) -> SegmentView: ...
 
-    def member_count(self, segment_id: int, as_of_us: int | None = None) -> int: ...
+    def member_count(
+        self, segment_id: int, as_of_us: int | None = None, known_at_us: int | None = None
+    ) -> int:
+        """As of a moment, and as it was known at another; now without."""
+        ...
 
     def members(
-        self, segment_id: int, *, start: str, limit: int, as_of_us: int | None = None
+        self,
+        segment_id: int,
+        *,
+        start: str,
+        limit: int,
+        as_of_us: int | None = None,
+        known_at_us: int | None = None,
     ) -> tuple[list[Identifiers], str]: ...
+
+    def explain(
+        self, kind: IdentifierKind, value: str, segment_id: int, *, as_of_us: int | None, known_at_us: int | None
+    ) -> Explanation: ...
+
+    def segments_past(self, kind: IdentifierKind, value: str) -> dict[int, list[tuple[int, int | None]]] | None:
+        """[from, to) of a person's times in each segment (None: until now); None when there is no such person."""
+        ...
+
+    def preview(
+        self, condition: Condition, *, limit: int, as_of_us: int | None, known_at_us: int | None
+    ) -> tuple[int, list[Identifiers]]:
+        """How many a condition holds for, and some of them."""
+        ...
+
+    def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
+        """How many were in a segment at each of some ascending moments."""
+        ...
+
+    def now_us(self) -> int:
+        """The moment up to which everything is told."""
+        ...
 
     def used_by(self, segment_id: int) -> list[int]:
         """The numbers of the campaigns that use a segment."""

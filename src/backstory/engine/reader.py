@@ -9,10 +9,12 @@ from pyroaring import BitMap
 
 from backstory.core.condition import Condition, Json, parse
 from backstory.core.error import NotFoundError, RequestError
+from backstory.core.explain import Explanation
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import decode_document, times_us, values
-from backstory.engine import activity, ledger_view
+from backstory.core.segment import Kept
+from backstory.engine import activity, inquiry, ledger_view
 from backstory.engine.apply_segment import campaign_segments
 from backstory.engine.asof import members_as_of
 from backstory.engine.import_view import import_view
@@ -128,28 +130,64 @@ class Reader:
             updated_us=row.updated_us,
         )
 
-    def _members(self, segment_id: int, as_of_us: int | None) -> BitMap:
+    def _kept(self, segment_id: int) -> Kept:
         kept = self._workspace.segments.segments.get(segment_id)
         if kept is None:
             raise NotFoundError(f"there is no segment {segment_id}")
-        if as_of_us is None:
-            return BitMap(kept.members)
-        if kept.condition is None:
-            raise RequestError("a manual segment has no history yet: leave out as_of", path="as_of")
-        return members_as_of(self._folder, self._workspace.segments, kept.condition, as_of_us)
+        return kept
 
-    def member_count(self, segment_id: int, as_of_us: int | None = None) -> int:
-        if as_of_us is None:
-            kept = self._workspace.segments.segments.get(segment_id)
-            if kept is None:
-                raise NotFoundError(f"there is no segment {segment_id}")
-            return len(kept.members)
-        return len(self._members(segment_id, as_of_us))
+    def _condition(self, segment_id: int) -> Condition:
+        condition = self._kept(segment_id).condition
+        if condition is None:
+            raise RequestError("a manual segment has no history yet: ask for what it is now", path="as_of")
+        return condition
+
+    def _members(self, segment_id: int, as_of_us: int | None, known_at_us: int | None) -> BitMap:
+        if as_of_us is None and known_at_us is None:
+            return BitMap(self._kept(segment_id).members)
+        return inquiry.preview(self._workspace, self._condition(segment_id), as_of_us, known_at_us)
+
+    def member_count(
+        self, segment_id: int, as_of_us: int | None = None, known_at_us: int | None = None
+    ) -> int:
+        if as_of_us is None and known_at_us is None:
+            return len(self._kept(segment_id).members)
+        return len(self._members(segment_id, as_of_us, known_at_us))
 
     def members(
-        self, segment_id: int, *, start: str, limit: int, as_of_us: int | None = None
+        self,
+        segment_id: int,
+        *,
+        start: str,
+        limit: int,
+        as_of_us: int | None = None,
+        known_at_us: int | None = None,
     ) -> tuple[list[Identifiers], str]:
-        return self._page(self._members(segment_id, as_of_us), start, limit)
+        return self._page(self._members(segment_id, as_of_us, known_at_us), start, limit)
+
+    def explain(
+        self, kind: IdentifierKind, value: str, segment_id: int, *, as_of_us: int | None, known_at_us: int | None
+    ) -> Explanation:
+        person = self.person(kind, value)
+        if person is None:
+            raise NotFoundError(f"there is no person with {kind} {value!r}")
+        return inquiry.explanation(self._workspace, person.person, segment_id, as_of_us, known_at_us)
+
+    def segments_past(self, kind: IdentifierKind, value: str) -> dict[int, list[inquiry.Interval]] | None:
+        person = self.person(kind, value)
+        return None if person is None else inquiry.past_of(self._workspace, person.person)
+
+    def preview(
+        self, condition: Condition, *, limit: int, as_of_us: int | None, known_at_us: int | None
+    ) -> tuple[int, list[Identifiers]]:
+        found = inquiry.preview(self._workspace, condition, as_of_us, known_at_us)
+        return len(found), self._identifiers(list(found[:limit]))
+
+    def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
+        return inquiry.counts(self._workspace, self._condition(segment_id), points_us, known_at_us)
+
+    def now_us(self) -> int:
+        return self._folder.state.now_us
 
     def _page(self, members: BitMap, start: str, limit: int) -> tuple[list[Identifiers], str]:
         """A page of people in the order of their numbers; the cursor is the number to go on with."""

@@ -111,41 +111,43 @@ class History:
         parts: Sequence[Part] | None = None,
         since_seq: int = 0,
         since_us: int | None = None,
+        known_at_us: int | None = None,
     ) -> Rows:
         """Every event of a name (or of those it stands for) that counts.
 
         Its time is <= ``until_us``, its seq after ``since_seq`` and up to ``until_seq``.
 
         A part counts as a whole, by its own seq: its rows were numbered before it was committed. With ``since_us``
-        only events after that time.
+        only events after that time, with ``known_at_us`` only those accepted by then.
         """
         low_us = NEVER_BEFORE_US if since_us is None else since_us
         chosen = [p for p in (self.parts if parts is None else parts) if since_seq < p.seq <= until_seq]
         files = self.files(chosen, "event")
         columns = "person, time_us, data" if with_data else "person, time_us"
         named = "name LIKE $2 ESCAPE '\\'" if is_wildcard(name) else "name = $2"
+        known = "" if known_at_us is None else f" AND accept_us <= {int(known_at_us)}"
         tables: list[pa.Table] = []
         if files:
             tables.append(
                 self.table(
                     f"SELECT {columns} FROM read_parquet($1) WHERE {named} AND kind = $3 AND time_us > $4"
-                    " AND time_us <= $5 AND NOT duplicate",
+                    f" AND time_us <= $5 AND NOT duplicate{known}",
                     files,
                     (like_of(name) if is_wildcard(name) else name, kind, low_us, until_us),
                 )
             )
-        tables.append(self._tail_named(kind, name, (low_us, until_us), (since_seq, until_seq), with_data))
+        tables.append(self._tail_named(kind, name, (low_us, until_us), (since_seq, until_seq), known, with_data))
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
         return sorted_rows(table, with_data)
 
     def _tail_named(
-        self, kind: str, name: str, times_us: tuple[int, int], seqs: tuple[int, int], with_data: bool
+        self, kind: str, name: str, times_us: tuple[int, int], seqs: tuple[int, int], known: str, with_data: bool
     ) -> pa.Table:
         wildcard = is_wildcard(name)
         rows = self._state.rows(
             f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
             f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
-            " AND NOT duplicate",
+            f" AND NOT duplicate{known}",
             (*seqs, glob_of(name) if wildcard else name, kind, *times_us),
         )
         columns: dict[str, pa.Array] = {
@@ -230,24 +232,25 @@ class History:
         return sorted(people)
 
     def earliest_since(
-        self, seq: int, *, until_seq: int = NO_END_SEQ
+        self, seq: int, *, until_seq: int = NO_END_SEQ, known_at_us: int | None = None
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The earliest time of each person's facts with ``seq`` < seq <= ``until_seq`` that count.
 
-        Returns (people sorted, times).
+        Returns (people sorted, times). With ``known_at_us`` only of facts accepted by then.
         """
+        known = NO_END_SEQ if known_at_us is None else known_at_us
         tables: list[pa.Table] = []
         chosen = [part for part in self.parts if seq < part.seq <= until_seq]
-        for kind, counting in (("event", "WHERE NOT duplicate"), ("write", "")):
+        for kind, counting in (("event", " AND NOT duplicate"), ("write", "")):
             files = self.files(chosen, kind)
             if files:
-                found = f"SELECT person, min(time_us) AS time_us FROM read_parquet($1) {counting} GROUP BY person"
-                tables.append(self.table(found, files))
+                found = "SELECT person, min(time_us) AS time_us FROM read_parquet($1) WHERE accept_us <= $2"
+                tables.append(self.table(f"{found}{counting} GROUP BY person", files, (known,)))
         rows = self._state.rows(
             "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
-            " AND NOT duplicate UNION ALL SELECT person, time_us FROM attribute_write WHERE seq > ?1 AND seq <= ?2)"
-            " GROUP BY person",
-            (seq, until_seq),
+            " AND NOT duplicate AND accept_us <= ?3 UNION ALL SELECT person, time_us FROM attribute_write"
+            " WHERE seq > ?1 AND seq <= ?2 AND accept_us <= ?3) GROUP BY person",
+            (seq, until_seq, known),
         )
         tables.append(
             pa.table(

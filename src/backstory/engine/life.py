@@ -1,0 +1,104 @@
+"""One person's whole history as it is stored, parts and tail together, with where each piece came from."""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from backstory.core.condition import Json
+from backstory.core.leaf import NEVER_US
+from backstory.core.metric import MESSAGE
+from backstory.core.timeline import Life, Occurrence, Writing
+from backstory.store.folder import Folder
+from backstory.store.ledger import MESSAGES, message_events
+from backstory.store.manifest import Part, read_parts
+from backstory.store.people import cio_id_of
+from backstory.store.tail import PERSON_SEQS
+
+_EVENT = "kind, name, time_us, data, event_id, import_id"
+_WRITE = "time_us, attributes, import_id"
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What one transaction of ``state.db`` says of a person."""
+
+    person: tuple[Any, ...] | None
+    events: list[Any]
+    writes: list[Any]
+    messages: list[Any]
+    parts: list[Part]
+
+
+def read_life(folder: Folder, person: int, *, present_us: int | None, known_at_us: int | None = None) -> Life | None:
+    """None when there is no such person, or nothing of them was known at ``known_at_us``.
+
+    With ``present_us`` what was written a little ahead of it shows already, as it does in what is live now.
+    Raises ``StorageError`` when a part cannot be read.
+    """
+    known_us = NEVER_US if known_at_us is None else known_at_us
+    stored = folder.state.read(lambda db: _read(db, person, known_us))
+    if stored.person is None:
+        return None
+    events, writes = list(stored.events), list(stored.writes)
+    for kind, columns, rows in (("event", _EVENT, events), ("write", _WRITE, writes)):
+        files = folder.history.files(stored.parts, kind)
+        counting = " AND NOT duplicate" if kind == "event" else ""
+        if files:
+            sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2 AND accept_us <= $3{counting}"
+            rows += folder.history.rows(sql, files, (person, known_us))
+    occurrences = [
+        Occurrence(kind=row[0], name=row[1], time_us=row[2], data=_decode(row[3]), event_id=row[4], import_id=row[5])
+        for row in events
+    ]
+    return _life(stored, occurrences, [_writing(row, present_us) for row in writes], known_us)
+
+
+def _read(db: sqlite3.Connection, person: int, known_us: int) -> _Stored:
+    found = "SELECT person, id, email, min(created_us, accept_us), accept_us FROM person WHERE person = ?"
+    return _Stored(
+        person=db.execute(found, (person,)).fetchone(),
+        events=db.execute(
+            f"SELECT {_EVENT} FROM event WHERE seq IN ({PERSON_SEQS}) AND NOT duplicate AND accept_us <= ?2",
+            (person, known_us),
+        ).fetchall(),
+        writes=db.execute(
+            f"SELECT {_WRITE} FROM attribute_write WHERE person = ? AND accept_us <= ?", (person, known_us)
+        ).fetchall(),
+        messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
+        parts=read_parts(db),
+    )
+
+
+def _writing(row: tuple[Any, ...], present_us: int | None) -> Writing:
+    time_us = row[0]
+    shown_us = time_us if present_us is None else min(time_us, present_us)
+    return Writing(time_us=time_us, shown_us=shown_us, attributes=_decode(row[1]), import_id=row[2])
+
+
+def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing], known_us: int) -> Life | None:
+    assert stored.person is not None
+    number, own_id, email, since_us, accept_us = stored.person
+    times = [one.time_us for one in occurrences] + [one.time_us for one in writings]
+    if accept_us <= known_us:
+        # What made the person older may have been told later.
+        times.append(since_us if known_us == NEVER_US else accept_us)
+    if not times:
+        return None
+    identifiers: dict[str, Json] = {"cio_id": cio_id_of(number)}
+    identifiers |= {name: value for name, value in (("id", own_id), ("email", email)) if value is not None}
+    messages = [
+        Occurrence(kind=MESSAGE, name=name, time_us=time_us, data=data, event_id=str(data["delivery_id"]))
+        for row in stored.messages
+        for _, name, time_us, data in message_events(row)
+        if time_us <= known_us
+    ]
+    return Life(
+        person=number,
+        identifiers=identifiers,
+        known_us=min(times),
+        occurrences=occurrences + messages,
+        writings=writings,
+    )

@@ -1,0 +1,205 @@
+"""Explain, preview, history and manual members over the App API, on a real workspace; and the commands behind them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from backstory.core.condition import Json
+from backstory.core.time import DAY_US, SECOND_US
+from backstory.edge.app import app_api
+from backstory.edge.cli import main
+from backstory.edge.cli_command import Runtime
+from backstory.edge.local import InProcess
+from tests.live import NOW_US, Live
+
+BOUGHT: Json = {"event": {"name": "bought", "count": {"at_least": 2}, "within": {"last_s": 864_000}}}
+NOW_S = NOW_US // SECOND_US
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path / "workspaces" / "default")
+    yield live
+    live.close()
+
+
+@pytest.fixture
+def client(live: Live) -> Iterator[httpx.Client]:
+    app = app_api(live.workspace, lambda scope: True, trusted=True)
+    with httpx.Client(transport=InProcess(app), base_url="http://backstory", timeout=None) as client:
+        yield client
+
+
+def days_ago(days: float) -> int:
+    return NOW_US - round(days * DAY_US)
+
+
+def get(client: httpx.Client, path: str, **query: Any) -> Any:
+    answer = client.get(path, params=query)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+@pytest.fixture
+def buyers(live: Live) -> int:
+    """Ann bought nine, five and one days ago and has been a member by the first two since; bob bought once."""
+    live.identify("ann", days_ago(20), plan="pro")
+    for days, event_id in ((9, "e9"), (5, "e5"), (1, "e1")):
+        live.track("ann", "bought", days_ago(days), event_id=f"01890a5d-ac96-774b-bcce-b302099a80{event_id}")
+    live.track("bob", "bought", days_ago(2))
+    return live.segment({"and": [BOUGHT, {"attribute": {"field": "plan", "operator": "eq", "value": "PRO"}}]})
+
+
+def test_explain_names_the_events_the_value_and_the_next_change(client: httpx.Client, buyers: int) -> None:
+    """Two of three events have to leave the window of ten days before ann leaves: the second does it."""
+    found = get(client, f"/v1/customers/ann/segments/{buyers}/explain")
+    assert (found["member"], found["exists"]) == (True, True)
+    assert found["next_change_at"] == days_ago(5) // SECOND_US + 864_000
+    bought, plan = found["tree"]["children"]
+    assert bought["count"] == 3
+    assert [one["event_id"][-2:] for one in bought["because"]] == ["e1", "e5", "e9"]
+    assert bought["because"][0]["at"] == days_ago(1) // SECOND_US
+    assert plan["because"] == [
+        {"attribute": "plan", "values": ["pro"], "at": days_ago(20) // SECOND_US, "import_id": None}
+    ]
+    assert plan["condition"] == {"attribute": {"field": "plan", "operator": "eq", "value": "PRO"}}
+
+
+def test_explain_as_of_a_day_and_as_known_then(client: httpx.Client, buyers: int) -> None:
+    """As of six days ago one event was in the window, and the next change is the second event."""
+    found = get(client, f"/v1/customers/ann/segments/{buyers}/explain", as_of=days_ago(6) // SECOND_US)
+    assert (found["member"], found["tree"]["children"][0]["count"]) == (False, 1)
+    assert found["next_change_at"] == days_ago(5) // SECOND_US
+    answer = client.get(f"/v1/customers/ann/segments/{buyers}/explain", params={"known_at": NOW_S - 1})
+    assert answer.status_code == 404
+    early = get(client, f"/v1/customers/ann/segments/{buyers}/explain", as_of=days_ago(30) // SECOND_US)
+    assert (early["member"], early["exists"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/customers/ann/segments/77/explain", 404),
+        ("/v1/customers/nobody/segments/1/explain", 404),
+        ("/v1/customers/nobody/segments/history", 404),
+        ("/v1/customers/ann/segments/1/explain?as_of=yesterday", 400),
+        ("/v1/customers/ann/segments/2/explain", 400),
+        ("/v1/segments/77/history", 404),
+        ("/v1/segments/1/history?step=0", 400),
+        ("/v1/segments/1/history?step=1", 400),
+        ("/v1/segments/1/history?start=9&end=8", 400),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(client: httpx.Client, live: Live, buyers: int, path: str, status: int) -> None:
+    """Unknown people and segments, times that are none, too many points, a manual segment."""
+    live.segment(None)
+    assert client.get(path).status_code == status
+
+
+def test_a_preview_counts_and_keeps_nothing(client: httpx.Client, live: Live, buyers: int) -> None:
+    """Now, as of a day, with a sample; a wrong condition is 422 with its place."""
+    once: Json = {"event": {"name": "bought"}}
+    answer = client.post("/v1/segments/preview", json={"conditions": once, "limit": 1}).json()
+    assert (answer["count"], [one["id"] for one in answer["sample"]]) == (2, ["ann"])
+    as_of = client.post("/v1/segments/preview", json={"conditions": once, "as_of": days_ago(3) // SECOND_US})
+    assert as_of.json()["count"] == 1
+    wrong = client.post("/v1/segments/preview", json={"conditions": {"event": {"nam": "x"}}})
+    assert wrong.status_code == 422
+    assert "$.conditions.event" in wrong.text
+    assert 'did you mean \\"name\\"' in wrong.text
+    assert client.post("/v1/segments/preview", json={"conditions": once, "limit": -1}).status_code == 400
+    assert client.post("/v1/segments/preview", json={}).status_code == 422
+    assert len(get(client, "/v1/segments")["segments"]) == 1
+
+
+def test_a_history_is_the_count_as_of_each_point(client: httpx.Client, buyers: int) -> None:
+    """Every point is what ``customer_count`` says as of that moment."""
+    start, end = days_ago(12) // SECOND_US, NOW_S
+    points = get(client, f"/v1/segments/{buyers}/history", start=start, end=end, step=43_200)["points"]
+    assert [point["at"] for point in points] == list(range(start, end + 1, 43_200))
+    for point in points:
+        count = get(client, f"/v1/segments/{buyers}/customer_count", as_of=point["at"])["count"]
+        assert point["count"] == count
+    assert sorted({point["count"] for point in points}) == [0, 1]
+    assert len(get(client, f"/v1/segments/{buyers}/history")["points"]) == 31
+
+
+def test_the_history_of_a_person_has_every_interval(client: httpx.Client, live: Live, buyers: int) -> None:
+    """In valid time: in with the second purchase, and in still; a past stretch has its end."""
+    recent = live.segment({"event": {"name": "bought", "within": {"last_s": 86_400}}})
+    found = get(client, "/v1/customers/ann/segments/history")["segments"]
+    by_id = {one["id"]: one["intervals"] for one in found}
+    assert by_id[buyers] == [{"from": days_ago(5) // SECOND_US, "to": None}]
+    ended = [(row["from"], row["to"]) for row in by_id[recent]]
+    assert ended == [(days_ago(d) // SECOND_US, days_ago(d - 1) // SECOND_US) for d in (9, 5, 1)]
+
+
+def test_known_at_leaves_out_what_came_later(client: httpx.Client, live: Live, buyers: int) -> None:
+    """An old purchase that arrives today counts as of its day, but not as that day was known before."""
+    before_s = live.workspace.folder.state.now_us // SECOND_US + 1
+    live.advance(10 * SECOND_US)
+    live.track("carl", "bought", days_ago(4))
+    once = live.segment({"event": {"name": "bought"}})
+    as_of = days_ago(3) // SECOND_US
+    assert get(client, f"/v1/segments/{once}/customer_count", as_of=as_of)["count"] == 2
+    assert get(client, f"/v1/segments/{once}/customer_count", as_of=as_of, known_at=before_s)["count"] == 1
+    never = live.segment({"not": {"event": {"name": "sold"}}})
+    assert get(client, f"/v1/segments/{never}/customer_count")["count"] == 3
+    assert get(client, f"/v1/segments/{never}/customer_count", known_at=before_s)["count"] == 2
+
+
+def test_a_manual_segment_takes_lists_and_csv(client: httpx.Client, live: Live, buyers: int) -> None:
+    """People are put in and taken out by any identifier; unknown ones are counted; clearing empties it."""
+    manual = live.segment(None)
+    path = f"/v1/segments/{manual}/members"
+    assert client.post(path, json={"ids": ["ann", "nobody"]}).json() == {
+        "segment_id": manual, "added": 1, "unknown": 1,
+    }  # fmt: skip
+    assert client.post(path, content=b"name,id\r\nBob,bob\r\n,\r\n").json()["added"] == 1
+    assert live.members(manual) == {"ann", "bob"}
+    assert client.post(f"{path}/remove", json={"ids": ["ann"]}).json()["removed"] == 1
+    assert client.delete(path).json() == {"segment_id": manual, "removed": 1}
+    assert live.members(manual) == set()
+    assert client.post(path, content=b"name\nBob\n").status_code == 400
+    assert client.post(path, json={"ids": [True]}).status_code == 400
+    assert client.post(f"/v1/segments/{buyers}/members", json={"ids": ["ann"]}).status_code == 422
+
+
+def run(live: Live, *words: str, input: str | None = None) -> str:
+    """A command on the workspace that is open."""
+    app = app_api(live.workspace, lambda scope: True, trusted=True)
+
+    class Nobody:
+        def close(self) -> None: ...
+
+    def serve(*_: object) -> None:
+        raise AssertionError("nobody serves here")
+
+    runtime = Runtime(environment={}, open_folder=lambda settings: (Nobody(), app), serve=serve)  # type: ignore[arg-type]
+    result = CliRunner().invoke(main, [*words, "--data", str(live.path.parents[1])], obj=runtime, input=input)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> None:
+    """Explain as a tree, preview, history and the past of a person as columns; members by file."""
+    told = run(live, "segments", "explain", str(buyers), "ann")
+    assert told.startswith(f"ann is in segment {buyers} as of 2024-06-01 12:00:00")
+    assert "yes  all of" in told
+    assert "3 in the window" in told
+    assert "plan is pro since 2024-05-12 12:00:00Z" in told
+    assert "is not in" in run(live, "segments", "explain", str(buyers), "bob")
+    assert run(live, "segments", "preview", "--conditions", '{"event": {"name": "b*"}}').startswith("2 people\n")
+    assert len(run(live, "segments", "history", str(buyers)).splitlines()) == 32
+    assert "now" in run(live, "segments", "of", "ann")
+    manual = str(live.segment(None))
+    path = tmp_path / "people.csv"
+    path.write_text("id\nann\nnobody\n")
+    assert run(live, "segments", "add", manual, "--csv", str(path)) == "1 added, 1 unknown and left out\n"
+    assert run(live, "segments", "add", manual, "bob") == "1 added\n"
+    assert run(live, "segments", "remove", manual, "bob") == "1 removed\n"
+    assert run(live, "segments", "clear", manual) == "1 removed\n"
