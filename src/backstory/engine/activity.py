@@ -4,7 +4,7 @@ Ids are ULIDs made of the accept time and the sequence number. The cursor is the
 number of the last entry shown. Source: design section 7, semantics section 8.
 """
 
-from collections.abc import Iterable
+import sqlite3
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from backstory.core.time import DAY_US
 from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE, SKIPPED_UPDATE
 from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.folder import Folder
+from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of, person_of
 from backstory.store.tail import PERSON_SEQS
 
@@ -58,7 +59,8 @@ _PART_EVENTS = (
 )
 _PART_WRITES = (
     "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM read_parquet($1)"
-    " WHERE ($2 IS NULL OR person = $2) AND time_us > $3 AND (time_us < $4 OR (time_us = $4 AND seq <= $5))"
+    " WHERE import_id > 0 AND ($2 IS NULL OR person = $2) AND time_us > $3"
+    " AND (time_us < $4 OR (time_us = $4 AND seq <= $5))"
     " ORDER BY time_us DESC, seq DESC LIMIT $6"
 )
 
@@ -81,11 +83,9 @@ def activities(
     low_us = -(1 << 62) if everything else now_us - SHOWN_US
     time_us, seq = _cursor(before)
     bounds = (person, low_us, time_us, seq, types, name, limit + 1)
-    rows: list[Row] = []
-    who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
-    for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
-        rows += folder.state.rows(query, bounds)
-    rows += _from_parts(folder, bounds)
+    with folder.history.reading():
+        parts, rows, writes = folder.state.read(lambda db: _stored(db, bounds))
+        rows += _from_parts(folder, parts, bounds, writes)
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
     page = rows[:limit]
     people = _identifiers(folder, {row[3] for row in page if row[3] is not None})
@@ -93,9 +93,21 @@ def activities(
     return [_view(row, people) for row in page], after
 
 
-def _from_parts(folder: Folder, bounds: tuple[Any, ...]) -> Iterable[Row]:
+def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...]) -> tuple[list[Part], list[Row], list[Any]]:
+    """Inside one transaction: the parts there are, the tail's rows, and its imported writes."""
+    person, low_us, time_us, seq, _, _, limit = bounds
+    who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
+    rows: list[Row] = []
+    for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
+        rows += db.execute(query, bounds).fetchall()
+    writes = db.execute(_TAIL_WRITES, (person, low_us, time_us, seq, limit)).fetchall()
+    return read_parts(db), rows, writes
+
+
+def _from_parts(folder: Folder, named: list[Part], bounds: tuple[Any, ...], writes: list[Any]) -> list[Row]:
+    """Events in parts, and the traces of imported writes, wherever they are."""
     person, low_us, time_us, seq, types, name, limit = bounds
-    parts = [part for part in folder.history.parts if part.high_us > low_us and part.low_us <= time_us]
+    parts = [part for part in named if part.high_us > low_us and part.low_us <= time_us]
     rows: list[Row] = []
     files = folder.history.files(parts, "event")
     if files and (types is None or types in EVENT_KINDS):
@@ -103,11 +115,10 @@ def _from_parts(folder: Folder, bounds: tuple[Any, ...]) -> Iterable[Row]:
             _PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit)
         ).fetchall()
     if name is None and types in (None, PROFILE_CREATE, ATTRIBUTE_CHANGE, SKIPPED_UPDATE):
-        found = folder.state.rows(_TAIL_WRITES, (person, low_us, time_us, seq, limit))
         files = folder.history.files(parts, "write")
         if files:
-            found += folder.history.query(_PART_WRITES, files, (person, low_us, time_us, seq, limit)).fetchall()
-        for row in found:
+            writes += folder.history.query(_PART_WRITES, files, (person, low_us, time_us, seq, limit)).fetchall()
+        for row in writes:
             traces = (trace for trace in _write_traces(row) if types in (None, trace[4]))
             rows += [trace for trace in traces if (trace[0], trace[1]) < (time_us, seq)]
     return rows

@@ -108,7 +108,7 @@ class _Question:
 
     def _read(self, until_us: int) -> None:
         state = self._folder.state
-        since = Since(state.next_seq - 1, until_us, self._folder.history.parts)
+        since = Since(state.next_seq - 1, until_us)
         # What was written a little ahead of now counts in what is live now.
         self._live_from_us = state.now_us
         values_until_us = _LATER_THAN_ALL_US if until_us >= self._live_from_us else until_us

@@ -48,7 +48,7 @@ def run(
     resumable), and whatever ``on_progress`` raises.
     """
     check(options)
-    with workspace.import_lock:
+    with workspace.import_lock, workspace.compactor.still:
         job = _begin(workspace, options, chunking or Chunking())
         runner = _Run(job, on_progress)
         runner.files()

@@ -27,7 +27,6 @@ from backstory.engine.mask import where_mask
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.manifest import Part
 from backstory.store.people import Profile
 
 _decode = msgspec.json.Decoder().decode
@@ -37,11 +36,10 @@ PEOPLE_AT_ONCE = 5000
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What a leaf has not seen yet: facts up to this seq, with times up to ``until_us``, in these parts."""
+    """What a leaf has not seen yet: facts up to this seq, with times up to ``until_us``."""
 
     seq: int
     until_us: int
-    parts: tuple[Part, ...]
 
 
 class Builder:
@@ -75,7 +73,7 @@ class Builder:
 
     def attach(self, keys: list[LeafKey], now_us: int) -> None:
         """On the loop: attach new leaves and remember what they have to be told."""
-        since = Since(self._folder.state.next_seq - 1, now_us, self._folder.history.parts)
+        since = Since(self._folder.state.next_seq - 1, now_us)
         for key in keys:
             leaf = self._segments.make_leaf(key)
             if isinstance(leaf, AttributeLeaf):
@@ -239,7 +237,6 @@ def scan(
         until_us=since.until_us,
         until_seq=since.seq,
         with_data=test.where is not None,
-        parts=since.parts,
         since_seq=since_seq,
         since_us=since_us,
         known_at_us=known_at_us,

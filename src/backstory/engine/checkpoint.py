@@ -191,11 +191,11 @@ class Checkpoint:
 
     def _feed_again(self, leaf: CountLeaf | WindowLeaf, mark: LeafMark) -> None:
         folder, alive = self._folder, self._segments.alive
-        now_us, parts = folder.state.now_us, folder.history.parts
-        newer = scan(folder, leaf.test, Since(folder.state.next_seq - 1, now_us, parts), since_seq=mark.seq)
+        now_us = folder.state.now_us
+        newer = scan(folder, leaf.test, Since(folder.state.next_seq - 1, now_us), since_seq=mark.seq)
         feed_rows(leaf, newer, alive)
         if folder.state.meta(ARRIVED_US, 0) > mark.now_us:
-            feed_rows(leaf, scan(folder, leaf.test, Since(mark.seq, now_us, parts), since_us=mark.now_us), alive)
+            feed_rows(leaf, scan(folder, leaf.test, Since(mark.seq, now_us), since_us=mark.now_us), alive)
 
     def _judge_again(self, leaf: AttributeLeaf, mark: LeafMark, now_us: int) -> None:
         people = set(self._folder.history.writers_since(mark.seq))

@@ -39,6 +39,11 @@ def read_life(folder: Folder, person: int, *, present_us: int | None, known_at_u
     Raises ``StorageError`` when a part cannot be read.
     """
     known_us = NEVER_US if known_at_us is None else known_at_us
+    with folder.history.reading():
+        return _read_life(folder, person, present_us, known_us)
+
+
+def _read_life(folder: Folder, person: int, present_us: int | None, known_us: int) -> Life | None:
     stored = folder.state.read(lambda db: _read(db, person, known_us))
     if stored.person is None:
         return None

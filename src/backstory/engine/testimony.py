@@ -15,6 +15,7 @@ from backstory.core.metric import MESSAGE
 from backstory.core.oracle import PersonHistory
 from backstory.core.wildcard import is_wildcard, name_matches
 from backstory.store.folder import Folder
+from backstory.store.history import COUNTED, NO_END_SEQ
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
@@ -38,14 +39,19 @@ _TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM attribute_write
 _TAIL_LATER = "SELECT DISTINCT person FROM event WHERE person >= ? AND person < ? AND seq > ?"
 _PART_EVENTS = (
     "SELECT person, kind, name, time_us, data FROM read_parquet($1) WHERE person >= $2 AND person < $3"
-    " AND NOT duplicate AND ($4 OR list_contains($5, name))"
+    f" AND NOT duplicate AND ($4 OR list_contains($5, name)) AND {COUNTED}"
 )
 _PART_EARLIEST = (
     "SELECT person, min(time_us) FROM read_parquet($1) WHERE person >= $2 AND person < $3 AND NOT duplicate"
-    " GROUP BY person"
+    f" AND {COUNTED} GROUP BY person"
 )
-_PART_WRITES = "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person >= $2 AND person < $3"
-_PART_PEOPLE = "SELECT DISTINCT person FROM read_parquet($1) WHERE person >= $2 AND person < $3"
+_PART_WRITES = (
+    "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person >= $2 AND person < $3"
+    f" AND {COUNTED}"
+)
+_PART_PEOPLE = (
+    f"SELECT DISTINCT person FROM read_parquet($1) WHERE person >= $2 AND person < $3 AND {COUNTED}"
+)
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -110,7 +116,7 @@ class Stored:
     writes: list[Any]
     later: list[Any]
     parts: list[Part]
-    later_parts: list[Part]
+    until_seq: int
     messages: list[Any]
 
 
@@ -121,12 +127,14 @@ def witnesses(folder: Folder, names: Names, *, until_seq: int, stop: int) -> Ite
     """
     for low in range(0, stop, PEOPLE_AT_ONCE):
         high = min(low + PEOPLE_AT_ONCE, stop)
-        stored = folder.state.read(lambda db: read_stored(db, names, low, high, until_seq=until_seq))  # noqa: B023
-        yield assemble(folder, stored)
+        with folder.history.reading():
+            stored = folder.state.read(lambda db: read_stored(db, names, low, high, until_seq=until_seq))  # noqa: B023
+            people = assemble(folder, stored)
+        yield people
 
 
 def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, until_seq: int) -> Stored:
-    """Inside a transaction: the half of the history that is in ``state.db``."""
+    """Inside a transaction: the half of the history that is in ``state.db``, and which parts have the other."""
     parts = read_parts(db)
     asked, every = _asked(names)
     chosen = "1" if every else f"name IN ({', '.join('?' * len(asked))})"
@@ -139,8 +147,8 @@ def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, un
         earliest=db.execute(_TAIL_EARLIEST, (low, high, until_seq)).fetchall(),
         writes=db.execute(_TAIL_WRITES, (until_seq, low, high)).fetchall(),
         later=db.execute(_TAIL_LATER, (low, high, until_seq)).fetchall(),
-        parts=[part for part in parts if part.seq <= until_seq],
-        later_parts=[part for part in parts if part.seq > until_seq],
+        parts=parts,
+        until_seq=until_seq,
         messages=db.execute(f"{MESSAGES} WHERE person >= ? AND person < ?", (low, high)).fetchall()
         if any(kind == MESSAGE for kind, _ in names)
         else [],
@@ -148,7 +156,7 @@ def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, un
 
 
 def assemble(folder: Folder, stored: Stored) -> list[Witness]:
-    """Parts and tail together, person by person."""
+    """Parts and tail together, person by person; in the same reading of history as ``read_stored``."""
     people = {
         row[0]: Witness(
             person=row[0], id=row[1], email=row[2], known_us=row[3], import_id=row[4], document=row[5]
@@ -157,17 +165,18 @@ def assemble(folder: Folder, stored: Stored) -> list[Witness]:
     }
     asked, every = _asked(stored.names)
     wanted = _Wanted(stored.names)
-    for person, kind, name, time_us, data in _both(folder, stored.events, stored, _PART_EVENTS, every, asked):
+    events = stored.events + _in_parts(folder, stored, "event", _PART_EVENTS, every, asked)
+    for person, kind, name, time_us, data in events:
         if person in people and wanted[kind, name]:
             people[person].events.append((kind, name, time_us, _decode(data)))
     for row in stored.messages:
         if row[0] in people:
             people[row[0]].events += message_events(row)
-    for person, time_us in _both(folder, stored.earliest, stored, _PART_EARLIEST):
+    for person, time_us in stored.earliest + _in_parts(folder, stored, "event", _PART_EARLIEST):
         if person in people:
             people[person].fact_at(time_us)
     _add_writes(folder, stored, people)
-    for (person,) in [*stored.later, *_in_parts(folder, stored, stored.later_parts, "event", _PART_PEOPLE)]:
+    for (person,) in [*stored.later, *_in_parts(folder, stored, "event", _PART_PEOPLE, late=True)]:
         if person in people:
             people[person].touched = True
     return list(people.values())
@@ -175,8 +184,8 @@ def assemble(folder: Folder, stored: Stored) -> list[Witness]:
 
 def _add_writes(folder: Folder, stored: Stored, people: dict[int, Witness]) -> None:
     rows = list(stored.writes)
-    for parts, late in ((stored.parts, False), (stored.later_parts, True)):
-        rows += [(*row, late) for row in _in_parts(folder, stored, parts, "write", _PART_WRITES)]
+    for late in (False, True):
+        rows += [(*row, late) for row in _in_parts(folder, stored, "write", _PART_WRITES, late=late)]
     for person, time_us, attributes, late in rows:
         witness = people.get(person)
         if witness is None:
@@ -189,15 +198,14 @@ def _add_writes(folder: Folder, stored: Stored, people: dict[int, Witness]) -> N
             witness.fact_at(time_us)
 
 
-def _both(folder: Folder, tail: list[Any], stored: Stored, sql: str, *parameters: object) -> list[Any]:
-    return tail + _in_parts(folder, stored, stored.parts, "event", sql, *parameters)
-
-
 def _in_parts(
-    folder: Folder, stored: Stored, parts: list[Part], kind: str, sql: str, *parameters: object
+    folder: Folder, stored: Stored, kind: str, sql: str, *parameters: object, late: bool = False
 ) -> list[Any]:
-    files = folder.history.files(parts, kind)
-    return folder.history.rows(sql, files, (stored.low, stored.high, *parameters)) if files else []
+    """Rows in parts, of those up to the seq asked for or of the ``late`` ones after it."""
+    seqs = (stored.until_seq, NO_END_SEQ) if late else (0, stored.until_seq)
+    history = folder.history
+    found = history.between(history.rows, sql, stored.parts, kind, seqs, (stored.low, stored.high, *parameters))
+    return [row for rows in found for row in rows]
 
 
 def _asked(names: Names) -> tuple[list[str], bool]:

@@ -20,6 +20,7 @@ from backstory.core.person import Document, values, write
 from backstory.core.timeline import root_of
 from backstory.store.folder import Folder
 from backstory.store.history import numpy_of
+from backstory.store.manifest import Part
 
 # A key that a JSON path of DuckDB takes as it is.
 _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
@@ -57,9 +58,13 @@ def read_values(folder: Folder, root: str, *, until_us: int, known_at_us: int | 
 
     With ``known_at_us`` only from those accepted by then. Raises ``StorageError`` when history cannot be read.
     """
-    bounds = (until_us, NEVER_US if known_at_us is None else known_at_us)
-    table, odd = _from_parts(folder, root, bounds)
-    tail = _from_tail(folder, root, bounds)
+    with folder.history.reading():
+        return _read_values(folder, root, (until_us, NEVER_US if known_at_us is None else known_at_us))
+
+
+def _read_values(folder: Folder, root: str, bounds: tuple[int, int]) -> ValueColumn:
+    parts, tail = _stored(folder, root, bounds)
+    table, odd = _from_parts(folder, parts, root, bounds)
     people, times_us = numpy_of(table.column("person"), np.int64), numpy_of(table.column("time_us"), np.int64)
     coded = table.column("value").cast(pa.large_string()).combine_chunks().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -70,7 +75,7 @@ def read_values(folder: Folder, root: str, *, until_us: int, known_at_us: int | 
     again = np.unique(np.concatenate([np.array(odd, np.int64), people[1:][same], np.array(sorted(tail), np.int64)]))
     if len(again):
         keep = ~np.isin(people, again)
-        folded = _folded(folder, root, again.tolist(), tail, bounds, documents)
+        folded = _folded(folder, parts, root, again.tolist(), tail, bounds, documents)
         people = np.concatenate([people[keep], folded[0]])
         times_us = np.concatenate([times_us[keep], folded[1]])
         codes = np.concatenate([codes[keep], folded[2]])
@@ -84,12 +89,14 @@ def _document(root: str, text: str) -> dict[str, Json]:
     return {} if value is None or value == "" else {root: value}
 
 
-def _from_parts(folder: Folder, root: str, bounds: tuple[int, int]) -> tuple[pa.Table, Sequence[int]]:
+def _from_parts(
+    folder: Folder, parts: Sequence[Part], root: str, bounds: tuple[int, int]
+) -> tuple[pa.Table, Sequence[int]]:
     """(person, time, JSON of the value) of whole writes, and the people with writes that are not so plain."""
     empty = pa.table(
         {"person": pa.array([], pa.uint32()), "time_us": pa.array([], pa.int64()), "value": pa.array([], pa.string())}
     )
-    files = folder.history.files(folder.history.parts, "write")
+    files = folder.history.files(parts, "write")
     if not files:
         return empty, []
     chosen = "FROM read_parquet($1) WHERE time_us <= $2 AND accept_us <= $3"
@@ -112,21 +119,24 @@ def _from_parts(folder: Folder, root: str, bounds: tuple[int, int]) -> tuple[pa.
     return table, [row[0] for row in odd]
 
 
-def _from_tail(folder: Folder, root: str, bounds: tuple[int, int]) -> dict[int, list[tuple[int, str]]]:
-    """Writes of the tail that name the attribute, by person."""
+def _stored(
+    folder: Folder, root: str, bounds: tuple[int, int]
+) -> tuple[list[Part], dict[int, list[tuple[int, str]]]]:
+    """The parts there are, and the writes of the tail that name the attribute, by person."""
     found: dict[int, list[tuple[int, str]]] = {}
-    rows = folder.state.rows(
+    parts, rows = folder.history.stored(
         "SELECT person, time_us, attributes FROM attribute_write WHERE time_us <= ? AND accept_us <= ?"
         " AND instr(attributes, ?)",
         (*bounds, _begun(root)),
     )
     for person, time_us, attributes in rows:
         found.setdefault(person, []).append((time_us, attributes))
-    return found
+    return parts, found
 
 
 def _folded(
     folder: Folder,
+    parts: Sequence[Part],
     root: str,
     people: list[int],
     tail: dict[int, list[tuple[int, str]]],
@@ -135,7 +145,7 @@ def _folded(
 ) -> tuple[Numbers, Numbers, Numbers]:
     """What the attribute of these people shows after each of their writes; new values go to ``documents``."""
     writes = {person: list(tail.get(person, ())) for person in people}
-    files = folder.history.files(folder.history.parts, "write")
+    files = folder.history.files(parts, "write")
     if files:
         found = folder.history.rows(
             "SELECT person, time_us, attributes FROM read_parquet($1) WHERE time_us <= $2 AND accept_us <= $3"

@@ -117,11 +117,10 @@ def verify_imports(folder: Folder, findings: Findings, *, whole: bool) -> None:
 
 def _events_held(folder: Folder) -> dict[int, int]:
     """Events in parts by the import they came with; those of imports that are running may be counted too early."""
-    files = folder.history.files(folder.state.read(read_parts), "event")
-    if not files:
-        return {}
-    counted = "SELECT import_id, count(*) FROM read_parquet($1) WHERE NOT duplicate GROUP BY import_id"
-    return dict(folder.history.rows(counted, files))
+    with folder.history.reading():
+        files = folder.history.files(folder.state.read(read_parts), "event")
+        counted = "SELECT import_id, count(*) FROM read_parquet($1) WHERE NOT duplicate GROUP BY import_id"
+        return dict(folder.history.rows(counted, files)) if files else {}
 
 
 def _verify_import(row: ImportRow, held: int | None, findings: Findings) -> None:

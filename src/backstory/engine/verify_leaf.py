@@ -90,7 +90,7 @@ def _verify_event(
 ) -> None:
     stored, made = event_leaf(test), event_leaf(test)
     fill(stored, pages)
-    feed_rows(made, scan(folder, test, Since(mark.seq, mark.now_us, folder.history.parts)), moment.alive)
+    feed_rows(made, scan(folder, test, Since(mark.seq, mark.now_us)), moment.alive)
     _tell(key_text(test), _differing(stored.column, made.column, _those(folder, moment, mark)), findings)
 
 

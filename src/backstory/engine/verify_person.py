@@ -157,12 +157,13 @@ def _look_again(workspace: Workspace, people: list[int], findings: Findings) -> 
 
     for low in range(0, len(people), LOOK_AT_ONCE):
         some = people[low : low + LOOK_AT_ONCE]
-        moment, found = when_quiet(workspace, lambda: look(some))  # noqa: B023
+        with folder.history.reading():
+            moment, found = when_quiet(workspace, lambda: look(some))  # noqa: B023
+            again = [witness for stored in found for witness in assemble(folder, stored)]
         judge = _Judge(moment)
-        for stored in found:
-            for witness in assemble(folder, stored):
-                if not judge.agrees(witness) and not _coming(workspace, witness):
-                    judge.tell(witness, findings)
+        for witness in again:
+            if not judge.agrees(witness) and not _coming(workspace, witness):
+                judge.tell(witness, findings)
 
 
 def _verify_members(moment: Moment, findings: Findings) -> None:

@@ -16,6 +16,7 @@ from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.build import Builder
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock, SystemClock
+from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
@@ -53,6 +54,7 @@ class Workspace:
         self.applier = Applier(self.context, self.builder, self.campaigns, self.checkpoint)
         self.loop = Loop(folder, self.applier, self._inbox, clock)
         self.reader = Reader(self)
+        self.compactor = Compactor(self)
         # Without threads of its own a workspace may still be called by an import that reads ahead.
         self._inline = threading.RLock()
         self._closing = threading.Event()
@@ -73,6 +75,7 @@ class Workspace:
         rebuild = self.checkpoint.restore()
         self.campaigns.restore()
         self.folder.sweep()
+        self.loop.commit(self.folder.tail.forget_at_start)
         # What was complete before the crash is complete again before the journal goes on: the facts there may move it.
         complete = {row.segment_id for row in read_segments(self.folder.state.db) if row.built}
         for segment_id in rebuild:
@@ -88,6 +91,7 @@ class Workspace:
             self.loop.start()
             self.builder.start()
             self._checkpointer.start()
+            self.compactor.start()
 
     # -- facts --------------------------------------------------------------------------------------------------
 
@@ -233,6 +237,7 @@ class Workspace:
             return
         self._closed = True
         self._closing.set()
+        self.compactor.stop()
         self.builder.stop()
         self.loop.stop()
         if self._checkpointer.is_alive():

@@ -2,13 +2,18 @@
 
 It answers scans (every event of a name, for building leaves), one person's history, and pages of the activity log.
 It knows nothing of conditions or of the loop.
+
+Rows move from the tail into parts, and from parts into larger ones, while others read. So whoever reads both does it
+under ``reading``, and takes the manifest and the tail out of one transaction of ``state.db`` (``stored``): then each
+row is seen once, and the files are there until the reading ends.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -17,13 +22,14 @@ from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
-from backstory.store.manifest import Part
+from backstory.store.manifest import Part, read_parts
 from backstory.store.state import State
 
-EVENT_COLUMNS = "seq, person, name, kind, time_us, accept_us, data, event_id, key, import_id, duplicate"
-WRITE_COLUMNS = "seq, person, time_us, accept_us, attributes, changes, created, import_id"
 NEVER_BEFORE_US = -(1 << 62)
 NO_END_SEQ = (1 << 63) - 1
+# Stands in a query over parts for the condition that tells which rows count by their seq.
+COUNTED = "{counted}"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +73,63 @@ class Duck:
         self._root.close()
 
 
+class Readings:
+    """Who reads parts, and since when: a file that the manifest names no more goes when nobody can be reading it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._next = 0
+        self._under_way: set[int] = set()
+        self._retired: list[tuple[int, str]] = []
+
+    @contextmanager
+    def one(self) -> Generator[None]:
+        with self._guard:
+            number = self._next
+            self._next += 1
+            self._under_way.add(number)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._under_way.discard(number)
+
+    def retire(self, names: Iterable[str]) -> None:
+        """Files that a synced commit has taken out of the manifest."""
+        with self._guard:
+            self._retired += [(self._next, name) for name in names]
+
+    def take_unread(self) -> list[str]:
+        """The retired files that no reading under way began before; each is returned once."""
+        with self._guard:
+            oldest = min(self._under_way, default=self._next)
+            unread = [name for since, name in self._retired if since <= oldest]
+            self._retired = [(since, name) for since, name in self._retired if since > oldest]
+        return unread
+
+
 class History:
-    """Reads over the parts the manifest names (``parts`` is replaced as a whole by the loop) and the tail."""
+    """Reads over the parts the manifest names and the tail. ``parts`` is the loop's own view of the manifest."""
 
     def __init__(self, folder: Path, state: State, duck: Duck) -> None:
         self.folder = folder
         self._state = state
         self.duck = duck
         self.parts: tuple[Part, ...] = ()
+        self.readings = Readings()
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While this is open no file goes that the manifest names now, or comes to name."""
+        return self.readings.one()
+
+    def stored(self, sql: str, parameters: tuple[Any, ...] = ()) -> tuple[list[Part], list[Any]]:
+        """What one commit says: the parts there are, and rows of the tail."""
+        return self._state.read(lambda db: (read_parts(db), db.execute(sql, parameters).fetchall()))
 
     def files(self, parts: Sequence[Part], kind: str) -> list[str]:
-        return [str(self.folder / part.path) for part in parts if part.kind == kind]
+        """The files of a kind; those whose rows have a column more come last, so that it is not asked of the others."""
+        chosen = sorted((part for part in parts if part.kind == kind), key=lambda part: part.mixed)
+        return [str(self.folder / part.path) for part in chosen]
 
     def query(self, sql: str, files: list[str], parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         """Run a query whose first parameter is the list of files."""
@@ -100,6 +152,31 @@ class History:
         except duckdb.Error as error:
             raise StorageError(f"history cannot be read: {error}") from error
 
+    def between(
+        self,
+        ask: Callable[[str, list[str], Sequence[Any]], T],
+        sql: str,
+        parts: Sequence[Part],
+        kind: str,
+        seqs: tuple[int, int],
+        parameters: Sequence[Any] = (),
+    ) -> list[T]:
+        """Ask (``table`` or ``rows``) about the rows of parts that count from a seq after the first up to the second.
+
+        The rows of an import's chunk count from the commit of their part: they were numbered before it. Where rows of
+        many commits lie in one part, each says from when it counts; ``sql`` has ``COUNTED`` for that condition.
+        """
+        since_seq, until_seq = seqs
+        newer = [part for part in parts if part.seq > since_seq]
+        whole = [part for part in newer if part.seq <= until_seq and (not part.mixed or not since_seq)]
+        cut = [part for part in newer if part.mixed and part not in whole]
+        each = f"commit_seq > {since_seq} AND commit_seq <= {until_seq}"
+        return [
+            ask(sql.replace(COUNTED, counted), files, parameters)
+            for files, counted in ((self.files(whole, kind), "true"), (self.files(cut, kind), each))
+            if files
+        ]
+
     def events_named(
         self,
         kind: str,
@@ -108,7 +185,6 @@ class History:
         until_us: int,
         until_seq: int,
         with_data: bool,
-        parts: Sequence[Part] | None = None,
         since_seq: int = 0,
         since_us: int | None = None,
         known_at_us: int | None = None,
@@ -117,49 +193,35 @@ class History:
 
         Its time is <= ``until_us``, its seq after ``since_seq`` and up to ``until_seq``.
 
-        A part counts as a whole, by its own seq: its rows were numbered before it was committed. With ``since_us``
-        only events after that time, with ``known_at_us`` only those accepted by then.
+        With ``since_us`` only events after that time, with ``known_at_us`` only those accepted by then.
         """
         low_us = NEVER_BEFORE_US if since_us is None else since_us
-        chosen = [p for p in (self.parts if parts is None else parts) if since_seq < p.seq <= until_seq]
-        files = self.files(chosen, "event")
         columns = "person, time_us, data" if with_data else "person, time_us"
-        named = "name LIKE $2 ESCAPE '\\'" if is_wildcard(name) else "name = $2"
+        wildcard = is_wildcard(name)
+        named = "name LIKE $2 ESCAPE '\\'" if wildcard else "name = $2"
         known = "" if known_at_us is None else f" AND accept_us <= {int(known_at_us)}"
-        tables: list[pa.Table] = []
-        if files:
-            tables.append(
-                self.table(
-                    f"SELECT {columns} FROM read_parquet($1) WHERE {named} AND kind = $3 AND time_us > $4"
-                    f" AND time_us <= $5 AND NOT duplicate{known}",
-                    files,
-                    (like_of(name) if is_wildcard(name) else name, kind, low_us, until_us),
-                )
+        with self.reading():
+            parts, rows = self.stored(
+                f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
+                f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
+                f" AND NOT duplicate{known}",
+                (since_seq, until_seq, glob_of(name) if wildcard else name, kind, low_us, until_us),
             )
-        tables.append(self._tail_named(kind, name, (low_us, until_us), (since_seq, until_seq), known, with_data))
+            tables = self.between(
+                self.table,
+                f"SELECT {columns} FROM read_parquet($1) WHERE {named} AND kind = $3 AND time_us > $4"
+                f" AND time_us <= $5 AND NOT duplicate{known} AND {COUNTED}",
+                parts,
+                "event",
+                (since_seq, until_seq),
+                (like_of(name) if wildcard else name, kind, low_us, until_us),
+            )
+        tables.append(_tail_table(rows, with_data))
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
         return sorted_rows(table, with_data)
 
-    def _tail_named(
-        self, kind: str, name: str, times_us: tuple[int, int], seqs: tuple[int, int], known: str, with_data: bool
-    ) -> pa.Table:
-        wildcard = is_wildcard(name)
-        rows = self._state.rows(
-            f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
-            f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
-            f" AND NOT duplicate{known}",
-            (*seqs, glob_of(name) if wildcard else name, kind, *times_us),
-        )
-        columns: dict[str, pa.Array] = {
-            "person": pa.array([row[0] for row in rows], pa.uint32()),
-            "time_us": pa.array([row[1] for row in rows], pa.int64()),
-        }
-        if with_data:
-            columns["data"] = pa.array([row[2] for row in rows], pa.string())
-        return pa.table(columns)
-
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
-        """(kind, name, time, data) of a person's events in parts; the tail is the caller's."""
+        """(kind, name, time, data) of a person's events in parts; the tail is the caller's. On the loop's thread."""
         files = self.files(self.parts, "event")
         if not files:
             return []
@@ -170,7 +232,7 @@ class History:
         )
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
-        """(time, attributes) of a person's writes in parts; the tail is the caller's."""
+        """(time, attributes) of a person's writes in parts; the tail is the caller's. On the loop's thread."""
         files = self.files(self.parts, "write")
         if not files:
             return []
@@ -179,57 +241,61 @@ class History:
     def events_of(self, people: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
         """(person, kind, name, time, data) of these people's events that count, as far as they are committed."""
         marks = ", ".join("?" * len(people))
-        rows = self._state.rows(
-            f"SELECT person, kind, name, time_us, data FROM event WHERE person IN ({marks}) AND NOT duplicate",
-            tuple(people),
-        )
-        files = self.files(self.parts, "event")
-        if files:
-            rows += self.rows(
-                "SELECT person, kind, name, time_us, data FROM read_parquet($1)"
-                " WHERE person IN (SELECT unnest($2)) AND NOT duplicate",
-                files,
-                (list(people),),
+        with self.reading():
+            parts, rows = self.stored(
+                f"SELECT person, kind, name, time_us, data FROM event WHERE person IN ({marks}) AND NOT duplicate",
+                tuple(people),
             )
+            files = self.files(parts, "event")
+            if files:
+                rows += self.rows(
+                    "SELECT person, kind, name, time_us, data FROM read_parquet($1)"
+                    " WHERE person IN (SELECT unnest($2)) AND NOT duplicate",
+                    files,
+                    (list(people),),
+                )
         return rows
 
     def writes_of(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
         """(person, time, attributes) of these people's writes, as far as they are committed."""
         marks = ", ".join("?" * len(people))
-        rows = self._state.rows(
-            f"SELECT person, time_us, attributes FROM attribute_write WHERE person IN ({marks})", tuple(people)
-        )
-        files = self.files(self.parts, "write")
-        if files:
-            rows += self.rows(
-                "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person IN (SELECT unnest($2))",
-                files,
-                (list(people),),
+        with self.reading():
+            parts, rows = self.stored(
+                f"SELECT person, time_us, attributes FROM attribute_write WHERE person IN ({marks})", tuple(people)
             )
+            files = self.files(parts, "write")
+            if files:
+                rows += self.rows(
+                    "SELECT person, time_us, attributes FROM read_parquet($1) WHERE person IN (SELECT unnest($2))",
+                    files,
+                    (list(people),),
+                )
         return rows
 
     def people_since(self, since_us: int) -> list[int]:
         """People with an event that counts or a write at or after a moment."""
-        rows = self._state.rows(
-            "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
-            " UNION SELECT person FROM attribute_write WHERE time_us >= ?1",
-            (since_us,),
-        )
-        for kind, counting in (("event", "AND NOT duplicate"), ("write", "")):
-            files = self.files([part for part in self.parts if part.high_us >= since_us], kind)
-            if files:
-                found = f"SELECT DISTINCT person FROM read_parquet($1) WHERE time_us >= $2 {counting}"
-                rows += self.rows(found, files, (since_us,))
+        with self.reading():
+            stored, rows = self.stored(
+                "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
+                " UNION SELECT person FROM attribute_write WHERE time_us >= ?1",
+                (since_us,),
+            )
+            parts = [part for part in stored if part.high_us >= since_us]
+            for kind, counting in (("event", "AND NOT duplicate"), ("write", "")):
+                files = self.files(parts, kind)
+                if files:
+                    found = f"SELECT DISTINCT person FROM read_parquet($1) WHERE time_us >= $2 {counting}"
+                    rows += self.rows(found, files, (since_us,))
         return [row[0] for row in rows]
 
     def writers_since(self, seq: int) -> list[int]:
         """People with attribute writes after ``seq``, in the tail and in parts."""
-        rows = self._state.rows("SELECT DISTINCT person FROM attribute_write WHERE seq > ?", (seq,))
-        people = {row[0] for row in rows}
-        files = self.files([part for part in self.parts if part.seq > seq], "write")
-        if files:
-            people.update(row[0] for row in self.rows("SELECT DISTINCT person FROM read_parquet($1)", files))
-        return sorted(people)
+        with self.reading():
+            parts, rows = self.stored("SELECT DISTINCT person FROM attribute_write WHERE seq > ?", (seq,))
+            sql = f"SELECT DISTINCT person FROM read_parquet($1) WHERE {COUNTED}"
+            for found in self.between(self.rows, sql, parts, "write", (seq, NO_END_SEQ)):
+                rows += found
+        return sorted({row[0] for row in rows})
 
     def earliest_since(
         self, seq: int, *, until_seq: int = NO_END_SEQ, known_at_us: int | None = None
@@ -240,29 +306,33 @@ class History:
         """
         known = NO_END_SEQ if known_at_us is None else known_at_us
         tables: list[pa.Table] = []
-        chosen = [part for part in self.parts if seq < part.seq <= until_seq]
-        for kind, counting in (("event", " AND NOT duplicate"), ("write", "")):
-            files = self.files(chosen, kind)
-            if files:
-                found = "SELECT person, min(time_us) AS time_us FROM read_parquet($1) WHERE accept_us <= $2"
-                tables.append(self.table(f"{found}{counting} GROUP BY person", files, (known,)))
-        rows = self._state.rows(
-            "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
-            " AND NOT duplicate AND accept_us <= ?3 UNION ALL SELECT person, time_us FROM attribute_write"
-            " WHERE seq > ?1 AND seq <= ?2 AND accept_us <= ?3) GROUP BY person",
-            (seq, until_seq, known),
-        )
-        tables.append(
-            pa.table(
-                {
-                    "person": pa.array([row[0] for row in rows], pa.uint32()),
-                    "time_us": pa.array([row[1] for row in rows], pa.int64()),
-                }
+        with self.reading():
+            parts, rows = self.stored(
+                "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
+                " AND NOT duplicate AND accept_us <= ?3 UNION ALL SELECT person, time_us FROM attribute_write"
+                " WHERE seq > ?1 AND seq <= ?2 AND accept_us <= ?3) GROUP BY person",
+                (seq, until_seq, known),
             )
-        )
+            for kind, counting in (("event", "NOT duplicate"), ("write", "true")):
+                found = (
+                    "SELECT person, min(time_us) AS time_us FROM read_parquet($1)"
+                    f" WHERE accept_us <= $2 AND {counting} AND {COUNTED} GROUP BY person"
+                )
+                tables += self.between(self.table, found, parts, kind, (seq, until_seq), (known,))
+        tables.append(_tail_table(rows, False))
         merged = sorted_rows(pa.concat_tables(tables), False)
         first = runs(merged.people)
         return merged.people[first], merged.times_us[first]
+
+
+def _tail_table(rows: list[Any], with_data: bool) -> pa.Table:
+    columns: dict[str, pa.Array] = {
+        "person": pa.array([row[0] for row in rows], pa.uint32()),
+        "time_us": pa.array([row[1] for row in rows], pa.int64()),
+    }
+    if with_data:
+        columns["data"] = pa.array([row[2] for row in rows], pa.string())
+    return pa.table(columns)
 
 
 def sorted_rows(table: pa.Table, with_data: bool) -> Rows:

@@ -10,7 +10,12 @@ from backstory.core.error import StorageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One immutable file of history. ``low_us`` and ``high_us`` bound its times; ``seq`` is its last row's."""
+    """One immutable file of history. ``low_us`` and ``high_us`` bound its times.
+
+    Its rows count from the commit that has the number ``seq``; the rows of a ``mixed`` part come from many commits, say
+    from which in a column ``commit_seq``, and ``seq`` is the last of them. ``import_id`` is 0 where the rows came by
+    other ways or by many: each row has its own.
+    """
 
     part_id: int
     kind: str
@@ -22,6 +27,7 @@ class Part:
     high_us: int
     import_id: int
     seq: int
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +67,14 @@ class ImportRow:
 
 def read_parts(db: sqlite3.Connection, kind: str | None = None) -> list[Part]:
     rows = db.execute(
-        "SELECT part_id, kind, path, rows, checksum, bytes, low_us, high_us, import_id, seq FROM part"
+        "SELECT part_id, kind, path, rows, checksum, bytes, low_us, high_us, import_id, seq, mixed FROM part"
         " WHERE ? IS NULL OR kind = ? ORDER BY part_id",
         (kind, kind),
     )
     return [
         Part(
             part_id=row[0], kind=row[1], path=row[2], rows=row[3], checksum=row[4], bytes=row[5], low_us=row[6],
-            high_us=row[7], import_id=row[8], seq=row[9],
+            high_us=row[7], import_id=row[8], seq=row[9], mixed=bool(row[10]),
         )
         for row in rows
     ]
@@ -120,12 +126,18 @@ class Manifest:
 
     def add_part(self, part: Part) -> None:
         self._db.execute(
-            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 part.part_id, part.kind, part.path, part.rows, part.checksum, part.bytes, part.low_us, part.high_us,
-                part.import_id, part.seq,
+                part.import_id, part.seq, part.mixed,
             ),
         )
+
+    def next_part_id(self) -> int:
+        return self._db.execute("SELECT coalesce(max(part_id), 0) + 1 FROM part").fetchone()[0]
+
+    def next_run_id(self) -> int:
+        return self._db.execute("SELECT coalesce(max(run_id), 0) + 1 FROM key_run").fetchone()[0]
 
     def remove_parts(self, part_ids: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM part WHERE part_id = ?", [(part_id,) for part_id in part_ids])

@@ -30,27 +30,31 @@ class WrittenPart:
 
 def write_part(duck: duckdb.DuckDBPyConnection, folder: Path, name: str, table: pa.Table) -> WrittenPart:
     """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind."""
-    path = folder / f"{name}.parquet"
-    aside = path.with_suffix(".new")
     duck.register("part_rows", table)
     try:
+        return write_query(duck, folder, name, "FROM part_rows", table.num_rows)
+    finally:
+        duck.unregister("part_rows")
+
+
+def write_query(duck: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str, rows: int) -> WrittenPart:
+    """Write what a query gives, which must be so many rows, as a part. Raises as ``write_part`` does."""
+    path = folder / f"{name}.parquet"
+    aside = path.with_suffix(".new")
+    try:
         duck.execute(
-            f"COPY part_rows TO '{_quoted(aside)}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {GROUP_ROWS})"
+            f"COPY ({sql}) TO '{_quoted(aside)}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {GROUP_ROWS})"
         )
         found = duck.execute(f"SELECT num_rows FROM parquet_file_metadata('{_quoted(aside)}')").fetchall()
-        if found != [(table.num_rows,)]:
+        if found != [(rows,)]:
             raise StorageError(f"the part {aside} does not hold the rows written to it")
         _sync(aside)
-        written = WrittenPart(
-            path=path.name, rows=table.num_rows, checksum=checksum_of(aside), bytes=aside.stat().st_size
-        )
+        written = WrittenPart(path=path.name, rows=rows, checksum=checksum_of(aside), bytes=aside.stat().st_size)
         os.rename(aside, path)
         sync_folder(folder)
     except (duckdb.Error, OSError) as error:
         aside.unlink(missing_ok=True)
         raise StorageError(f"cannot write the part {path}: {error}") from error
-    finally:
-        duck.unregister("part_rows")
     return written
 
 

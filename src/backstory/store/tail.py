@@ -1,6 +1,7 @@
 """The tail: the newest history in ``state.db``, rows gathered in memory and written with their micro-batch."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from backstory.core.event import Event
@@ -59,9 +60,42 @@ class Tail:
             f"INSERT INTO event_by_key SELECT key, person, seq FROM event WHERE {since} AND key IS NOT NULL "
             "ORDER BY 1, 2, 3"
         )
-        self._db.execute("INSERT OR REPLACE INTO meta SELECT 'indexed_seq', coalesce(max(seq), 0) FROM event")
+        self._db.execute(
+            "INSERT OR REPLACE INTO meta SELECT 'indexed_seq', max(seq) FROM event HAVING max(seq) IS NOT NULL"
+        )
         self._keys.clear()
         self._unindexed = 0
+
+    # -- what has become a part ---------------------------------------------------------------------------------------
+
+    def let_go(self, kind: str, seq: int) -> None:
+        """Inside the transaction that names the part: the rows of a kind up to a seq are no longer here.
+
+        The indexes may name them for a while: what they lead to is gone. ``forget`` takes them out, some at a time.
+        """
+        self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
+        if kind == "event":
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('gone_seq', ?)", (seq,))
+
+    def forget(self, entries: Sequence[tuple[int, int, int | None]]) -> None:
+        """Inside a transaction: take (person, seq, key) of events that are gone out of the indexes."""
+        self._db.executemany(
+            "DELETE FROM event_by_person WHERE person = ? AND seq = ?", sorted((one[0], one[1]) for one in entries)
+        )
+        keyed = sorted((key, person, seq) for person, seq, key in entries if key is not None)
+        self._db.executemany("DELETE FROM event_by_key WHERE key = ? AND person = ? AND seq = ?", keyed)
+
+    def forgotten(self) -> None:
+        """Inside a transaction: the indexes name nothing any more that is gone."""
+        self._db.execute("DELETE FROM meta WHERE name = 'gone_seq'")
+
+    def forget_at_start(self) -> None:
+        """Inside a transaction: what a crash left in the indexes of events that are gone."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = 'gone_seq'").fetchone()
+        if row is not None:
+            for table in ("event_by_person", "event_by_key"):
+                self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (row[0],))
+            self.forgotten()
 
     def add_event(self, event: Event) -> None:
         self._events.append(

@@ -1,0 +1,208 @@
+"""The compactor: old rows of the tail become parts, small files become large ones, beside the loop.
+
+Files are written and synced first; then the loop swaps them in with one commit, which holds it for some milliseconds.
+What the manifest names no more is deleted once that commit is synced and nobody reads it. A crash at any point leaves
+either what was or what comes to be, and files that nobody names, which the next start sweeps away.
+
+Rows of the tail do not move while an import runs: it looks for its rows there and in the parts, one after the other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, assert_never
+
+from backstory.core.error import StorageError
+from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task, plan
+from backstory.store.history import Duck
+from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
+from backstory.store.rewrite import File, Oldest, merge_parts, merge_runs, oldest_rows, tail_sizes, write_moved
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+PAUSE_S = 5.0
+FORGET_ROWS = 4_000
+MEMORY_MB = 300
+
+
+class Compactor:
+    """One thread that does what ``plan`` says, or nobody's: then ``work_off`` does it (tests)."""
+
+    def __init__(self, workspace: Workspace, sizes: Sizes | None = None) -> None:
+        self._workspace = workspace
+        self._folder = workspace.folder
+        self.sizes = sizes or Sizes()
+        # Held by whoever needs the rows of the tail to stay there.
+        self.still = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="compactor", daemon=True)
+        # Files that could not be read: they stay as they are.
+        self._spared: set[str] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the task at hand, then end."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def work_off(self) -> int:
+        """Do all there is to do; returns how many tasks that were."""
+        count = 0
+        while self.step():
+            count += 1
+        return count
+
+    def _work(self) -> None:
+        while not self._closing.wait(PAUSE_S):
+            try:
+                while not self._closing.is_set() and self.step():
+                    pass
+                self.delete_unread()
+            except StorageError as error:
+                if self._workspace.loop.failure is not None:
+                    return
+                self._folder.fault(f"history is not being compacted: {error}")
+
+    def step(self) -> bool:
+        """Do the next task, if there is one. All of it waits while an import runs: that has the processor."""
+        if self._workspace.import_lock.locked():
+            return False
+        may_move = self.still.acquire(blocking=False)
+        try:
+            task = self._next(may_move=may_move)
+            if isinstance(task, Move):
+                self._move(task.kind)
+                return True
+        finally:
+            if may_move:
+                self.still.release()
+        if task is None:
+            return False
+        try:
+            self._merge(task)
+        except StorageError:
+            # A file that cannot be read must not keep all others from being merged.
+            files = task.parts if isinstance(task, MergeParts) else task.runs
+            self._spared.update(file.path for file in files)
+            raise
+        self.delete_unread()
+        return True
+
+    def _next(self, *, may_move: bool) -> Task | None:
+        sizes = self.sizes
+        parts, runs, tail = self._folder.state.read(
+            lambda db: (read_parts(db), read_key_runs(db), tail_sizes(db, sizes.tail_rows))
+        )
+        whole = [part for part in parts if part.path not in self._spared]
+        return plan(
+            whole, [run for run in runs if run.path not in self._spared], tail, sizes, may_move=may_move
+        )
+
+    def _merge(self, task: MergeParts | MergeRuns) -> None:
+        match task:
+            case MergeParts(parts=parts):
+                self._merge_parts(parts)
+            case MergeRuns(runs=runs):
+                self._swap_runs(runs, merge_runs(self._folder.parts_path, runs))
+            case _:
+                assert_never(task)
+
+    # -- out of the tail ----------------------------------------------------------------------------------------------
+
+    def _move(self, kind: str) -> None:
+        if kind == "event":
+            self._workspace.call(self._folder.tail.index)
+        oldest = self._folder.state.read(lambda db: oldest_rows(db, kind, self.sizes.move_rows))
+        if oldest is None:
+            return
+        duck = self._folder.duck.fresh()
+        try:
+            part, runs = write_moved(duck, self._folder.parts_path, oldest)
+        finally:
+            duck.close()
+        self._workspace.call(lambda: self._swap_moved(oldest, part, runs))
+        if kind == "event":
+            entries = [(row[1], row[0], row[8]) for row in oldest.rows]
+            for low in range(0, len(entries), FORGET_ROWS):
+                self._workspace.call(lambda: self._folder.tail.forget(entries[low : low + FORGET_ROWS]))  # noqa: B023
+            self._workspace.call(self._folder.tail.forgotten)
+
+    def _swap_moved(self, oldest: Oldest, part: File, runs: list[File]) -> None:
+        """On the loop: from this commit on the rows are in the part, and no longer in the tail."""
+        manifest = self._folder.manifest
+        self._folder.tail.let_go(oldest.kind, oldest.seq)
+        manifest.add_part(named_part(part, manifest.next_part_id(), oldest.kind))
+        for run in runs:
+            manifest.add_key_run(named_run(run, manifest.next_run_id()))
+        self._folder.reload_manifest()
+
+    # -- merging ------------------------------------------------------------------------------------------------------
+
+    def _merge_parts(self, parts: tuple[Part, ...]) -> None:
+        # Of its own: one thread, so that the loop keeps its processor, and memory that nobody else waits for.
+        duck = Duck(memory_mb=MEMORY_MB, threads=1, temporary=self._folder.path / "temporary")
+        try:
+            merged = merge_parts(duck.cursor(), self._folder.parts_path, parts)
+        finally:
+            duck.close()
+
+        def swap() -> None:
+            manifest = self._folder.manifest
+            manifest.add_part(named_part(merged, manifest.next_part_id(), parts[0].kind))
+            manifest.remove_parts(part.part_id for part in parts)
+            self._folder.reload_manifest()
+
+        self._swap(swap, [part.path for part in parts])
+
+    def _swap_runs(self, runs: tuple[KeyRun, ...], merged: File) -> None:
+        def swap() -> None:
+            manifest = self._folder.manifest
+            manifest.add_key_run(named_run(merged, manifest.next_run_id()))
+            manifest.remove_key_runs(run.run_id for run in runs)
+            self._folder.reload_manifest()
+
+        self._swap(swap, [run.path for run in runs])
+
+    def _swap(self, swap: Callable[[], None], replaced: list[str]) -> None:
+        """Commit, and make that durable before what was replaced may go: a power cut takes unsynced commits back."""
+        self._workspace.call(swap)
+        self._folder.state.sync()
+        self._folder.history.readings.retire(replaced)
+
+    def delete_unread(self) -> None:
+        """Delete the files that were replaced and that nobody reads any more."""
+        for name in self._folder.history.readings.take_unread():
+            (self._folder.parts_path / name).unlink(missing_ok=True)
+
+
+def named_part(file: File, part_id: int, kind: str) -> Part:
+    """What was written, as the manifest names it; its rows say themselves from which commit they count."""
+    return Part(
+        part_id=part_id,
+        kind=kind,
+        path=file.path,
+        rows=file.rows,
+        checksum=file.checksum,
+        bytes=file.bytes,
+        low_us=file.low_us,
+        high_us=file.high_us,
+        import_id=file.import_id,
+        seq=file.seq,
+        mixed=True,
+    )
+
+
+def named_run(file: File, run_id: int) -> KeyRun:
+    return KeyRun(
+        run_id=run_id,
+        path=file.path,
+        rows=file.rows,
+        checksum=file.checksum,
+        import_id=file.import_id,
+        duplicate=file.duplicate,
+    )

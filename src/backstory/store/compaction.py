@@ -1,0 +1,92 @@
+"""Compaction: what is to be rewritten next, as a pure function of the manifest and the tail's size.
+
+Old rows of the tail become parts, and small files are merged into larger ones. A file rests when it is at least
+``RATIO`` times as large as all smaller ones of its sort together, or large enough; so there are never more than a
+logarithm of them, and each row is rewritten about as often. Runs of keys stay within one import: which import a key
+came with decides whether it counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from backstory.store.manifest import KeyRun, Part
+
+F = TypeVar("F", Part, KeyRun)
+RATIO = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """When something is done, in rows. ``move_rows`` leave the tail in one commit, which holds the loop meanwhile."""
+
+    tail_rows: int = 60_000
+    move_rows: int = 20_000
+    part_rows: int = 2_000_000
+    run_rows: int = 16_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The oldest rows of a kind are to leave the tail."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeParts:
+    """Parts of one kind are to become one."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRuns:
+    """Runs of keys of one import are to become one."""
+
+    runs: tuple[KeyRun, ...]
+
+
+Task = Move | MergeParts | MergeRuns
+
+
+def plan(
+    parts: Sequence[Part], runs: Sequence[KeyRun], tail: dict[str, int], sizes: Sizes, *, may_move: bool = True
+) -> Task | None:
+    """What to do next, None: all is at rest. ``tail`` has the rows of each kind, counted up to ``sizes.tail_rows``."""
+    if may_move:
+        for kind in sorted(tail):
+            if tail[kind] >= sizes.tail_rows:
+                return Move(kind)
+    for key in sorted({(run.import_id, run.duplicate) for run in runs}):
+        group = restless([run for run in runs if (run.import_id, run.duplicate) == key], sizes.run_rows)
+        if group:
+            return MergeRuns(tuple(sorted(group, key=lambda run: run.run_id)))
+    for kind in sorted({part.kind for part in parts}):
+        some = restless([part for part in parts if part.kind == kind], sizes.part_rows)
+        if some:
+            return MergeParts(tuple(sorted(some, key=lambda part: part.part_id)))
+    return None
+
+
+def restless(files: Sequence[F], rows_max: int) -> list[F]:
+    """The smallest files that are to become one: two at least, or none.
+
+    They are taken from the smallest up until they make a large one, so that the result has less than twice
+    ``rows_max`` rows.
+    """
+    small = sorted((file for file in files if file.rows < rows_max), key=lambda file: file.rows)
+    below = 0
+    disturbed = 0
+    for count, file in enumerate(small):
+        if count and file.rows < RATIO * below:
+            disturbed = count + 1
+        below += file.rows
+    chosen: list[F] = []
+    rows = 0
+    for file in small[:disturbed]:
+        chosen.append(file)
+        rows += file.rows
+        if rows >= rows_max:
+            break
+    return chosen if len(chosen) > 1 else []

@@ -1,0 +1,200 @@
+"""Rewriting history: rows of the tail as a part, several parts or runs of keys as one.
+
+Nothing here changes what is true: the files count once a commit names them, in the place of what they were made of.
+What is merged is held against its checksum first, so that no damage is taken over as if it were right.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from backstory.core.error import StorageError
+from backstory.store.keyrun import checksum_of, map_run, write_run
+from backstory.store.part import write_part, write_query
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from backstory.store.manifest import KeyRun, Part
+
+EVENT_COLUMNS = {
+    "seq": pa.int64(),
+    "person": pa.uint32(),
+    "name": pa.string(),
+    "kind": pa.string(),
+    "time_us": pa.int64(),
+    "accept_us": pa.int64(),
+    "data": pa.string(),
+    "event_id": pa.string(),
+    "key": pa.int64(),
+    "import_id": pa.int32(),
+    "duplicate": pa.bool_(),
+}
+WRITE_COLUMNS = {
+    "seq": pa.int64(),
+    "person": pa.uint32(),
+    "time_us": pa.int64(),
+    "accept_us": pa.int64(),
+    "attributes": pa.string(),
+    "changes": pa.string(),
+    "created": pa.bool_(),
+    "import_id": pa.int32(),
+}
+COLUMNS = {"event": EVENT_COLUMNS, "write": WRITE_COLUMNS}
+TABLES = {"event": "event", "write": "attribute_write"}
+# In which order the rows of a part lie: by name where they have one, person, time.
+ORDERS = {"event": "kind, name, person, time_us, seq", "write": "person, time_us, seq"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file written and synced, not named yet: of a part, or a run of keys (without times and ``bytes``)."""
+
+    path: str
+    rows: int
+    checksum: str
+    bytes: int = 0
+    low_us: int = 0
+    high_us: int = 0
+    seq: int = 0
+    import_id: int = 0
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oldest:
+    """Rows of a kind that leave the tail: those with a seq up to ``seq``, all of them, in order of seq."""
+
+    kind: str
+    rows: list[tuple[Any, ...]]
+
+    @property
+    def seq(self) -> int:
+        return self.rows[-1][0]
+
+
+def oldest_rows(db: sqlite3.Connection, kind: str, count: int) -> Oldest | None:
+    """Inside a transaction: the oldest rows of a kind in the tail; events as far as they are in its indexes."""
+    indexed = "coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
+    until = indexed if kind == "event" else "9223372036854775807"
+    rows = db.execute(
+        f"SELECT {', '.join(COLUMNS[kind])} FROM {TABLES[kind]} WHERE seq <= {until} ORDER BY seq LIMIT ?", (count,)
+    ).fetchall()
+    return Oldest(kind=kind, rows=rows) if rows else None
+
+
+def tail_sizes(db: sqlite3.Connection, up_to: int) -> dict[str, int]:
+    """Inside a transaction: how many rows of each kind the tail has, counted only so far."""
+    return {
+        kind: db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT ?)", (up_to,)).fetchone()[0]
+        for kind, table in TABLES.items()
+    }
+
+
+def write_moved(duck: duckdb.DuckDBPyConnection, folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
+    """Rows of the tail as a part, and their keys as runs: of those that count, and of duplicates."""
+    columns = list(zip(*oldest.rows, strict=True))
+    kinds = COLUMNS[oldest.kind]
+    seqs = pa.array(columns[0], pa.int64())
+    made = {
+        name: pa.array([bool(one) for one in values] if kinds[name] == pa.bool_() else values, kinds[name])
+        for name, values in zip(kinds, columns, strict=True)
+    }
+    table = pa.table({**made, "commit_seq": seqs})
+    order = [(name.strip(), "ascending") for name in ORDERS[oldest.kind].split(",")]
+    name = f"tail-{oldest.kind}-{oldest.rows[0][0]}-{oldest.seq}"
+    written = write_part(duck, folder, name, table.sort_by(order))
+    times_us = columns[list(kinds).index("time_us")]
+    part = File(
+        path=written.path,
+        rows=written.rows,
+        checksum=written.checksum,
+        bytes=written.bytes,
+        low_us=min(times_us),
+        high_us=max(times_us),
+        seq=oldest.seq,
+    )
+    return part, _runs_of(folder, name, table) if oldest.kind == "event" else []
+
+
+def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
+    has_key = np.asarray(table.column("key").is_valid().to_numpy())
+    keys = np.asarray(table.column("key").fill_null(0).to_numpy(), np.int64)
+    people = np.asarray(table.column("person").to_numpy(), np.uint32)
+    duplicate = np.asarray(table.column("duplicate").to_numpy(), np.bool_)
+    imports = np.asarray(table.column("import_id").to_numpy(), np.int64)
+    files: list[File] = []
+    for import_id in np.unique(imports).tolist():
+        for flag in (False, True):
+            some = np.nonzero(has_key & (duplicate == flag) & (imports == import_id))[0]
+            if len(some):
+                some = some[np.argsort(keys[some], kind="stable")]
+                path, checksum = write_run(folder, f"{name}-{import_id}-{int(flag)}", keys[some], people[some])
+                files.append(
+                    File(path=path, rows=len(some), checksum=checksum, import_id=import_id, duplicate=flag)
+                )
+    return files
+
+
+def merge_parts(duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[Part]) -> File:
+    """Parts of one kind as one. Raises ``StorageError`` for a part that is not what was written."""
+    kind = parts[0].kind
+    for part in parts:
+        hold_against(folder / part.path, part.checksum)
+    columns = ", ".join(COLUMNS[kind])
+    each = [
+        f"SELECT {columns}, {'commit_seq' if part.mixed else f'{part.seq}::BIGINT AS commit_seq'}"
+        f" FROM read_parquet('{_quoted(folder / part.path)}')"
+        for part in parts
+    ]
+    written = write_query(
+        duck,
+        folder,
+        f"merged-{kind}-{parts[0].part_id}-{parts[-1].part_id}",
+        f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY {ORDERS[kind]}",
+        sum(part.rows for part in parts),
+    )
+    imports = {part.import_id for part in parts}
+    return File(
+        path=written.path,
+        rows=written.rows,
+        checksum=written.checksum,
+        bytes=written.bytes,
+        low_us=min(part.low_us for part in parts),
+        high_us=max(part.high_us for part in parts),
+        seq=max(part.seq for part in parts),
+        import_id=imports.pop() if len(imports) == 1 else 0,
+    )
+
+
+def merge_runs(folder: Path, runs: Sequence[KeyRun]) -> File:
+    """Runs of one import as one. Raises ``StorageError`` for a run that is not what was written."""
+    for run in runs:
+        hold_against(folder / run.path, run.checksum)
+    opened = [map_run(folder, run) for run in runs]
+    keys = np.concatenate([run.keys for run in opened])
+    people = np.concatenate([run.people for run in opened])
+    order = np.argsort(keys, kind="stable")
+    first = runs[0]
+    name = f"merged-keys-{first.run_id}-{runs[-1].run_id}"
+    path, checksum = write_run(folder, name, keys[order], people[order])
+    return File(
+        path=path, rows=len(keys), checksum=checksum, import_id=first.import_id, duplicate=first.duplicate
+    )
+
+
+def hold_against(path: Path, checksum: str) -> None:
+    """Raises ``StorageError`` when a file does not have the checksum it was written with."""
+    if checksum_of(path) != checksum:
+        raise StorageError(f"{path.name} does not have the checksum it was written with; restore it from a backup")
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
