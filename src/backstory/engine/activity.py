@@ -42,7 +42,7 @@ _TAIL_TRACES = (
 )
 _TAIL_WRITES = (
     "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM attribute_write"
-    " WHERE import_id > 0 AND (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) <= (?3, ?4)"
+    " WHERE import_id > 0 AND {shown} AND (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) <= (?3, ?4)"
     " ORDER BY time_us DESC, seq DESC LIMIT ?5"
 )
 _ANONYMOUS = (
@@ -59,10 +59,17 @@ _PART_EVENTS = (
 )
 _PART_WRITES = (
     "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM read_parquet($1)"
-    " WHERE import_id > 0 AND ($2 IS NULL OR person = $2) AND time_us > $3"
+    " WHERE import_id > 0 AND {shown} AND ($2 IS NULL OR person = $2) AND time_us > $3"
     " AND (time_us < $4 OR (time_us = $4 AND seq <= $5))"
     " ORDER BY time_us DESC, seq DESC LIMIT $6"
 )
+# Which imported writes leave a trace of a type: those that do not must not use up a page.
+_SHOWN = {
+    None: "(created OR changes IS NULL OR changes <> '{}')",
+    PROFILE_CREATE: "created",
+    SKIPPED_UPDATE: "changes LIKE '[%'",
+    ATTRIBUTE_CHANGE: "(changes IS NULL OR (changes <> '{}' AND changes NOT LIKE '[{},%'))",
+}
 
 
 def activities(
@@ -95,12 +102,16 @@ def activities(
 
 def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...]) -> tuple[list[Part], list[Row], list[Any]]:
     """Inside one transaction: the parts there are, the tail's rows, and its imported writes."""
-    person, low_us, time_us, seq, _, _, limit = bounds
+    person, low_us, time_us, seq, types, name, limit = bounds
     who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
     rows: list[Row] = []
     for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
         rows += db.execute(query, bounds).fetchall()
-    writes = db.execute(_TAIL_WRITES, (person, low_us, time_us, seq, limit)).fetchall()
+    writes: list[Any] = []
+    if name is None and types in _SHOWN:
+        # One more: the first may be the write whose last trace was on the page before.
+        asked = (person, low_us, time_us, seq, limit + 1)
+        writes = db.execute(_TAIL_WRITES.format(shown=_SHOWN[types]), asked).fetchall()
     return read_parts(db), rows, writes
 
 
@@ -111,13 +122,12 @@ def _from_parts(folder: Folder, named: list[Part], bounds: tuple[Any, ...], writ
     rows: list[Row] = []
     files = folder.history.files(parts, "event")
     if files and (types is None or types in EVENT_KINDS):
-        rows += folder.history.query(
-            _PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit)
-        ).fetchall()
-    if name is None and types in (None, PROFILE_CREATE, ATTRIBUTE_CHANGE, SKIPPED_UPDATE):
+        rows += folder.history.rows(_PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit))
+    if name is None and types in _SHOWN:
         files = folder.history.files(parts, "write")
         if files:
-            writes += folder.history.query(_PART_WRITES, files, (person, low_us, time_us, seq, limit)).fetchall()
+            asked = (person, low_us, time_us, seq, limit + 1)
+            writes += folder.history.rows(_PART_WRITES.format(shown=_SHOWN[types]), files, asked)
         for row in writes:
             traces = (trace for trace in _write_traces(row) if types in (None, trace[4]))
             rows += [trace for trace in traces if (trace[0], trace[1]) < (time_us, seq)]
