@@ -1,4 +1,4 @@
-"""Rewriting history stopped dead before every file it opens, renames or deletes: nothing is lost, nothing is there twice.
+"""Rewriting history stopped before every file it opens, renames or deletes: nothing is lost, nothing is there twice.
 
 The folder is copied at each of these points, as a kill would leave it, and opened again.
 """
