@@ -21,7 +21,7 @@ from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import STAGED, Rows, Seen, key_order, order_of, repeated, rows_of
 from backstory.engine.event_fast import KEYS_SQL, FastShape, Scratch, find_shape, known_people, read_fast
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
-from backstory.engine.import_job import Counts, Job, Retry
+from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.source import Chunk, Place
@@ -255,10 +255,14 @@ class EventImport:
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
+        rows, counts = staged.rows, staged.counts
         for _ in range(RETRIES_MAX):
             try:
-                self._prepare_and_commit(staged.rows, file, staged.end, staged.counts)
+                self._prepare_and_commit(rows, file, staged.end, counts)
                 return
+            except Departed as gone:
+                rows, left_out = self._newcomers.leave_out(rows, gone.people)
+                counts = counts.add(Counts(skipped=left_out))
             except Retry:
                 continue
         raise Retry("live events repeat the rows of the import over and over: try again later")
@@ -336,8 +340,9 @@ class EventImport:
         ).fetchall()
         if rows and np.isin(np.array([row[0] for row in rows], np.int64), everything.keys[everything.keyed]).any():
             raise Retry("a live event repeats a row of the chunk")
-        if self._newcomers.somebody_left(everything.people):
-            raise Retry("a person of the chunk was deleted")
+        departed = self._newcomers.departed(everything.people)
+        if departed:
+            raise Departed(departed)
 
     def _write(self, rows: Rows, first_seq: int, name: str) -> WrittenPart:
         count = len(rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError
 from backstory.engine.options import BackfillOptions, Held, Summary
@@ -35,6 +36,14 @@ class Chunking:
 
 class Retry(BackstoryError):
     """Something changed while a chunk was made ready: make it ready again."""
+
+
+class Departed(Retry):
+    """People were deleted while rows about them were made ready: make the chunk ready again without these rows."""
+
+    def __init__(self, people: BitMap) -> None:
+        super().__init__("people of the chunk were deleted")
+        self.people = people
 
 
 class Counts(msgspec.Struct, kw_only=True):

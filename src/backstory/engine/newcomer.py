@@ -13,7 +13,9 @@ from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.core.person import encode_document
 from backstory.core.segment import SegmentEngine
+from backstory.core.trace import FAILED_EVENT
 from backstory.engine.context import shown_values
+from backstory.engine.event_chunk import Rows
 from backstory.engine.import_job import Job
 from backstory.store.people import Profile
 
@@ -161,10 +163,23 @@ class Newcomers:
     def _deleted_count(self) -> int:
         return self._folder.state.rows("SELECT count(*) FROM deleted")[0][0]
 
-    def somebody_left(self, people: np.ndarray) -> bool:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        """On the loop: was one of these people deleted since this was asked last?"""
-        count = self._folder.state.db.execute("SELECT count(*) FROM deleted").fetchone()[0]
-        if count == self._deleted:
-            return False
-        self._deleted = count
-        return bool(len(BitMap(people.astype(np.uint32)) - self._workspace.segments.alive))
+    def departed(self, people: np.ndarray) -> BitMap:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+        """On the loop: which of these people, alive when the import began or made by it, were deleted since."""
+        if self._folder.state.db.execute("SELECT count(*) FROM deleted").fetchone()[0] == self._deleted:
+            return BitMap()
+        return BitMap(people.astype(np.uint32)) - self._workspace.segments.alive
+
+    def leave_out(self, rows: Rows, departed: BitMap) -> tuple[Rows, int]:
+        """Rows about people who were deleted since they were read: how many were left out is told in each one's log."""
+        gone = np.isin(rows.people, np.array(departed.to_array(), np.uint32))
+        context = self._workspace.context
+
+        def tell() -> None:
+            now_us = self._folder.state.now_us
+            for person in departed:
+                reason = f"{int((rows.people == person).sum())} events: the person was deleted while they came in."
+                data = {"import": self._job.import_id, "reason": reason}
+                context.activity(person, FAILED_EVENT, now_us, now_us, data)
+
+        self._workspace.call(tell)
+        return rows.take(np.nonzero(~gone)[0]), int(gone.sum())

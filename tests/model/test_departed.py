@@ -1,0 +1,54 @@
+"""A row whose person goes away between its reading and its commit."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from backstory.core.fact import DeletePerson, FinishImport, Identifier, StartImport
+from backstory.engine import verify
+from backstory.engine.event_import import EventImport
+from backstory.engine.event_row import RowShape
+from backstory.engine.import_job import Job, row_of
+from backstory.engine.options import BackfillOptions
+from backstory.engine.source import Place, Source
+from tests.live import Live
+from tests.model.imported import json_lines, names_of, written
+from tests.model.strategy import NOW_S
+
+
+def test_somebody_deleted_while_rows_come_in_keeps_none_of_them(tmp_path: Path) -> None:
+    """Between the reading of a chunk and its commit: the rows are counted, told of in the log, and in no history."""
+    live = Live(tmp_path / "default")
+    live.segment({"event": {"name": "bought"}})
+    for person in ("gone", "stays"):
+        live.track(person, "seen")
+    number = names_of(live.workspace)
+    rows = [
+        {"customer_id": who, "name": "bought", "timestamp": NOW_S - at} for at in range(3) for who in ("gone", "stays")
+    ]
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "a.jsonl", json_lines(rows)),))
+    receipt = live.send(StartImport(options=msgspec.json.encode(options), fingerprint="a"))[0]
+    assert receipt.subject is not None
+    job = Job(live.workspace, row_of(live.workspace, receipt.subject), options)
+    job.begin_file(0, Path(options.paths[0]))
+    importer, source = EventImport(job, RowShape()), Source(Path(options.paths[0]), Place(0, 0, 0))
+    chunk = next(source.chunks())
+    importer.look(chunk)
+    staged = importer.json_chunk(chunk)
+    live.send(DeletePerson(person=Identifier("id", "gone")))
+    importer.commit(staged, 0)
+    importer.close()
+    source.close()
+    counts = job.saved.counts
+    assert (counts.rows, counts.created, counts.skipped) == (6, 3, 3)
+    events = live.workspace.folder.history.events_of(list(number))
+    assert Counter((number[event[0]], event[2]) for event in events)["stays None", "bought"] == 3
+    assert not [event for event in events if number[event[0]] == "gone None" and event[2] == "bought"]
+    log, _ = live.workspace.reader.activities(
+        "id", "gone", types=None, name=None, deleted=True, before=None, limit=10, everything=True
+    )
+    assert "3 events" in str([entry.data for entry in log if entry.type == "failed_event"])
+    live.send(FinishImport(import_id=receipt.subject, state="imported"))
+    assert verify.run(live.workspace, lambda line: None).ok
+    live.close()
