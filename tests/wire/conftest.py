@@ -22,6 +22,7 @@ from backstory.engine.settings import Settings, load
 SITE_ID = "wire-site"
 TRACK_KEY = "wire-key"
 APP_KEY = "wire-app"
+CDP_KEY = "wire-cdp"
 READY_S = 30
 SOURCE = Path(backstory.__file__).parents[1]
 
@@ -63,7 +64,7 @@ class Server:
 
 def settings_of(data: Path, **changes: Any) -> Settings:
     """Settings with known keys and a free port."""
-    keys = {"site_id": SITE_ID, "track_key": TRACK_KEY, "app_key": APP_KEY}
+    keys = {"site_id": SITE_ID, "track_key": TRACK_KEY, "app_key": APP_KEY, "cdp_key": CDP_KEY}
     return load({}, {"data": data, "port": 0, **keys, **changes})
 
 
