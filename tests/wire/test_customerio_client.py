@@ -114,6 +114,40 @@ def test_track_anonymous(client: CustomerIO, tls_server: Server) -> None:
     assert all(entry["customer_id"] is None and entry["processed_at"] is None for entry in entries)
 
 
+def test_devices(client: CustomerIO, tls_server: Server) -> None:
+    """A device comes with what stands beside its token, and goes by it."""
+    client.add_device(customer_id="5", device_id="to:k/en", platform="ios", last_used=UNIX, color="red")
+    client.delete_device(customer_id="5", device_id="to:k/en")
+    put, gone = tls_server.log(type="device_change")
+    assert put["customer_id"] == gone["customer_id"] == "5"
+
+
+def test_batch(client: CustomerIO, tls_server: Server) -> None:
+    """A batch is taken in order; a bad item of it does not stop the rest, nor the client."""
+    client.batch(
+        [
+            {"type": "person", "action": "identify", "identifiers": {"id": "5"}, "attributes": {"plan": "pro"}},
+            {"type": "person", "action": "nothing", "identifiers": {"id": "5"}},
+            {"type": "person", "action": "event", "identifiers": {"id": "5"}, "name": "seen", "id": ULID},
+            {"type": "person", "action": "event", "identifiers": {"id": "5"}, "name": "seen", "id": ULID},
+        ]
+    )
+    shown = tls_server.customer("5")
+    assert shown is not None
+    assert shown["attributes"]["plan"] == "pro"
+    assert [entry["name"] for entry in tls_server.log(type="event")] == ["seen"]
+
+
+def test_suppress_unsuppress_and_merge_are_taken(client: CustomerIO, tls_server: Server) -> None:
+    """The client's bodies and paths for them are understood."""
+    client.identify(id="5", plan="pro")
+    client.identify(id="6", city="Bonn")
+    client.merge_customers("id", "5", "id", "6")
+    client.suppress(customer_id="7")
+    client.unsuppress(customer_id="7")
+    assert tls_server.customer("5") is not None
+
+
 def test_refusals_reach_the_caller(client: CustomerIO, tls_server: Server) -> None:
     """A refused call raises with the status and the reason, and stores nothing."""
     with pytest.raises(CustomerIOException, match=r"400: .*event id must be a ULID or a UUID"):

@@ -1,4 +1,4 @@
-"""The official Node clients, unmodified, against the real server: every method called, the App API shows what they sent."""
+"""The official Node clients, unmodified, against the real server: every method called, and shown by the App API."""
 
 from collections.abc import Iterator
 from pathlib import Path
