@@ -98,7 +98,7 @@ def compat() -> str:
         )
         parts.append(f"## {title}\n\n{text and text + chr(10)}" + _table(head, rows) + "\n")
     # Handlers that need no words of their own have none.
-    rows = ((method, f"`{path}`", _summary(handler)) for method, path, handler in app.public_routes())
+    rows = ((method, f"`{path}`", _summary(handler)) for method, path, handler in app.public_routes(None))
     parts.append("## App API\n\nWith an App key as Bearer.\n\n" + _table(("method", "path", "what it does"), rows))
     return "".join(parts)
 

@@ -231,4 +231,9 @@ BACKLOG_FACTS = Limit(
     message="the backlog holds {value} facts",
 )
 
+WORKSPACES = Limit(
+    name="workspaces", value=100, unit="workspaces", reason="each has threads, files and memory of its own",
+    message="a server cannot have more than {value} workspaces",
+)
+
 LIMITS: tuple[Limit, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Limit))

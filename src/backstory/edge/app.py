@@ -21,6 +21,7 @@ from backstory.edge import (
     app_campaign,
     app_import,
     app_inquiry,
+    app_key,
     app_local,
     app_member,
     app_message,
@@ -28,6 +29,7 @@ from backstory.edge import (
     app_segment,
 )
 from backstory.edge.app_answer import TooLargeError, failure, refusal, unauthorised
+from backstory.edge.app_key import KeyTools
 from backstory.edge.app_local import LocalTools
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.engine.port import Workspace
@@ -35,18 +37,26 @@ from backstory.engine.port import Workspace
 Authorise = Callable[[Scope], bool]
 
 # Inquiries come first: "history" and "preview" are no numbers of segments.
-_NOUNS = (app_inquiry, app_people, app_activity, app_segment, app_member, app_campaign, app_message, app_import)
+_NOUNS = (app_inquiry, app_people, app_activity, app_segment, app_member, app_campaign, app_message, app_import, app_key)
 
 
 def app_api(
-    workspace: Workspace, authorise: Authorise, *, trusted: bool = False, tools: LocalTools | None = None
+    workspace: Workspace,
+    authorise: Authorise,
+    *,
+    trusted: bool = False,
+    tools: LocalTools | None = None,
+    keys: KeyTools | None = None,
 ) -> ASGIApp:
     """The App API of a workspace.
 
     ``authorise`` says whether a request's credentials are right. A ``trusted`` application (the local socket, the
-    command line) asks for none and has the ``/local`` endpoints as well, if it is given ``tools``.
+    command line) asks for none and has the ``/local`` endpoints as well, if it is given ``tools``. With ``keys`` there
+    are the endpoints of keys.
     """
-    table = public_routes()
+    table = [row for noun in _NOUNS for row in noun.ROUTES]
+    if keys is not None:
+        table += app_key.routes(keys, "/v1")
     if trusted and tools is not None:
         table += app_local.routes(tools)
     guard = _everybody if trusted else authorise
@@ -58,9 +68,9 @@ def app_api(
     return _RawPath(router)
 
 
-def public_routes() -> list[tuple[str, str, Handler]]:
+def public_routes(keys: KeyTools) -> list[tuple[str, str, Handler]]:
     """Method, path and handler of every endpoint on the public listener, as the documents show them."""
-    return [row for noun in _NOUNS for row in noun.ROUTES]
+    return [row for noun in _NOUNS for row in noun.ROUTES] + app_key.routes(keys, "/v1")
 
 
 class _RawPath:

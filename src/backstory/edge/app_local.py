@@ -10,24 +10,23 @@ Long work answers NDJSON lines:
 and ``{"error": {"message"}}`` as the last line when it fails.
 """
 
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
-from backstory.core.time import SECOND_US, to_unix
-from backstory.edge import app_shape
-from backstory.edge.app_answer import answer, nothing
+from backstory.core.time import SECOND_US
+from backstory.edge import app_key, app_shape
+from backstory.edge.app_answer import answer
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
-from backstory.edge.auth import SITE_ID_BYTES, new_key, new_salt
+from backstory.edge.auth import workspace_number
 from backstory.engine.options import BackfillOptions, Progress, Summary
-from backstory.store.credential import Credential, CredentialStore
+from backstory.store.credential import CredentialStore
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -41,11 +40,10 @@ Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]
 Verify = Callable[[Callable[[dict[str, object]], None]], None]
 
 
-class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which key to make; ``site_id`` names the Track key's user, by default the one that is there."""
+class NewWorkspace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The name of a workspace to make."""
 
-    kind: Literal["track", "app", "cdp"]
-    site_id: str | None = None
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +60,11 @@ class LocalTools:
     cancel_import: Callable[[int], None] = lambda import_id: None
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
     accept_clock: Callable[[], int] = lambda: 0
+    # Called after a key was made or revoked.
+    keys_changed: Callable[[], None] = lambda: None
+    # The workspaces of the folder, and how to make one: answers its new keys by the names of the settings.
+    workspaces: Callable[[], list[str]] = list
+    create_workspace: Callable[[str], dict[str, str]] = lambda name: {}
     # Set when the server stops: long work then ends at its next line.
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -108,9 +111,11 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
         ("POST", "/local/preview", lambda call: _preview(tools, call)),
         ("POST", "/local/imports/{import_id}/cancel", lambda call: _cancel_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
-        ("GET", "/local/keys", lambda call: _keys(tools, call)),
-        ("POST", "/local/keys", lambda call: _create_key(tools, call)),
-        ("DELETE", "/local/keys/{key_id}", lambda call: _revoke_key(tools, call)),
+        *app_key.routes(
+            app_key.KeyTools(credentials=tools.credentials, now_us=tools.now_us, changed=tools.keys_changed), "/local"
+        ),
+        ("GET", "/local/workspaces", lambda call: _workspaces(tools, call)),
+        ("POST", "/local/workspaces", lambda call: _create_workspace(tools, call)),
         ("POST", "/local/clock/accept", lambda call: _accept_clock(tools, call)),
     ]
 
@@ -151,47 +156,19 @@ def _verify(tools: LocalTools, call: Call) -> Answer:
     return LineStream(tools.verify, tools.stopping)
 
 
-def _keys(tools: LocalTools, call: Call) -> Answer:
-    return answer({"keys": [_key_shape(one) for one in tools.credentials.list()]})
+def _workspaces(tools: LocalTools, call: Call) -> Answer:
+    names = tools.workspaces()
+    return answer({"workspaces": [{"id": workspace_number(name), "name": name} for name in names]})
 
 
-def _create_key(tools: LocalTools, call: Call) -> Answer:
-    wanted = _decoded(call.document(), NewKey)
-    key = new_key()
-    credential = tools.credentials.create(
-        wanted.kind, key, salt=new_salt(), created_us=tools.now_us(), site_id=_site_id(tools, wanted)
-    )
-    # The only time the key is seen; only its hash is kept.
-    return answer({"key": {**_key_shape(credential), "key": key}})
-
-
-def _revoke_key(tools: LocalTools, call: Call) -> Answer:
-    tools.credentials.revoke(call.number("key_id", "key"))
-    return nothing()
+def _create_workspace(tools: LocalTools, call: Call) -> Answer:
+    name = _decoded(call.document(), NewWorkspace).name
+    keys = tools.create_workspace(name)
+    return answer({"workspace": {"id": workspace_number(name), "name": name, "keys": keys}})
 
 
 def _accept_clock(tools: LocalTools, call: Call) -> Answer:
     return answer({"clock": {"moved_s": round(tools.accept_clock() / SECOND_US)}})
-
-
-def _site_id(tools: LocalTools, wanted: NewKey) -> str | None:
-    if wanted.kind != "track":
-        if wanted.site_id is not None:
-            raise RequestError("only a track key stands beside a site id", path="$.site_id")
-        return None
-    known = (one.site_id for one in tools.credentials.list() if one.kind == "track")
-    return wanted.site_id or next(known, None) or secrets.token_hex(SITE_ID_BYTES)
-
-
-def _key_shape(credential: Credential) -> dict[str, object]:
-    return {
-        "id": credential.credential_id,
-        "kind": credential.kind,
-        "site_id": credential.site_id,
-        "hint": credential.hint,
-        "preset": credential.preset,
-        "created_at": to_unix(credential.created_us),
-    }
 
 
 def _decoded(value: Json, kind: type[T]) -> T:

@@ -6,13 +6,16 @@ standard and in URL-safe base64, with or without padding (``api-surface.md`` sec
 
 import base64
 import secrets
+import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
 
 import msgspec
 
 from backstory.core.error import StorageError
+from backstory.edge.rate import Rate
 from backstory.engine.settings import Settings
 from backstory.store.credential import Credential, CredentialKind, CredentialStore, write_private
 
@@ -38,7 +41,27 @@ class Authenticator:
         self._stamps: dict[str, tuple[int, int]] = {}
         self._credentials: list[tuple[str, Credential]] = []
         self._known: dict[CredentialKind, dict[bytes, str]] = {"track": {}, "app": {}, "cdp": {}}
+        self._owners: dict[tuple[CredentialKind, bytes], tuple[str, int]] = {}
         self.refresh()
+
+    def add(self, name: str, store: CredentialStore) -> None:
+        """The keys of one more workspace."""
+        self._stores[name] = store
+        self.refresh()
+
+    def paced(self, kind: CredentialKind, rate: Rate | None) -> Callable[[bytes], str | None]:
+        """``track``, ``app`` or ``cdp``, which then raises ``Busy`` for a key that calls more often than it may."""
+        plain = {"track": self.track, "app": self.app, "cdp": self.cdp}[kind]
+        if rate is None:
+            return plain
+
+        def authorise(authorization: bytes) -> str | None:
+            name = plain(authorization)
+            if name is not None:
+                rate.take(self._owners[kind, authorization])
+            return name
+
+        return authorise
 
     def track(self, authorization: bytes) -> str | None:
         """The workspace that a Track header opens, None when it opens none."""
@@ -61,6 +84,7 @@ class Authenticator:
         self._stamps = stamps
         for known in self._known.values():
             known.clear()
+        self._owners.clear()
 
     def _check(self, kind: CredentialKind, authorization: bytes) -> str | None:
         site_id, key = _presented(kind, authorization)
@@ -68,14 +92,20 @@ class Authenticator:
             return None
         for workspace, credential in self._credentials:
             if credential.kind == kind and credential.site_id == site_id and credential.holds(key):
-                self._remember(kind, authorization, workspace)
+                self._remember(kind, authorization, workspace, credential.credential_id)
                 return workspace
         return None
 
-    def _remember(self, kind: CredentialKind, authorization: bytes, workspace: str) -> None:
+    def _remember(self, kind: CredentialKind, authorization: bytes, workspace: str, credential_id: int) -> None:
         known = self._known[kind]
         if len(known) >= CACHE_ENTRIES_MAX:  # One right key can be written in many ways.
             known.clear()
+        if len(self._owners) >= 3 * CACHE_ENTRIES_MAX:
+            for one in self._known.values():
+                one.clear()
+            self._owners.clear()
+        # One key is one key, however it is written.
+        self._owners[kind, authorization] = (workspace, credential_id)
         known[authorization] = workspace
 
 
@@ -114,6 +144,11 @@ def _presented(kind: CredentialKind, authorization: bytes) -> tuple[str | None, 
         case "cdp":
             pair = basic(authorization)
             return None, (pair[0].strip() if pair is not None else bearer(authorization) or "")
+
+
+def workspace_number(name: str) -> int:
+    """The number clients look for: 1 for the default workspace, else one made of its name."""
+    return 1 if name == WORKSPACE_NAME else 2 + zlib.crc32(name.encode()) // 2
 
 
 def new_key() -> str:
@@ -156,6 +191,17 @@ def prepare_keys(
             store.preset(kind, chosen, salt=new_salt(), created_us=created_us, site_id=sites[kind])
         elif key is not None:
             store.create(kind, key, salt=new_salt(), created_us=created_us, site_id=sites[kind])
+
+
+def first_keys(store: CredentialStore, settings: Settings, *, created_us: int) -> dict[str, str]:
+    """A key of each kind for a workspace that was just made, by the names of the settings; only hashes are kept.
+
+    The keys that the settings name are those of the default workspace: no other opens with them.
+    """
+    keys: dict[str, str] = {}
+    none = replace(settings, site_id=None, track_key=None, app_key=None, cdp_key=None)
+    prepare_keys(store, none, created_us=created_us, tell=keys.update)
+    return keys
 
 
 def tell_keys(keys: Mapping[str, str], data: Path, terminal: TextIO) -> None:

@@ -5,6 +5,7 @@ Commands are clients of the HTTP endpoints (``edge.local``); only ``serve`` is a
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from backstory.edge.cli_key import keys
 from backstory.edge.cli_message import messages
 from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
+from backstory.edge.cli_workspace import workspaces
 from backstory.edge.local import Opened
 from backstory.engine.settings import SETTINGS, Setting, Settings, load, unknown_variables
 
@@ -46,9 +48,12 @@ def main(context: click.Context) -> None:
 
 
 def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
-    """An option for each setting; secrets come from the environment only, where ``ps`` does not show them."""
+    """An option for each setting; secrets come from the environment only, where ``ps`` does not show them.
+
+    A server serves every workspace: it takes none by name.
+    """
     for setting in reversed(SETTINGS):
-        if not setting.secret:
+        if not setting.secret and setting.name != "workspace":
             function = _setting_option(setting)(function)
     return function
 
@@ -98,18 +103,28 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
     """Open the data folder in this process, with the application a local socket would serve."""
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
-    from backstory.edge.auth import WORKSPACE_NAME
-    from backstory.engine import workspace
+    from backstory.edge.auth import first_keys
     from backstory.engine.clock import SystemClock
+    from backstory.engine.house import House
     from backstory.store.credential import CredentialStore
 
-    opened = workspace.open_folder(settings.data, settings)
-    credentials = CredentialStore(settings.data / "workspaces" / WORKSPACE_NAME)
-    tools = local_tools(opened, credentials, SystemClock().now_us)
+    clock, house = SystemClock(), House(settings)
+
+    def store(name: str) -> CredentialStore:
+        return CredentialStore(settings.data / "workspaces" / name)
+
+    def create(name: str) -> dict[str, str]:
+        house.create(name).close()
+        return first_keys(store(name), settings, created_us=clock.now_us())
+
+    opened = house.open(settings.workspace)
+    tools = replace(
+        local_tools(opened, store(settings.workspace), clock.now_us), workspaces=house.names, create_workspace=create
+    )
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
 
 
 for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):
     segments.add_command(_command)
-for _command in (backfill, verify, segments, imports, keys, messages, campaigns, clock):
+for _command in (backfill, verify, segments, imports, keys, messages, campaigns, clock, workspaces):
     main.add_command(_command)

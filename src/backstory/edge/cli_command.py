@@ -48,7 +48,7 @@ class Run:
         data = self.settings.data
         if not may_create and not (data / "workspaces").is_dir() and not (data / SOCKET_NAME).exists():
             raise BackstoryError(f"the folder {data} holds no workspace: 'backstory serve --data {data}' makes one")
-        return Session(data, lambda: self.runtime.open_folder(self.settings))
+        return Session(data, lambda: self.runtime.open_folder(self.settings), workspace=self.settings.workspace)
 
     def show(self, body: object, text: str) -> None:
         """Print the result: ``body`` as JSON if that was asked for, else ``text``."""
@@ -56,15 +56,18 @@ class Run:
 
 
 def workspace_command(function: Callable[Concatenate[Run, P], None]) -> Callable[..., None]:
-    """Give a command ``--data`` and ``--json``, hand it its ``Run``, and turn errors into messages and exit codes."""
+    """Give a command ``--data``, ``--workspace`` and ``--json``, hand it its ``Run``, say its errors."""
 
     @click.option("--data", metavar="DIR", help="The data folder; otherwise BACKSTORY_DATA.")
+    @click.option("--workspace", metavar="NAME", help="The workspace; otherwise BACKSTORY_WORKSPACE, or default.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @click.pass_obj
     @functools.wraps(function)
-    def command(runtime: Runtime, data: str | None, as_json: bool, *args: P.args, **kwargs: P.kwargs) -> None:
+    def command(
+        runtime: Runtime, data: str | None, workspace: str | None, as_json: bool, *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         try:
-            settings = load(runtime.environment, {"data": data})
+            settings = load(runtime.environment, {"data": data, "workspace": workspace})
             function(Run(runtime=runtime, settings=settings, as_json=as_json), *args, **kwargs)
         except BackstoryError as error:
             fail(error)

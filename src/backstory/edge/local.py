@@ -48,8 +48,16 @@ OpenFolder = Callable[[], tuple[Opened, ASGIApp]]
 class Session:
     """A client of one data folder, for the time of one command."""
 
-    def __init__(self, data: Path, open_folder: OpenFolder, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        data: Path,
+        open_folder: OpenFolder,
+        *,
+        workspace: str = "default",
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._data = data
+        self._workspace = workspace
         self._open_folder = open_folder
         self._pause = pause
         self._exit = ExitStack()
@@ -60,7 +68,8 @@ class Session:
     def __enter__(self) -> "Session":
         transport = self._reach()
         # Long work answers when it is done: no timeout of ours could tell slow from stuck.
-        client = httpx.Client(transport=transport, base_url=_ORIGIN, timeout=None)
+        headers = {"Backstory-Workspace": self._workspace}
+        client = httpx.Client(transport=transport, base_url=_ORIGIN, timeout=None, headers=headers)
         self._client = self._exit.enter_context(client)
         return self
 

@@ -12,8 +12,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -23,11 +23,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from backstory.core.error import BackstoryError
 from backstory.edge import track_answer
 from backstory.edge.app import app_api
+from backstory.edge.app_key import KeyTools
 from backstory.edge.app_local import LocalTools, local_tools
-from backstory.edge.auth import WORKSPACE_NAME, Authenticator, prepare_keys, tell_keys
+from backstory.edge.auth import WORKSPACE_NAME, Authenticator, first_keys, prepare_keys, tell_keys
 from backstory.edge.bridge import Bridge, Intake
+from backstory.edge.gate import Gate, Rooms
 from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, unlink_local
 from backstory.edge.pipeline import PipelinesApi, is_pipelines
+from backstory.edge.rate import Rate
 from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
 from backstory.edge.track import TrackApi
@@ -79,23 +82,31 @@ class Running:
 def serve_folder(settings: Settings, *, on_ready: Callable[[Running], None] | None = None) -> int:
     """``backstory serve``: everything that runs, put together from settings; returns as ``serve`` does."""
     # The engine loads slowly; what tests put in its place does not need it.
-    from backstory.engine import workspace
+    from backstory.engine.house import House
 
-    clock = SystemClock()
+    clock, house = SystemClock(), House(settings)
     return serve(
         settings,
-        lambda name: workspace.open_folder(settings.data, settings),
+        house.open,
+        create_workspace=house.create,
         make_tools=lambda opened, credentials: local_tools(opened, credentials, clock.now_us),
-        make_sending=lambda opened: Sending(opened, settings, clock.now_us),
+        make_sending=lambda opened: Sending(opened, _settings_of(settings, opened.name), clock.now_us),
         on_ready=on_ready,
         clock=clock,
+        names=house.names(),
     )
+
+
+def _settings_of(settings: Settings, name: str) -> Settings:
+    """What a workspace writes besides its stores (its mailbox) lies in its own folder; the default's in DIR."""
+    return settings if name == WORKSPACE_NAME else replace(settings, data=settings.data / "workspaces" / name)
 
 
 def serve(
     settings: Settings,
     open_workspace: Callable[[str], W],
     *,
+    create_workspace: Callable[[str], W] | None = None,
     make_tools: MakeTools[W] | None = None,
     make_sending: MakeSending[W] | None = None,
     on_ready: Callable[[Running], None] | None = None,
@@ -105,10 +116,12 @@ def serve(
     """Serve until SIGTERM, SIGINT or ``Running.stop``; returns the exit code of the process.
 
     ``open_workspace`` opens one of the workspaces ``names`` (blocking, in a thread) and takes the lock of the data
-    folder; ``make_tools`` gives the local socket its tools, ``make_sending`` each workspace its outbox. The local
-    socket serves the workspace ``default``. In a thread other than the main one no signals are handled.
+    folder, ``create_workspace`` makes one more while the server runs; ``make_tools`` gives the local socket its tools,
+    ``make_sending`` each workspace its outbox. In a thread other than the main one no signals are handled.
     """
-    server = _Server(settings, open_workspace, make_tools, make_sending, on_ready, clock or SystemClock(), names)
+    server = _Server(
+        settings, open_workspace, create_workspace, make_tools, make_sending, on_ready, clock or SystemClock(), names
+    )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run())
@@ -158,6 +171,7 @@ class _Server(Generic[W]):
         self,
         settings: Settings,
         open_workspace: Callable[[str], W],
+        create_workspace: Callable[[str], W] | None,
         make_tools: MakeTools[W] | None,
         make_sending: MakeSending[W] | None,
         on_ready: Callable[[Running], None] | None,
@@ -167,6 +181,7 @@ class _Server(Generic[W]):
         self._names = names
         self._settings = settings
         self._open_workspace = open_workspace
+        self._create_workspace = create_workspace
         self._make_tools = make_tools
         self._make_sending = make_sending
         self._on_ready = on_ready
@@ -174,7 +189,7 @@ class _Server(Generic[W]):
         self._listeners: list[Listener] = []
         self._workspaces: dict[str, W] = {}
         self._sending: list[Sending] = []
-        self._tools: LocalTools | None = None
+        self._tools: list[LocalTools] = []
 
     async def run(self) -> None:
         """Listen, open, serve until stopped, finish what was accepted, close."""
@@ -205,8 +220,8 @@ class _Server(Generic[W]):
         if self._stopped.is_set():
             for one in self._listeners:
                 one.force_exit = True
-        if self._tools is not None:
-            self._tools.stopping.set()
+        for tools in self._tools:
+            tools.stopping.set()
         self._stopped.set()
 
     def _make_folder(self) -> None:
@@ -238,23 +253,63 @@ class _Server(Generic[W]):
             tell=lambda keys: tell_keys(keys, data, sys.stdout),
         )
         keys = Authenticator(stores)
-        bridge = Bridge(self._loop)
+        self._bridge = Bridge(self._loop)
+        rate = Rate(self._settings.rate_per_s, self._clock.monotonic_us) if self._settings.rate_per_s else None
+        self._gate = Gate[W](keys, keys.paced("app", rate))
+        for name, workspace in self._workspaces.items():
+            self._gate.admit(name, workspace, self._rooms(name, workspace, stores[name]))
         public = build_app(
-            TrackApi(self._workspaces, keys.track, bridge),
-            PipelinesApi(self._workspaces, keys.cdp, bridge),
-            _public_app(self._workspaces, keys),
+            TrackApi(self._gate.workspaces, keys.paced("track", rate), self._bridge),
+            PipelinesApi(self._gate.workspaces, keys.paced("cdp", rate), self._bridge),
+            self._gate.public,
             self._health,
         )
-        main = self._workspaces[WORKSPACE_NAME]
+        return public, self._gate.local, keys
+
+    def _rooms(self, name: str, workspace: W, store: CredentialStore) -> Rooms:
+        """The applications of one workspace."""
+        keys = KeyTools(credentials=store, now_us=self._clock.now_us, changed=self._keys_changed)
+        tools = None
         if self._make_tools is not None:
-            self._tools = self._make_tools(main, stores[WORKSPACE_NAME])
+            tools = replace(
+                self._make_tools(workspace, store),
+                keys_changed=self._keys_changed,
+                workspaces=lambda: [WORKSPACE_NAME, *sorted(self._gate.workspaces.keys() - {WORKSPACE_NAME})],
+                create_workspace=self._create,
+            )
+            self._tools.append(tools)
+        only = {name: workspace}
         local = build_app(
-            TrackApi(self._workspaces, _as_default, bridge),
-            PipelinesApi(self._workspaces, _as_default, bridge),
-            app_api(main, lambda scope: True, trusted=True, tools=self._tools),
+            TrackApi(only, lambda authorization: name, self._bridge),
+            PipelinesApi(only, lambda authorization: name, self._bridge),
+            app_api(workspace, lambda scope: True, trusted=True, tools=tools, keys=keys),
             lambda: self._health(named=True),
         )
-        return public, local, keys
+        # The gate looked at the key already: whoever comes to the public application may.
+        return Rooms(public=app_api(workspace, lambda scope: True, keys=keys), local=local)
+
+    def _keys_changed(self) -> None:
+        """Called in a thread: the event loop takes the change up before it sends the answer that tells of it."""
+        _call_soon(self._loop, self._gate.keys.refresh)
+
+    def _create(self, name: str) -> dict[str, str]:
+        """Make a workspace while the server runs (in a thread); returns its keys, which are shown this once."""
+        if self._create_workspace is None:
+            raise BackstoryError("this server makes no workspaces")
+        workspace = self._create_workspace(name)
+        self._workspaces[name] = workspace
+        store = CredentialStore(self._settings.data / "workspaces" / name)
+        keys = first_keys(store, self._settings, created_us=self._clock.now_us())
+        asyncio.run_coroutine_threadsafe(self._move_in(name, workspace, store), self._loop).result()
+        return keys
+
+    async def _move_in(self, name: str, workspace: W, store: CredentialStore) -> None:
+        self._gate.keys.add(name, store)
+        self._gate.admit(name, workspace, self._rooms(name, workspace, store))
+        if self._make_sending is not None:
+            sending = self._make_sending(workspace)
+            self._sending.append(sending)
+            sending.start()
 
     def _start_sending(self) -> None:
         if self._make_sending is not None:
@@ -310,29 +365,6 @@ class _Server(Generic[W]):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self.stop)
-
-
-def _public_app(workspaces: Mapping[str, ServedWorkspace], keys: Authenticator) -> ASGIApp:
-    """The App API of whichever workspace the key opens; without a right key the first one says 401."""
-
-    def opened(scope: Scope) -> str | None:
-        return keys.app(dict(scope["headers"]).get(b"authorization", b""))
-
-    def only(name: str) -> Callable[[Scope], bool]:
-        return lambda scope: opened(scope) == name
-
-    apps = {name: app_api(workspace, only(name)) for name, workspace in workspaces.items()}
-    if len(apps) == 1:
-        return apps[WORKSPACE_NAME]
-
-    def choose(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return apps[opened(scope) or WORKSPACE_NAME](scope, receive, send)
-
-    return choose
-
-
-def _as_default(authorization: bytes) -> str:
-    return WORKSPACE_NAME
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from backstory.core.error import BackstoryError, NotFoundError
 from backstory.core.fact import Fact, Receipt, ReportMetric
 from backstory.core.limit import BATCH_BODY_BYTES, ENTITY_BODY_BYTES, TRACK_BODY_BYTES, Limit
+from backstory.edge.auth import workspace_number
 from backstory.edge.bridge import Bridge, Waiter
 from backstory.edge.receiving import BodyReader, CallerGone
 from backstory.edge.submission import WAIT_HEADER, WAIT_S, Submission, wants_applied
@@ -23,9 +24,6 @@ from backstory.edge.track2_batch import decode_batch
 from backstory.edge.track_answer import ACCEPTED, DONE, UNAUTHORISED, Answer, answer, refusal
 from backstory.edge.track_request import TrackWorkspace, members, merge_refusal, public_fact, request_facts
 from backstory.edge.track_route import Action, find_route, raw_path
-
-# The original numbers its workspaces; here a key leads to exactly one, and clients only look for an integer.
-ENVIRONMENT_ID = 1
 
 _LIMITS: dict[Action, Limit] = {"entity": ENTITY_BODY_BYTES, "batch": BATCH_BODY_BYTES}
 _KEYLESS = frozenset[Action]({"metric", "push", "unsubscribe"})
@@ -71,7 +69,7 @@ class TrackApi:
             return UNAUTHORISED
         workspace = self._workspaces[name]
         if action == "region":
-            return _region(scope, headers)
+            return _region(scope, headers, name)
         limit = _LIMITS.get(action, TRACK_BODY_BYTES)
         raw = await self._reader.read(receive, limit, headers.get(b"content-length", b""))
         if action == "batch":
@@ -149,8 +147,8 @@ def _refusal(action: Action | None, error: Exception) -> Answer:
             return refusal(error)
 
 
-def _region(scope: Scope, headers: Mapping[bytes, bytes]) -> Answer:
+def _region(scope: Scope, headers: Mapping[bytes, bytes], name: str) -> Answer:
     """Says that the credentials are right, and the address the caller reached us by."""
     host = headers.get(b"host", b"localhost").decode("latin-1")
     url = f"{scope.get('scheme', 'http')}://{host}"
-    return answer(200, {"url": url, "region": "us", "environment_id": ENVIRONMENT_ID})
+    return answer(200, {"url": url, "region": "us", "environment_id": workspace_number(name)})

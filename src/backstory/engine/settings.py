@@ -53,6 +53,7 @@ class Settings:
     """What a process runs with; one field per row of ``SETTINGS``, described there."""
 
     data: Path
+    workspace: str
     host: str
     port: int
     site_id: str | None = field(repr=False)
@@ -70,6 +71,7 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     tls_dev: bool
+    rate_per_s: int
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -145,6 +147,10 @@ def _send(text: str) -> str:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(name="data", read=_path, default=None, help="the folder that holds everything; needed"),
+    Setting(
+        name="workspace", read=_key, default="default",
+        help="the workspace that a command works on; a server serves all of a folder, each by its keys",
+    ),
     Setting(name="host", read=_host, default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all"),
     Setting(name="port", read=_whole(0, 65535), default=8080, help="the TCP port to listen on; 0 picks a free one"),
     Setting(
@@ -199,6 +205,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="tls_dev", read=_boolean, default=False,
         help="serve https with a certificate of a local authority made in DIR/tls, for development",
+    ),
+    Setting(
+        name="rate_per_s", read=_whole(0, 1_000_000), default=0,
+        help="how many calls a second each key may make, above which it is 429; 0: as many as it likes",
     ),
 )
 

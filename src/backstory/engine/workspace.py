@@ -15,7 +15,7 @@ from backstory.engine.apply import Applier
 from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.build import Builder
 from backstory.engine.checkpoint import Checkpoint
-from backstory.engine.clock import Clock, SystemClock
+from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
 from backstory.engine.inbox import Inbox, Ticket
@@ -25,7 +25,6 @@ from backstory.engine.settings import Settings
 from backstory.store.definition import read_segments
 from backstory.store.folder import Folder, open_folder_stores
 from backstory.store.journal import Journal
-from backstory.store.lock import FolderLock
 
 T = TypeVar("T")
 DEFAULT = "default"
@@ -274,16 +273,4 @@ def open_workspace(
     except BaseException:
         folder.close()
         raise
-    return workspace
-
-
-def open_folder(data: Path, settings: Settings) -> Workspace:
-    """Open the default workspace of a data folder; raises ``FolderBusy`` when another process has it."""
-    lock = FolderLock(data)
-    try:
-        workspace = open_workspace(data / "workspaces" / DEFAULT, clock=SystemClock(), settings=settings)
-    except BaseException:
-        lock.close()
-        raise
-    workspace.on_close = lock.close
     return workspace
