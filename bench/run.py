@@ -24,6 +24,7 @@ FOLDER = ROOT / ".bench"
 # Those that make large folders stand before those that can use them.
 WORKLOADS: tuple[str, ...] = (
     "single_call",
+    "batch_call",
     "backfill_people",
     "backfill_events",
     "event_at_scale",

@@ -37,7 +37,17 @@ from backstory.engine.port import Workspace
 Authorise = Callable[[Scope], bool]
 
 # Inquiries come first: "history" and "preview" are no numbers of segments.
-_NOUNS = (app_inquiry, app_people, app_activity, app_segment, app_member, app_campaign, app_message, app_import, app_key)
+_NOUNS = (
+    app_inquiry,
+    app_people,
+    app_activity,
+    app_segment,
+    app_member,
+    app_campaign,
+    app_message,
+    app_import,
+    app_key,
+)
 
 
 def app_api(

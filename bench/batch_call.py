@@ -1,0 +1,139 @@
+"""Batches over HTTP: how many events a second the server accepts, and applies, from batches of 500 KB.
+
+Track v2 and Pipelines in turn, over a few connections: events with distinct ids of known people, with the segments of
+``bench.single_call``. Accepted is what was answered 200, applied what all reads show; both in one run, backlog included
+(429 with Retry-After is waited for). The server's processor time per event stands beside it: other work on the machine
+does not change it much.
+"""
+
+import base64
+import concurrent.futures
+import http.client
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench import data, process
+from bench.single_call import APP_KEY, KEY, SITE, make_segments, wait_until_applied
+from bench.workload import Figure, Place, Scale, Workload
+
+WRITE_KEY = "bench-write-key"
+BATCH_BYTES = 500 * 1024
+CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    people: int
+    events: int
+
+
+SIZES: dict[Scale, Size] = {
+    "quick": Size(people=10_000, events=100_000),
+    "full": Size(people=100_000, events=1_000_000),
+}
+
+
+def run(scale: Scale, place: Place) -> Sequence[Figure]:
+    size, folder = SIZES[scale], place.work / "data"
+    source = data.people(place.data, size.people)
+    process.run([*process.BACKSTORY, "backfill", "people", str(source), "--data", str(folder), "--yes", "--json"])
+    keys = {"SITE_ID": SITE, "TRACK_KEY": KEY, "APP_KEY": APP_KEY, "CDP_KEY": WRITE_KEY}
+    port = process.free_port()
+    serve = [*process.BACKSTORY, "serve", "--data", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    figures: list[Figure] = []
+    with ExitStack() as stack:
+        environment = {f"BACKSTORY_{name}": value for name, value in keys.items()}
+        pid = stack.enter_context(process.server(serve, port, env=environment))
+        make_segments(port)
+        for name, path, user, item in (
+            ("Track v2", "/api/v2/batch", f"{SITE}:{KEY}", operation),
+            ("Pipelines", "/v1/batch", f"{WRITE_KEY}:", call),
+        ):
+            bodies = batches(size, item)
+            figures += measure(name, (pid, port), path, user, bodies, size.events)
+    return figures
+
+
+def measure(
+    name: str, server: tuple[int, int], path: str, user: str, bodies: list[bytes], events: int
+) -> list[Figure]:
+    pid, port = server
+    headers = {
+        "Authorization": "Basic " + base64.b64encode(user.encode()).decode(),
+        "Content-Type": "application/json",
+    }
+    cpu_s, started = process.cpu_s(pid), time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
+        shares = [bodies[number::CONNECTIONS] for number in range(CONNECTIONS)]
+        list(pool.map(lambda share: send(port, path, headers, share), shares))
+    accepted_s = time.monotonic() - started
+    wait_until_applied(port)
+    applied_s = time.monotonic() - started
+    cpu_s = process.cpu_s(pid) - cpu_s
+    return [
+        Figure(name=f"{name}: events accepted", value=events / accepted_s, unit="1/s", least=100_000),
+        Figure(name=f"{name}: events applied", value=events / applied_s, unit="1/s", least=50_000),
+        Figure(name=f"{name}: server time per event, accepted and applied", value=cpu_s / events * 1e6, unit="us"),
+    ]
+
+
+def send(port: int, path: str, headers: dict[str, str], bodies: list[bytes]) -> None:
+    """Batches over one connection; a full backlog is waited for."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for body in bodies:
+        while True:
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            if answer.status != 429:
+                break
+            time.sleep(0.02)
+        if answer.status != 200 or said != b"{}":
+            raise RuntimeError(f"{answer.status}: {said[:200]!r}")
+    connection.close()
+
+
+def batches(size: Size, item: Callable[[int, str], dict[str, object]]) -> list[bytes]:
+    """All events as bodies just under the limit."""
+    made: list[bytes] = []
+    items: list[bytes] = []
+    length = 0
+    for number, person in enumerate(data.people_of(0, size.events, size.people)):
+        text = json.dumps(item(number, person), separators=(",", ":")).encode()
+        if length + len(text) + 1 > BATCH_BYTES - 20:
+            made.append(b'{"batch":[' + b",".join(items) + b"]}")
+            items, length = [], 0
+        items.append(text)
+        length += len(text) + 1
+    made.append(b'{"batch":[' + b",".join(items) + b"]}")
+    return made
+
+
+def operation(number: int, person: str) -> dict[str, object]:
+    event = data.live_event(number)
+    return {
+        "type": "person", "action": "event", "identifiers": {"id": person}, "name": event["name"],
+        "attributes": event["data"], "id": f"{number:08x}-0000-4000-8000-000000000000",
+    }  # fmt: skip
+
+
+def call(number: int, person: str) -> dict[str, object]:
+    event = data.live_event(number)
+    return {
+        "type": "track", "userId": person, "event": event["name"], "properties": event["data"],
+        "messageId": f"message-{number}", "timestamp": "2026-01-02T03:04:05.678Z", "integrations": {},
+        "context": {"library": {"name": "analytics-python", "version": "1.1.0"}},
+    }  # fmt: skip
+
+
+WORKLOAD = Workload(
+    name="batch_call",
+    expects=(
+        "a batch is decoded at once and handed over as one list, so that an event costs the edge about 4 us of "
+        "processor time; writing the journal costs about 1 us, applying the rest"
+    ),
+    run=run,
+)
