@@ -21,7 +21,19 @@ from typing import Final, assert_never, cast
 
 import msgspec
 
-from backstory.core.condition import And, AttributeTest, Condition, EventTest, InSegment, Json, Not, Or, Where
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Not,
+    Or,
+    RelationTest,
+    Where,
+)
 from backstory.core.error import InvariantError
 from backstory.core.operand import plain_number
 from backstory.core.time import MILLISECONDS_FROM, SECOND_US
@@ -148,7 +160,7 @@ def _where_judge(where: Condition) -> WhereJudge:
             return lambda data, now_us: not inner(data, now_us)
         case AttributeTest():
             return _property_judge(where)
-        case InSegment() | EventTest():
+        case InSegment() | EventTest() | DeviceTest() | RelationTest():
             raise InvariantError(f"{where} stands inside where")
         case _:
             assert_never(where)

@@ -23,13 +23,15 @@ from backstory.core.window import Window as Window
 from backstory.core.window import print_count, print_window, read_count, read_window
 
 EVENT_KINDS = ("event", "page", "screen")
+PLATFORMS = ("ios", "android")
 
 _NULL = b"null"
-_KEYS = ("and", "or", "not", "segment", "attribute", "event", "message")
+_KEYS = ("and", "or", "not", "segment", "attribute", "event", "message", "device", "relationship")
 _WHERE_KEYS = ("and", "or", "not", "attribute")
-_NOT_YET = ("device", "relationship")
 _EVENT_KEYS = ("name", "kind", "performed", "count", "where", "within", "inverse")
 _MESSAGE_KEYS = ("metric", *CHOICES, "performed", "count", "within", "inverse")
+_DEVICE_KEYS = ("platform", "where", "count", "inverse")
+_RELATION_KEYS = ("object_type_id", "object_id", "where", "count", "inverse")
 _ATTRIBUTE_KEYS = ("field", "operator", "value", "value2", "inverse")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -90,7 +92,29 @@ class EventTest(Struct, frozen=True, cache_hash=True):
         return kind == self.kind and name_matches(self.name, name)
 
 
-Condition = And | Or | Not | InSegment | AttributeTest | EventTest
+class DeviceTest(Struct, frozen=True, cache_hash=True, tag="device"):
+    """The person has between ``at_least`` and ``at_most`` devices for which ``where`` holds."""
+
+    at_least: int = 1
+    at_most: int | None = None
+    where: "Where | None" = None
+
+
+class RelationTest(Struct, frozen=True, cache_hash=True, tag="relation"):
+    """The person is related to so many objects of a type (to this one object) for which ``where`` holds.
+
+    ``where`` sees the object's attributes, and those of the relationship under ``relationship``.
+    """
+
+    type_id: int
+    object_id: str | None = None
+    at_least: int = 1
+    at_most: int | None = None
+    where: "Where | None" = None
+
+
+RecordTest = DeviceTest | RelationTest
+Condition = And | Or | Not | InSegment | AttributeTest | EventTest | DeviceTest | RelationTest
 Where = And | Or | Not | AttributeTest
 
 
@@ -121,6 +145,11 @@ def to_json(condition: Condition) -> Json:
             return {"message": _print_message(condition)}
         case EventTest():
             return {"event": _print_event(condition)}
+        case DeviceTest():
+            return {"device": _print_record(condition)}
+        case RelationTest(type_id, object_id):
+            named = {} if object_id is None else {"object_id": object_id}
+            return {"relationship": {"object_type_id": type_id, **named, **_print_record(condition)}}
         case _:
             assert_never(condition)
 
@@ -140,6 +169,16 @@ def events_in(condition: Condition) -> frozenset[tuple[str, str]]:
     return frozenset((node.kind, node.name) for node in _nodes(condition) if isinstance(node, EventTest))
 
 
+def tests_in(where: Where) -> list[AttributeTest]:
+    """Every test in a tree over plain data."""
+    return [node for node in _nodes(where) if isinstance(node, AttributeTest)]
+
+
+def records_in(condition: Condition) -> list[RecordTest]:
+    """What a condition asks of devices and relationships."""
+    return [node for node in _nodes(condition) if isinstance(node, DeviceTest | RelationTest)]
+
+
 def _nodes(condition: Condition) -> Iterator[Condition]:
     yield condition
     match condition:
@@ -148,7 +187,7 @@ def _nodes(condition: Condition) -> Iterator[Condition]:
                 yield from _nodes(child)
         case Not(child):
             yield from _nodes(child)
-        case InSegment() | AttributeTest() | EventTest():
+        case InSegment() | AttributeTest() | EventTest() | DeviceTest() | RelationTest():
             return
         case _:
             assert_never(condition)
@@ -173,6 +212,15 @@ def _print_event(test: EventTest) -> Json:
     if test.where is not None:
         out["where"] = to_json(test.where)
     return out | _print_occurrence(test)
+
+
+def _print_record(test: RecordTest) -> dict[str, Json]:
+    out: dict[str, Json] = {}
+    if test.where is not None:
+        out["where"] = to_json(test.where)
+    if (test.at_least, test.at_most) != (1, None):
+        out["count"] = print_count(test.at_least, test.at_most)
+    return out
 
 
 def _print_message(test: EventTest) -> Json:
@@ -221,6 +269,10 @@ class _Reader:
                 return _turned(_attribute(body, here), body, here)
             case "message":
                 return _turned(_message(body, here), body, here)
+            case "device":
+                return _turned(self.device(body, here, depth), body, here)
+            case "relationship":
+                return _turned(self.relation(body, here, depth), body, here)
             case _:
                 return _turned(self.event(body, here, depth), body, here)
 
@@ -236,10 +288,43 @@ class _Reader:
             fields,
             path,
             # Events are stored with their names trimmed (semantics section 11, rule 13).
-            name=_name(fields, "name", path).strip(),
+            name=operand.name(fields, "name", path).strip(),
             kind="event" if kind is None else operand.one_of(kind, EVENT_KINDS, f"{path}.kind", "a kind of event"),
             where=None if where is None else self.where(where, f"{path}.where", depth + 1),
         )
+
+    def device(self, body: Json, path: str, depth: int) -> DeviceTest:
+        fields = operand.fields_of(body, path, _DEVICE_KEYS)
+        tests: list[Where] = []
+        if fields.get("platform") is not None:
+            platform = operand.one_of(fields["platform"], PLATFORMS, f"{path}.platform", "a platform")
+            tests.append(AttributeTest("platform", "eq", _encode(platform)))
+        if fields.get("where") is not None:
+            where = self.where(fields["where"], f"{path}.where", depth + 1)
+            nested = next((one.field for one in tests_in(where) if "." in one.field or "[" in one.field), None)
+            if nested is not None:
+                message = f"{nested!r} is nested; conditions see only the flat attributes of a device"
+                raise ConditionError(message, path=f"{path}.where")
+            tests.append(where)
+        at_least, at_most = read_count(fields.get("count"), f"{path}.count")
+        whole = None if not tests else tests[0] if len(tests) == 1 else And(tuple(tests))
+        return DeviceTest(at_least, at_most, whole)
+
+    def relation(self, body: Json, path: str, depth: int) -> RelationTest:
+        fields = operand.fields_of(body, path, _RELATION_KEYS)
+        type_id, object_id, where = fields.get("object_type_id"), fields.get("object_id"), fields.get("where")
+        if isinstance(type_id, str) and type_id.isdecimal() and type_id.isascii():
+            type_id = int(type_id)
+        if isinstance(type_id, bool) or not isinstance(type_id, int) or type_id < 1:
+            message = f"expected the number of a type of objects, found {shown(type_id)}"
+            raise ConditionError(message, path=f"{path}.object_type_id")
+        if isinstance(object_id, int) and not isinstance(object_id, bool):
+            object_id = str(object_id)
+        if object_id is not None:
+            object_id = operand.name({"object_id": object_id}, "object_id", path)
+        at_least, at_most = read_count(fields.get("count"), f"{path}.count")
+        asked = None if where is None else self.where(where, f"{path}.where", depth + 1)
+        return RelationTest(type_id, object_id, at_least, at_most, asked)
 
     def where(self, value: Json, path: str, depth: int) -> Where:
         return cast("Where", self.node(value, path, depth, _WHERE_KEYS))
@@ -251,10 +336,8 @@ def _only_key(value: Json, path: str, allowed: tuple[str, ...]) -> tuple[str, Js
         hint = '; did you mean {"attribute": …}?' if isinstance(value, dict) and "field" in value else ""
         raise ConditionError(f"{expected}; found {shown(value)}{hint}", path=path)
     key, body = next(iter(value.items()))
-    if key in _NOT_YET:
-        raise ConditionError(f"{key} conditions are not available yet", path=f"{path}.{key}")
     if key in _KEYS and key not in allowed:
-        message = f'"{key}" cannot stand inside where, which tests event data; expected one of: {", ".join(allowed)}'
+        message = f'"{key}" cannot stand inside where, which tests plain data; expected one of: {", ".join(allowed)}'
         raise ConditionError(message, path=f"{path}.{key}")
     return operand.one_of(key, allowed, path, "a condition"), body
 
@@ -267,24 +350,8 @@ def _one_child(body: Json, path: str) -> Json:
 
 def _turned(test: Condition, body: Json, path: str) -> Condition:
     """``"inverse": true`` inside a test is not(test)."""
-    inverse = isinstance(body, dict) and _flag(body, "inverse", path, default=False)
+    inverse = isinstance(body, dict) and operand.flag(body, "inverse", path, default=False)
     return Not(test) if inverse else test
-
-
-def _flag(fields: dict[str, Json], key: str, path: str, *, default: bool) -> bool:
-    value = fields.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise ConditionError(f"expected true or false, found {shown(value)}", path=f"{path}.{key}")
-    return value
-
-
-def _name(fields: dict[str, Json], key: str, path: str) -> str:
-    value = fields.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise ConditionError(f'expected "{key}" as text, found {shown(value)}', path=f"{path}.{key}")
-    return operand.text(value, f"{path}.{key}")
 
 
 def _segment(body: Json, path: str) -> InSegment:
@@ -296,7 +363,7 @@ def _segment(body: Json, path: str) -> InSegment:
 
 def _occurrence(fields: dict[str, Json], path: str, *, name: str, kind: str, where: Where | None) -> EventTest:
     """How often and when, of an event or of a message."""
-    performed = _flag(fields, "performed", path, default=True)
+    performed = operand.flag(fields, "performed", path, default=True)
     if not performed and fields.get("count") is not None:
         message = '"performed": false means not once and takes no count; leave one of them out'
         raise ConditionError(message, path=f"{path}.count")
@@ -324,7 +391,7 @@ def _message(body: Json, path: str) -> EventTest:
 
 def _attribute(body: Json, path: str) -> AttributeTest:
     fields = operand.fields_of(body, path, _ATTRIBUTE_KEYS)
-    field = _name(fields, "field", path)
+    field = operand.name(fields, "field", path)
     operator = operand.one_of(fields.get("operator"), OPERATORS, f"{path}.operator", "an operator")
     value, value2 = operand.operands(operator, fields.get("value"), fields.get("value2"), path)
     return AttributeTest(field, operator, _encode(value), _encode(value2))

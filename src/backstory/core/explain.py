@@ -8,7 +8,18 @@ from typing import assert_never
 from msgspec import Struct
 
 from backstory.core.comparison import read_path
-from backstory.core.condition import And, AttributeTest, Condition, EventTest, InSegment, Json, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Not,
+    Or,
+    RelationTest,
+)
 from backstory.core.leaf_key import guard_of
 from backstory.core.timeline import Line, Segments, Timeline, root_of
 
@@ -45,7 +56,9 @@ Reason = ByEvent | ByAttribute | ByKnown
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """A part of a condition at a moment; ``count`` is the number of events in the window, where events are counted."""
+    """A part of a condition at a moment; ``count`` is the number of events in the window, where events are counted,
+    or of the devices or objects that pass.
+    """
 
     condition: Condition
     value: bool
@@ -93,6 +106,8 @@ def _node(condition: Condition, timeline: Timeline, segments: Segments, at_us: i
             because = [_of_attribute(condition, timeline, at_us)]
         case EventTest():
             because, count = _of_events(condition, timeline, at_us)
+        case DeviceTest() | RelationTest():
+            count = len(timeline.passing(condition, at_us))
         case _:
             assert_never(condition)
     line: Line = timeline.line(condition)

@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from backstory.core.comparison import next_change_us, read_path
-from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Between,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Last,
+    Not,
+    Or,
+    RelationTest,
+)
 
 
 def start_of_run(moments_us: Iterable[int], holds: Callable[[int], bool], now_us: int) -> int:
@@ -35,7 +48,7 @@ def windows_us(condition: Condition) -> set[int]:
             return windows_us(child)
         case EventTest(window=Last(last_us=last_us)):
             return {last_us}
-        case EventTest() | AttributeTest() | InSegment():
+        case EventTest() | AttributeTest() | InSegment() | DeviceTest() | RelationTest():
             return set()
         case _:
             assert_never(condition)
@@ -50,7 +63,7 @@ def fixed_us(condition: Condition) -> set[int]:
             return fixed_us(child)
         case EventTest(window=Between(from_us=from_us, to_us=to_us)):
             return {moment for moment in (from_us, to_us) if moment is not None}
-        case EventTest() | AttributeTest() | InSegment():
+        case EventTest() | AttributeTest() | InSegment() | DeviceTest() | RelationTest():
             return set()
         case _:
             assert_never(condition)
@@ -65,7 +78,7 @@ def attribute_tests(condition: Condition) -> list[AttributeTest]:
             return attribute_tests(child)
         case AttributeTest():
             return [condition]
-        case EventTest() | InSegment():
+        case EventTest() | InSegment() | DeviceTest() | RelationTest():
             return []
         case _:
             assert_never(condition)

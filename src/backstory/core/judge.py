@@ -11,7 +11,17 @@ import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.column import People, Truth
-from backstory.core.condition import And, AttributeTest, Condition, EventTest, InSegment, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Not,
+    Or,
+    RelationTest,
+)
 from backstory.core.leaf import member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of
 
@@ -38,7 +48,7 @@ class Compiler:
                 return _not(self.compile(child))
             case InSegment(segment_id=segment_id):
                 return self._in_segment(segment_id)
-            case AttributeTest():
+            case AttributeTest() | DeviceTest() | RelationTest():
                 leaf = self.leaves[condition]
                 return leaf.holds, leaf.holds_many
             case EventTest():

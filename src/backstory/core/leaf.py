@@ -20,7 +20,7 @@ from backstory.core.condition import AttributeTest, Between, EventTest, Json, La
 
 NEVER_US = 1 << 62
 # Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
-_SHIFT_US = 1 << 57
+SHIFT_US = 1 << 57
 
 
 class Leaf(Protocol):
@@ -127,13 +127,13 @@ class WindowLeaf:
 
     def _times(self, person: int) -> list[int]:
         row = [self.column.get(person)] if self.keep == 1 else self.column.row(person)
-        return [time - _SHIFT_US for time in row if time]
+        return [time - SHIFT_US for time in row if time]
 
     def _inside(self, count: int) -> bool:
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
     def add(self, person: int, time_us: int) -> None:
-        stored = time_us + _SHIFT_US
+        stored = time_us + SHIFT_US
         if self.keep == 1:
             if stored > self.column.get(person):
                 self.column.set(person, stored)
@@ -152,7 +152,7 @@ class WindowLeaf:
             has = at >= first
             if not has.any():
                 break
-            newest[has, rank] = times_us[at[has]] + _SHIFT_US
+            newest[has, rank] = times_us[at[has]] + SHIFT_US
         held = self.column.gather(people).reshape(len(people), self.keep)
         both = np.concatenate([held, newest], axis=1)
         both.sort(axis=1)
@@ -163,19 +163,19 @@ class WindowLeaf:
         edge = now_us - self.last_us
         if self.keep == 1:
             newest = self.column.get(person)
-            return self._inside(1 if newest and newest - _SHIFT_US > edge else 0)
+            return self._inside(1 if newest and newest - SHIFT_US > edge else 0)
         return self._inside(sum(time > edge for time in self._times(person)))
 
     def holds_many(self, people: People, now_us: int) -> Truth:
         held = self.column.gather(people).reshape(len(people), self.keep)
-        counts = (held > now_us - self.last_us + _SHIFT_US).sum(axis=1)
+        counts = (held > now_us - self.last_us + SHIFT_US).sum(axis=1)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 
     def next_change_us(self, person: int, now_us: int) -> int:
         edge = now_us - self.last_us
         if self.keep == 1:
-            newest = self.column.get(person) - _SHIFT_US
+            newest = self.column.get(person) - SHIFT_US
             return newest + self.last_us if newest > edge else NEVER_US
         inside = [time for time in self._times(person) if time > edge]
         now_true = self._inside(len(inside))
@@ -186,12 +186,12 @@ class WindowLeaf:
         return NEVER_US
 
     def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
-        low, high = now_us - self.last_us + _SHIFT_US, until_us - self.last_us + _SHIFT_US
+        low, high = now_us - self.last_us + SHIFT_US, until_us - self.last_us + SHIFT_US
         found: list[tuple[Numbers, Numbers]] = []
         for start, page in self.column.each():
             rows = page.reshape(-1, self.keep)
             row, rank = np.nonzero((rows > low) & (rows <= high))
-            found.append(((row + start).astype(np.uint32), rows[row, rank] - _SHIFT_US + self.last_us))
+            found.append(((row + start).astype(np.uint32), rows[row, rank] - SHIFT_US + self.last_us))
         if not found:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         return np.concatenate([people for people, _ in found]), np.concatenate([moments for _, moments in found])
@@ -248,23 +248,23 @@ class KnownSince:
     def add(self, person: int, time_us: int) -> bool:
         """Take a fact's time; returns whether the person is known for longer now."""
         held = self.column.get(person)
-        if held and held - _SHIFT_US <= time_us:
+        if held and held - SHIFT_US <= time_us:
             return False
-        self.column.set(person, time_us + _SHIFT_US)
+        self.column.set(person, time_us + SHIFT_US)
         return True
 
     def add_many(self, people: People, earliest_us: NDArray[np.int64]) -> None:
         held = self.column.gather(people)
-        stored = earliest_us + _SHIFT_US
+        stored = earliest_us + SHIFT_US
         self.column.scatter(people, np.where(held == 0, stored, np.minimum(held, stored)))
 
     def get_us(self, person: int) -> int:
         held = self.column.get(person)
-        return held - _SHIFT_US if held else NEVER_US
+        return held - SHIFT_US if held else NEVER_US
 
     def gather_us(self, people: People) -> NDArray[np.int64]:
         held = self.column.gather(people)
-        return np.where(held == 0, NEVER_US, held - _SHIFT_US)
+        return np.where(held == 0, NEVER_US, held - SHIFT_US)
 
     def between(self, low_us: int, high_us: int, *, shift_us: int) -> tuple[People, NDArray[np.int64]]:
         """People first known in (low, high], with that moment plus ``shift_us``."""
@@ -303,7 +303,7 @@ class AttributeLeaf:
         else:
             self.true.discard(person)
         if self.timed:
-            stored = 0 if moment_us is None or moment_us == NEVER_US else moment_us + _SHIFT_US
+            stored = 0 if moment_us is None or moment_us == NEVER_US else moment_us + SHIFT_US
             if stored or self.changes.get(person):
                 self.changes.set(person, stored)
 
@@ -319,10 +319,10 @@ class AttributeLeaf:
 
     def next_change_us(self, person: int, now_us: int) -> int:
         stored = self.changes.get(person)
-        return stored - _SHIFT_US if stored else NEVER_US
+        return stored - SHIFT_US if stored else NEVER_US
 
     def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
-        return due_in(self.changes, -_SHIFT_US, until_us, shift_us=0)
+        return due_in(self.changes, -SHIFT_US, until_us, shift_us=0)
 
     def forget(self, person: int) -> None:
         self.true.discard(person)
@@ -335,9 +335,9 @@ def due_in(column: Column, low_us: int, high_us: int, *, shift_us: int) -> tuple
     people: list[Numbers] = [np.empty(0, np.uint32)]
     moments: list[Numbers] = [np.empty(0, np.int64)]
     for start, page in column.each():
-        at = np.nonzero((page > low_us + _SHIFT_US) & (page <= high_us + _SHIFT_US))[0]
+        at = np.nonzero((page > low_us + SHIFT_US) & (page <= high_us + SHIFT_US))[0]
         people.append((at + start).astype(np.uint32))
-        moments.append(page[at] - _SHIFT_US + shift_us)
+        moments.append(page[at] - SHIFT_US + shift_us)
     return np.concatenate(people), np.concatenate(moments)
 
 

@@ -3,12 +3,25 @@
 from collections.abc import Iterator
 from typing import assert_never
 
-from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Last, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Between,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Last,
+    Not,
+    Or,
+    RelationTest,
+)
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.record_leaf import RecordLeaf
 
-AnyLeaf = CountLeaf | WindowLeaf | KnownLeaf | AttributeLeaf
+AnyLeaf = CountLeaf | WindowLeaf | KnownLeaf | AttributeLeaf | RecordLeaf
 # A guard (of a negative test, below) is named by its sort and its number.
-LeafKey = EventTest | AttributeTest | tuple[str, int]
+LeafKey = EventTest | AttributeTest | DeviceTest | RelationTest | tuple[str, int]
 
 
 def event_test(test: EventTest) -> EventTest:
@@ -44,7 +57,7 @@ def leaf_keys(condition: Condition) -> Iterator[LeafKey]:
             guard = guard_of(condition)
             if guard is not None:
                 yield guard
-        case AttributeTest():
+        case AttributeTest() | DeviceTest() | RelationTest():
             yield condition
         case InSegment():
             return

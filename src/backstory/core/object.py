@@ -44,10 +44,15 @@ def problem_of_document(document: Document) -> str:
     return ""
 
 
+def asked_object(object_id: str, record: Record, relationship: Record) -> dict[str, Json]:
+    """A related object as conditions ask for it."""
+    return {**values(record.document), "object_id": object_id, RELATIONSHIP: values(relationship.document)}
+
+
 def shown_object(
     type_id: int, object_id: str, cio_object_id: str, record: Record, relationship: Record
 ) -> dict[str, Json]:
-    """A related object as conditions and templates see it: attributes and identifiers, and ``relationship``."""
+    """A related object as templates see it: attributes and identifiers, and ``relationship``."""
     return {
         **values(record.document),
         "object_type_id": str(type_id),

@@ -241,3 +241,21 @@ def _seconds(value: Json, path: str) -> int | float:
     if abs(us) >= MILLISECONDS_FROM * SECOND_US:
         raise ConditionError(f"{shown(value)} lies behind every timestamp", path=path)
     return us // SECOND_US if us % SECOND_US == 0 else us / SECOND_US
+
+
+def flag(fields: dict[str, Json], key: str, path: str, *, default: bool) -> bool:
+    """The value of a key that is true or false."""
+    value = fields.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise ConditionError(f"expected true or false, found {shown(value)}", path=f"{path}.{key}")
+    return value
+
+
+def name(fields: dict[str, Json], key: str, path: str) -> str:
+    """The value of a key that must be text."""
+    value = fields.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ConditionError(f'expected "{key}" as text, found {shown(value)}', path=f"{path}.{key}")
+    return text(value, f"{path}.{key}")

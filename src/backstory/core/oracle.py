@@ -17,14 +17,17 @@ from backstory.core.condition import (
     AttributeTest,
     Between,
     Condition,
+    DeviceTest,
     EventTest,
     InSegment,
     Json,
     Last,
     Not,
     Or,
+    RelationTest,
     Window,
 )
+from backstory.core.oracle_value import attribute_true, is_timestamp, read, us
 
 Segments = Mapping[int, Condition | frozenset[int]]
 
@@ -42,6 +45,11 @@ class PersonHistory(msgspec.Struct, kw_only=True):
     events: list[tuple[str, str, int, dict[str, Json]]]
     writes: list[tuple[int, dict[str, Json]]]
     exists_since_us: int
+    # What was written to devices (token, time_us, attributes), to relationships and to the objects they are with
+    # (type, object_id, time_us, attributes); attributes None: it went.
+    devices: list[tuple[str, int, dict[str, Json] | None]] = []
+    relations: list[tuple[int, str, int, dict[str, Json] | None]] = []
+    objects: list[tuple[int, str, int, dict[str, Json] | None]] = []
 
 
 def members(condition: Condition, histories: Iterable[PersonHistory], at_us: int, segments: Segments) -> set[int]:
@@ -74,6 +82,10 @@ def _true(condition: Condition, history: PersonHistory, at_us: int, segments: Se
             return attribute_true(condition, _seen(history, at_us), at_us)
         case EventTest():
             return _event_true(condition, history, at_us)
+        case DeviceTest():
+            return _enough(condition, devices_at(history, at_us), at_us)
+        case RelationTest():
+            return _enough(condition, relations_at(history, condition, at_us), at_us)
         case _:
             assert_never(condition)
 
@@ -132,7 +144,7 @@ def where_true(where: Condition, data: Mapping[str, Json], time_us: int) -> bool
             return not where_true(where.child, data, time_us)
         case AttributeTest():
             return attribute_true(where, data, time_us)
-        case InSegment() | EventTest():
+        case InSegment() | EventTest() | DeviceTest() | RelationTest():
             raise AssertionError("where knows only event data")
         case _:
             assert_never(where)
@@ -142,9 +154,14 @@ def where_true(where: Condition, data: Mapping[str, Json], time_us: int) -> bool
 
 
 def values_at(history: PersonHistory, at_us: int) -> dict[str, Json]:
-    """The attributes at ``at_us``: of each name the newest write, then later paths laid over their wholes."""
+    """The attributes at ``at_us``."""
+    return _values_of(history.writes, at_us)
+
+
+def _values_of(writes: Iterable[tuple[int, dict[str, Json]]], at_us: int) -> dict[str, Json]:
+    """Of each name the newest write, then later paths laid over their wholes."""
     newest: dict[str, tuple[int, bool, bytes, Json]] = {}
-    for time_us, attributes in history.writes:
+    for time_us, attributes in writes:
         for name, value in attributes.items():
             removal = value is None or value == ""
             # At equal times a value beats a removal, then the larger canonical JSON wins.
@@ -182,133 +199,47 @@ def _seen(history: PersonHistory, at_us: int) -> dict[str, Json]:
     return {**values_at(history, at_us), **history.identifiers}
 
 
-# -- comparing ------------------------------------------------------------------------------------------------
+# -- devices and relationships as they were at a moment --------------------------------------------------------
 
 
-def attribute_true(test: AttributeTest, document: Mapping[str, Json], now_us: int) -> bool:
-    """Does any value at the field pass the test? With a "!": does none?"""
-    operand, operand2 = cast("Json", json.loads(test.value)), cast("Json", json.loads(test.value2))
-    values = [value for value in _read(document, test.field) if value is not None]
-    if test.operator.startswith("!"):
-        return not any(_passes(test.operator[1:], value, operand, operand2, now_us) for value in values)
-    return any(_passes(test.operator, value, operand, operand2, now_us) for value in values)
+def _enough(test: DeviceTest | RelationTest, rows: list[dict[str, Json]], at_us: int) -> bool:
+    count = len([row for row in rows if test.where is None or where_true(test.where, row, at_us)])
+    return count >= test.at_least and (test.at_most is None or count <= test.at_most)
 
 
-def _read(document: Mapping[str, Json], field: str) -> list[Json]:
-    """The exact key, else a path: a.b is a key of an object, a[] every item of a list, a[0] one item."""
-    if field in document:
-        return [document[field]]
-    name = r"[^.\[\]]+(\[[0-9]*\])*"
-    if not re.fullmatch(rf"{name}(\.{name})*", field):
-        return []
-    values: list[Json] = [dict(document)]
-    for step in re.findall(r"[^.\[\]]+|\[[0-9]*\]", field):
-        below: list[Json] = []
-        for value in values:
-            if isinstance(value, list) and step == "[]":
-                below += value
-            elif isinstance(value, list) and step.startswith("["):
-                below += [item for index, item in enumerate(value) if index == int(step[1:-1])]
-            elif isinstance(value, dict) and step in value:
-                below.append(value[step])
-        values = below
-    return values
+def _there(writes: list[tuple[int, dict[str, Json] | None]], at_us: int) -> dict[str, Json] | None:
+    """What a record was; None when it was not there. What was written before it last went does not count."""
+    gone_us = max((time_us for time_us, attributes in writes if attributes is None and time_us <= at_us), default=None)
+    puts = [
+        (time_us, attributes)
+        for time_us, attributes in writes
+        if attributes is not None and time_us <= at_us and (gone_us is None or time_us >= gone_us)
+    ]
+    return _values_of(puts, at_us) if puts else None
 
 
-def _passes(operator: str, value: Json, operand: Json, operand2: Json, now_us: int) -> bool:
-    match operator:
-        case "exists":
-            return value is not None and value != ""
-        case "eq":
-            return _same(value, operand)
-        case "in":
-            return any(_same(value, one) for one in cast("list[Json]", operand))
-        case "contains" | "starts_with" | "ends_with":
-            return _text_passes(operator, _text(value), _text(operand))
-        case "gt" | "lt" | "ge" | "le" | "bw":
-            return _number_passes(operator, _number(value), _number(operand), _number(operand2))
-        case "is_timestamp":
-            return _is_timestamp(value)
-        case "timestamp_gt" | "timestamp_lt":
-            return _is_timestamp(value) and _number_passes(
-                operator.removeprefix("timestamp_"), _us(value), now_us + _us(operand), None
-            )
-        case "timestamp_gta" | "timestamp_lta":
-            return _is_timestamp(value) and _number_passes(operator[10:12], _us(value), _us(operand), None)
-        case "timestamp_bw":
-            return _is_timestamp(value) and _us(operand) <= _us(value) <= _us(operand2)
-        case _:
-            raise AssertionError(f"{operator} is no operator")
+def devices_at(history: PersonHistory, at_us: int) -> list[dict[str, Json]]:
+    """The devices there were, each with its attributes, id, platform and last_used."""
+    rows: list[dict[str, Json]] = []
+    for token in sorted({write[0] for write in history.devices}):
+        held = _there([write[1:] for write in history.devices if write[0] == token], at_us)
+        if held is not None:
+            own = {name: value for name, value in held.items() if not name.startswith(":")}
+            last_used = int(cast("int", held[":last_used"]) // 1_000_000)
+            rows.append({**own, "id": token, "platform": held[":platform"], "last_used": last_used})
+    return rows
 
 
-def _same(value: Json, operand: Json) -> bool:
-    if isinstance(value, str) and isinstance(operand, str):
-        return value.casefold() == operand.casefold()
-    if isinstance(value, bool) or isinstance(operand, bool):
-        return _boolean(value) is not None and _boolean(value) == _boolean(operand)
-    return _number(value) is not None and _number(value) == _number(operand)
-
-
-def _text_passes(operator: str, value: str | None, operand: str | None) -> bool:
-    if value is None or operand is None:
-        return False
-    match operator:
-        case "contains":
-            return operand in value
-        case "starts_with":
-            return value[: len(operand)] == operand
-        case _:
-            return value[max(0, len(value) - len(operand)) :] == operand
-
-
-def _number_passes(operator: str, value: float | None, operand: float | None, operand2: float | None) -> bool:
-    if value is None or operand is None:
-        return False
-    match operator:
-        case "gt":
-            return value > operand
-        case "lt":
-            return value < operand
-        case "ge":
-            return value >= operand
-        case "le":
-            return value <= operand
-        case _:
-            return operand2 is not None and operand <= value <= operand2
-
-
-def _is_timestamp(value: Json) -> bool:
-    """Unix seconds and nothing else: milliseconds are too large, ISO 8601 is no number, and 0 is 1970."""
-    number = _number(value)
-    return number is not None and 0 <= number < 100_000_000_000
-
-
-def _us(seconds: Json) -> int:
-    number = _number(seconds)
-    assert number is not None, f"{seconds!r} was never checked"
-    return round(number * 1_000_000)
-
-
-def _number(value: Json) -> int | float | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?", value):
-        return float(value) if "." in value else int(value)
-    return None
-
-
-def _boolean(value: Json) -> bool | None:
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.casefold())
-    return value if isinstance(value, bool) else None
-
-
-def _text(value: Json) -> str | None:
-    if isinstance(value, str):
-        return value.casefold()
-    return None if value is None or isinstance(value, list | dict) else json.dumps(value)
+def relations_at(history: PersonHistory, test: RelationTest, at_us: int) -> list[dict[str, Json]]:
+    """The objects of the type the person was related to, each with its attributes and those of the relationship."""
+    rows: list[dict[str, Json]] = []
+    for key in sorted({write[:2] for write in history.relations}):
+        object_writes = [write[2:] for write in history.objects if write[:2] == key]
+        ends = [write for write in object_writes if write[1] is None]
+        held = _there([write[2:] for write in history.relations if write[:2] == key] + ends, at_us)
+        if held is not None and key[0] == test.type_id and test.object_id in (None, key[1]):
+            rows.append({**(_there(object_writes, at_us) or {}), "object_id": key[1], "relationship": held})
+    return rows
 
 
 # -- the next change ------------------------------------------------------------------------------------------
@@ -326,6 +257,7 @@ def next_change(condition: Condition, history: PersonHistory, at_us: int, segmen
 def _moments(condition: Condition, history: PersonHistory, segments: Segments) -> set[int]:
     """Every moment at which anything about the condition may become different."""
     facts = {history.exists_since_us, *(event[2] for event in history.events), *(write[0] for write in history.writes)}
+    facts |= {write[-2] for write in (*history.devices, *history.relations, *history.objects)}
     match condition:
         case And() | Or():
             return facts.union(*(_moments(child, history, segments) for child in condition.children))
@@ -340,15 +272,29 @@ def _moments(condition: Condition, history: PersonHistory, segments: Segments) -
             return facts | {moment_us + last_us for moment_us in facts}
         case EventTest():
             return facts
+        case DeviceTest():
+            return facts | _turns(condition.where, [row for us in facts for row in devices_at(history, us)])
+        case RelationTest():
+            rows = [row for fact_us in facts for row in relations_at(history, condition, fact_us)]
+            return facts | _turns(condition.where, rows)
         case _:
             assert_never(condition)
 
 
 def _moments_of_values(test: AttributeTest, history: PersonHistory, facts: set[int]) -> set[int]:
     """When a relative timestamp test turns: the value less the offset, or one microsecond later."""
-    if test.operator not in ("timestamp_gt", "timestamp_lt"):
+    return _turns(test, [_seen(history, fact_us) for fact_us in facts])
+
+
+def _turns(where: Condition | None, rows: list[dict[str, Json]]) -> set[int]:
+    if isinstance(where, And | Or):
+        return {turn for child in where.children for turn in _turns(child, rows)}
+    if isinstance(where, Not):
+        return _turns(where.child, rows)
+    test = where
+    if not isinstance(test, AttributeTest) or test.operator.removeprefix("!") not in ("timestamp_gt", "timestamp_lt"):
         return set()
-    offset_us = _us(cast("Json", json.loads(test.value)))
-    values = [value for fact_us in facts for value in _read(_seen(history, fact_us), test.field)]
-    turns = {_us(value) - offset_us for value in values if _is_timestamp(value)}
+    offset_us = us(cast("Json", json.loads(test.value)))
+    values = [value for row in rows for value in read(row, test.field)]
+    turns = {us(value) - offset_us for value in values if is_timestamp(value)}
     return turns | {turn_us + 1 for turn_us in turns}

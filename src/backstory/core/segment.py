@@ -20,11 +20,21 @@ from pyroaring import BitMap
 from backstory.core.column import People
 from backstory.core.coming import Coming
 from backstory.core.comparison import where_holds
-from backstory.core.condition import AttributeTest, Condition, EventTest, Json, segments_in
+from backstory.core.condition import (
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    Json,
+    RecordTest,
+    RelationTest,
+    segments_in,
+)  # fmt: skip
 from backstory.core.judge import Compiler, Judge, JudgeMany
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf, member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
 from backstory.core.metric import MESSAGE
+from backstory.core.record_leaf import RecordLeaf
 from backstory.core.wildcard import is_wildcard
 
 # Keys of leaves are used wherever segments are: they are told from here too.
@@ -71,6 +81,8 @@ class SegmentEngine:
         self._dependents: dict[int, list[int]] = {}
         self._order: dict[int, int] = {}
         self._guards: list[LeafKey] = []
+        # What is asked of devices and relationships.
+        self.records: list[RecordTest] = []
         self._coming = Coming()
         self._compiler = Compiler(self.leaves, lambda segment_id: self.segments[segment_id].members)
 
@@ -87,6 +99,8 @@ class SegmentEngine:
                 return event_leaf(key)
             case AttributeTest():
                 return AttributeLeaf(key)
+            case DeviceTest() | RelationTest():
+                return RecordLeaf(key)
             case ("last", int(last_us)):
                 return KnownLeaf(self.known, last_us=last_us, before_us=None)
             case (_, int(before_us)):
@@ -143,6 +157,7 @@ class SegmentEngine:
                     self._dependents.setdefault(other, []).append(kept.segment_id)
         self._order = {segment_id: rank for rank, segment_id in enumerate(self._sorted())}
         self._guards = [key for key, leaf in self.leaves.items() if isinstance(leaf, KnownLeaf)]
+        self.records = [leaf.test for leaf in self.leaves.values() if isinstance(leaf, RecordLeaf)]
         self._coming.watch(self.leaves)
 
     def _sorted(self) -> list[int]:
@@ -212,6 +227,20 @@ class SegmentEngine:
                 touched.add(leaf.test)
                 if leaf.timed:
                     self._coming.expect(leaf.test, person, now_us)
+        return touched
+
+    def feed_records(
+        self, person: int, tests: Iterable[RecordTest], rows: Sequence[Mapping[str, Json]], now_us: int
+    ) -> set[LeafKey]:
+        """A person's records that these tests ask for are others; returns the leaves, all of them re-judged."""
+        touched: set[LeafKey] = set()
+        for test in tests:
+            leaf = self.leaves[test]
+            assert isinstance(leaf, RecordLeaf)
+            leaf.set(person, rows, now_us)
+            touched.add(test)
+            if leaf.timed:
+                self._coming.expect(test, person, now_us)
         return touched
 
     def add_person(self, person: int) -> None:

@@ -10,12 +10,28 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from backstory.core.comparison import holds, next_change_us, read_path, where_holds
-from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Between,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Last,
+    Not,
+    Or,
+    RecordTest,
+    RelationTest,
+)
 from backstory.core.leaf_key import guard_of
 from backstory.core.person import Document, values, write
+from backstory.core.record_leaf import RecordLeaf, passing
+from backstory.core.record_time import RecordsInTime
 
 Segments = Mapping[int, Condition | frozenset[int]]
 
@@ -48,6 +64,7 @@ class Life(Struct, frozen=True, kw_only=True):
     known_us: int
     occurrences: list[Occurrence]
     writings: list[Writing]
+    records: RecordsInTime = field(default_factory=RecordsInTime)
 
 
 class Line(Struct, frozen=True):
@@ -107,8 +124,20 @@ class Timeline:
                 return self._attribute(condition)
             case EventTest():
                 return self._event(condition)
+            case DeviceTest() | RelationTest():
+                moments = self.life.records.moments_us(condition, -_EVER_US)
+                return _line(moments, lambda at_us: RecordLeaf.judge(condition, self._rows(condition, at_us), at_us))
             case _:
                 assert_never(condition)
+
+    # -- devices and relationships --------------------------------------------------------------------------------
+
+    def _rows(self, test: RecordTest, moment_us: int) -> list[dict[str, Json]]:
+        return self.life.records.rows(test, moment_us)
+
+    def passing(self, test: RecordTest, moment_us: int) -> list[dict[str, Json]]:
+        """The devices or objects that passed a test at a moment."""
+        return passing(test, self._rows(test, moment_us), moment_us)
 
     # -- events ---------------------------------------------------------------------------------------------------
 

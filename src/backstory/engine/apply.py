@@ -30,6 +30,7 @@ from backstory.core.fact import (
     UnsuppressPerson,
 )
 from backstory.core.leaf import AttributeLeaf
+from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import LeafKey
 from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.apply_device import DeviceFacts
@@ -158,6 +159,9 @@ class Applier:
             _, shown = self.profiles.shown(person)
             for leaf in attribute_leaves:
                 leaf.set(person, shown, at_us)
+        for leaf in leaves:
+            if isinstance(leaf, RecordLeaf):
+                self.record_feed.one(person, leaf.test, at_us)
 
     def _changed_by_time(self, person: int, keys: list[LeafKey], at_us: int) -> None:
         moved = self._segments.settle(person, keys, at_us)

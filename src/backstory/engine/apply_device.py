@@ -80,7 +80,7 @@ class DeviceFacts:
                 self._devices.put(other, token, record)
                 self._record(other, token, effective_us, now_us, None)
                 self._changed(other, token, before, record, effective_us, now_us)
-                self._settle(Found(other), effective_us, now_us)
+                self._settle(Found(other), effective_us, now_us, own=False)
         return taken_us
 
     def delete(self, fact: DeleteDevice, now_us: int) -> Receipt:
@@ -116,14 +116,15 @@ class DeviceFacts:
     def merge(self, secondary: int, primary: int, now_us: int) -> set[LeafKey]:
         """One person's devices become another's; the caller settles the leaves returned."""
         moved = self._devices.move(secondary, primary)
-        self._folder.record_writes.move("device", secondary, primary)
+        self._folder.record_writes.move("device", secondary, primary, self._folder.state.take_seq)
         for token in moved:
             self._context.activity(primary, DEVICE_CHANGE, now_us, now_us, {"device_id": token, "changes": {}})
         return self._feed.devices(primary, now_us)
 
-    def _settle(self, found: Found, effective_us: int, now_us: int) -> None:
+    def _settle(self, found: Found, effective_us: int, now_us: int, *, own: bool = True) -> None:
         assert found.person is not None
-        self._subjects.settle(found, self._feed.devices(found.person, now_us), effective_us, now_us)
+        touched = self._feed.devices(found.person, now_us)
+        self._subjects.settle(found, touched, effective_us, now_us, own=own)
 
     def _record(self, person: int, token: str, time_us: int, now_us: int, attributes: dict[str, Json] | None) -> None:
         self._folder.record_writes.add(

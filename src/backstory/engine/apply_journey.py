@@ -11,7 +11,18 @@ import msgspec
 from pyroaring import BitMap
 
 from backstory.core.campaign import Campaign
-from backstory.core.condition import And, AttributeTest, Condition, EventTest, InSegment, Json, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Not,
+    Or,
+    RelationTest,
+)
 from backstory.core.journey import Advance, Journey, SendEmail, UpdateAttributes, advance, leave, may_start, start
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import leaf_keys
@@ -184,7 +195,7 @@ class Journeys:
         """Does a condition hold for a person now? What they did is read only when it is asked for."""
         segments = self._context.segments
         asked = PersonInTime(person, shown, [], [], segments)
-        if any(isinstance(key, EventTest) for key in leaf_keys(condition)):
+        if any(isinstance(key, EventTest | DeviceTest | RelationTest) for key in leaf_keys(condition)):
             asked = read_person(self._folder, segments, person, {})
             asked.documents = [(asked.known_us, shown)]
         return asked.holds(self._placed(condition, person), now_us)
@@ -201,7 +212,7 @@ class Journeys:
             case InSegment(segment_id=segment_id):
                 kept = self._context.segments.segments.get(segment_id)
                 return _ALWAYS if kept is not None and person in kept.members else _NEVER
-            case AttributeTest() | EventTest():
+            case AttributeTest() | EventTest() | DeviceTest() | RelationTest():
                 return condition
             case _:
                 assert_never(condition)

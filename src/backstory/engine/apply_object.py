@@ -109,7 +109,7 @@ class ObjectFacts:
     def _settle(self, row: ObjectRow, people: list[int], effective_us: int, now_us: int) -> None:
         for person in people:
             touched = self._feed.relations(person, row.type_id, now_us)
-            self._subjects.settle(Found(person), touched, effective_us, now_us)
+            self._subjects.settle(Found(person), touched, effective_us, now_us, own=False)
 
     def _record(self, number: int, time_us: int, now_us: int, attributes: str | None) -> None:
         self._folder.record_writes.add(

@@ -66,10 +66,16 @@ class Subjects:
         """When it became true: a time too far in the future is taken as now (design section 6)."""
         return now_us if time_us is None or time_us > now_us + FUTURE_US else time_us
 
-    def settle(self, found: Found, touched: set[LeafKey], effective_us: int, now_us: int) -> None:
-        """A fact about a record of this person was applied: judge the person anew."""
+    def settle(
+        self, found: Found, touched: set[LeafKey], effective_us: int, now_us: int, *, own: bool = True
+    ) -> None:
+        """A fact about a record of this person was applied: judge the person anew.
+
+        ``own``: it was a fact about this person, who has been known since then at the latest.
+        """
         assert found.person is not None
-        touched = touched | self._segments.feed_known(found.person, min(effective_us, now_us), now_us)
+        if own:
+            touched = touched | self._segments.feed_known(found.person, min(effective_us, now_us), now_us)
         moved = self._segments.settle(found.person, None if found.is_new else touched, now_us)
         if moved:
             self._transitions.take(moved, now_us, late=effective_us < now_us)

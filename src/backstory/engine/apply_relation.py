@@ -68,7 +68,7 @@ class RelationFacts:
         if found is None:
             return self._relate_anonymous(fact, row, attributes, effective_us, now_us)
         receipt = self._relate(found, fact, row, attributes, effective_us, now_us)
-        if found.is_new and receipt.result in ("dropped", "conflict"):
+        if found.is_new and receipt.result == "conflict":
             self._subjects.settle(found, set(), effective_us, now_us)
         return receipt
 
@@ -100,6 +100,7 @@ class RelationFacts:
         self._relations.put(person, row.number, record)
         self._record(row, effective_us, now_us, attributes, person=person)
         if written is None:
+            self._subjects.settle(found, set(), effective_us, now_us)
             return self._failed(person, fact, attributes, STALE, now_us)
         self._trace(person, row, written, effective_us, now_us, added=not was_there)
         self._subjects.warn_of_future(person, fact.time_us, now_us)
@@ -177,9 +178,9 @@ class RelationFacts:
             self._context.activity(person, DELETE_RELATIONSHIP, effective_us, now_us, data)
             both = {**data, "customer": cio_id_of(person)}
             self._context.activity(None, object_type(row.type_id, DELETE_RELATIONSHIP), effective_us, now_us, both)
-        if ended or before != record.document:
-            touched = self._feed.relations(person, row.type_id, now_us)
-            self._subjects.settle(found, touched, effective_us, now_us)
+        changed = ended or before != record.document
+        touched = self._feed.relations(person, row.type_id, now_us) if changed else set[LeafKey]()
+        self._subjects.settle(found, touched, effective_us, now_us)
         if ended:
             return Receipt("applied")
         later = "it was told to be there at a later time" if record.there else "there is no such relationship"
@@ -204,7 +205,7 @@ class RelationFacts:
     def merge(self, secondary: int, primary: int, now_us: int) -> set[LeafKey]:
         """One person's relationships become another's; the caller settles the leaves returned."""
         self._relations.move(secondary, primary)
-        self._folder.record_writes.move("relationship", secondary, primary)
+        self._folder.record_writes.move("relationship", secondary, primary, self._folder.state.take_seq)
         return self._feed.relations(primary, None, now_us)
 
     def claim(self, anonymous_id: str, person: int, now_us: int) -> set[LeafKey]:
@@ -213,8 +214,11 @@ class RelationFacts:
             row = self._folder.objects.get(number)
             data = identifiers_of_object(row)
             self._context.activity(person, ADD_RELATIONSHIP, now_us, now_us, data)
-        self._folder.record_writes.claim(anonymous_id, person)
-        return self._feed.relations(person, None, now_us)
+        earliest_us = self._folder.record_writes.claim(anonymous_id, person, self._folder.state.take_seq)
+        touched = self._feed.relations(person, None, now_us)
+        if earliest_us is None:
+            return touched
+        return touched | self._context.segments.feed_known(person, min(earliest_us, now_us), now_us)
 
     # -- history and traces ---------------------------------------------------------------------------------------
 

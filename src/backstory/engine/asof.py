@@ -17,6 +17,8 @@ from backstory.core.condition import Condition, Json, segments_in
 from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf
 from backstory.core.leaf_key import LeafKey
 from backstory.core.person import decode_document
+from backstory.core.record_leaf import RecordLeaf
+from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
 from backstory.engine.build import Since, feed_rows, scan
 from backstory.engine.context import shown_values
@@ -24,6 +26,7 @@ from backstory.engine.value_column import ValueColumn, read_values
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.people import Profile, cio_id_of
+from backstory.store.record import EARLIEST_KNOWN, read_records
 
 IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 PAGE = 5000
@@ -73,6 +76,7 @@ class _Question:
         self._past_us = -NEVER_US
         self._events: list[_Events] = []
         self._values: dict[str, ValueColumn] = {}
+        self._records: dict[int, RecordsInTime] = {}
         self._verdicts: dict[LeafKey, NDArray[np.bool_]] = {}
         self._read(until_us)
 
@@ -121,6 +125,9 @@ class _Question:
                 case AttributeLeaf():
                     if leaf.root not in self._values:
                         self._values[leaf.root] = self._column(leaf.root, values_until_us)
+                case RecordLeaf():
+                    asked = self._known_at_us
+                    self._records = self._records or state.read(lambda db: read_records(db, known_at_us=asked))  # noqa: B023
                 case KnownLeaf():
                     pass
 
@@ -142,13 +149,15 @@ class _Question:
         engine.alive |= BitMap(come)
         moved = BitMap(come)
         for leaf in engine.leaves.values():
-            if leaf.timed and past_us > -NEVER_US and not isinstance(leaf, AttributeLeaf):
+            if leaf.timed and past_us > -NEVER_US and not isinstance(leaf, AttributeLeaf | RecordLeaf):
                 moved.update(leaf.due_many(past_us, at_us)[0])
         for events in self._events:
             moved.update(self._feed(events, at_us))
         for leaf in engine.leaves.values():
             if isinstance(leaf, AttributeLeaf):
                 moved.update(self._judge(leaf, past_us, at_us))
+            elif isinstance(leaf, RecordLeaf):
+                moved |= self._judge_records(leaf, at_us)
         moved &= engine.alive
         for segment_id in self._order:
             people = np.asarray(moved.to_array(), dtype=np.uint32)
@@ -179,6 +188,14 @@ class _Question:
         leaf.true |= BitMap(rows.people[truth])
         return np.asarray((before ^ leaf.true).to_array(), dtype=np.uint32)
 
+    def _judge_records(self, leaf: RecordLeaf, at_us: int) -> BitMap:
+        """What had been written to devices and relationships by then, folded anew for each moment: they are few."""
+        until_us = _LATER_THAN_ALL_US if at_us >= self._live_from_us else at_us
+        before = BitMap(leaf.odd)
+        for person, records in self._records.items():
+            leaf.set(person, records.rows(leaf.test, until_us), at_us)
+        return before ^ leaf.odd
+
     def _verdict(
         self, leaf: AttributeLeaf, column: ValueColumn, codes: NDArray[np.int64], at_us: int
     ) -> NDArray[np.bool_]:
@@ -197,6 +214,8 @@ def _known_by(folder: Folder, known_at_us: int) -> KnownSince:
     )
     known.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
     known.add_many(*folder.history.earliest_since(0, known_at_us=known_at_us))
+    told = folder.state.rows(EARLIEST_KNOWN, (known_at_us,))
+    known.add_many(np.array([row[0] for row in told], np.uint32), np.array([row[1] for row in told], np.int64))
     return known
 
 

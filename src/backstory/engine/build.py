@@ -16,11 +16,13 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS, People
 from backstory.core.comparison import where_holds
-from backstory.core.condition import AttributeTest, EventTest, Json
+from backstory.core.condition import AttributeTest, DeviceTest, EventTest, Json, RecordTest, RelationTest
 from backstory.core.error import StorageError
 from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
 from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
+from backstory.core.record_leaf import RecordLeaf
+from backstory.core.record_time import Row
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.context import Context, shown_values
 from backstory.engine.mask import where_mask
@@ -28,6 +30,7 @@ from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.people import Profile
+from backstory.store.record import everybodys_rows
 
 _decode = msgspec.json.Decoder().decode
 Submit = Callable[[Callable[[], None]], None]
@@ -76,7 +79,7 @@ class Builder:
         since = Since(self._folder.state.next_seq - 1, now_us)
         for key in keys:
             leaf = self._segments.make_leaf(key)
-            if isinstance(leaf, AttributeLeaf):
+            if isinstance(leaf, AttributeLeaf | RecordLeaf):
                 leaf.judged_live = set()
             self._segments.attach(key, leaf)
             if not isinstance(leaf, KnownLeaf):
@@ -130,6 +133,9 @@ class Builder:
         if isinstance(key, EventTest):
             rows = scan(self._folder, key, since)
             self.run_on_loop(lambda: self._feed_events(key, since, rows))
+        elif isinstance(key, DeviceTest | RelationTest):
+            rows = self._folder.state.read(lambda db: list(everybodys_rows(db, key)))
+            self.run_on_loop(lambda: self._feed_records(key, since, rows))
         elif isinstance(key, AttributeTest):
             people, truth, moments = self._judge_everybody(key, since.until_us)
             self.run_on_loop(lambda: self._feed_attribute(key, since, people, truth, moments))
@@ -146,6 +152,17 @@ class Builder:
         if isinstance(leaf, CountLeaf | WindowLeaf) and self._fills(key, since):
             feed_rows(leaf, rows, self._segments.alive - BitMap(self._heard.pop(key, ())))
             self._segments.bulk_fed()
+
+    def _feed_records(self, key: RecordTest, since: Since, rows: list[tuple[int, list[Row]]]) -> None:
+        leaf = self._segments.leaves.get(key)
+        if not isinstance(leaf, RecordLeaf) or not self._fills(key, since):
+            return
+        live = leaf.judged_live or set()
+        for person, records in rows:
+            if person not in live and person in self._segments.alive:
+                leaf.set(person, records, self._folder.state.now_us)
+        leaf.judged_live = None
+        self._segments.bulk_fed()
 
     def _judge_everybody(self, key: AttributeTest, now_us: int) -> tuple[list[int], list[bool], dict[int, int]]:
         """Judge all people by their stored documents: (people, truth, moments)."""

@@ -18,6 +18,7 @@ from backstory.core.error import BackstoryError, StorageError
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
 from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
+from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.apply_event import ARRIVED_US
 from backstory.engine.build import Builder, Since, feed_rows, scan, settle_everybody
@@ -25,6 +26,7 @@ from backstory.engine.context import Context, shown_values
 from backstory.store.definition import read_segments
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import Profile
+from backstory.store.record import EARLIEST, everybodys_rows
 
 KNOWN = "known"
 TRUE_PAGE = -1
@@ -142,6 +144,9 @@ class Checkpoint:
         except StorageError as error:
             self._builder.known_whole = False
             self._folder.fault(f"since when people are known cannot be told: {error}")
+        last = self._folder.state.next_seq - 1
+        told = self._folder.state.db.execute(EARLIEST, (mark.seq, last)).fetchall()
+        known.add_many(np.array([row[0] for row in told], np.uint32), np.array([row[1] for row in told], np.int64))
         for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
             known.forget(person)
 
@@ -168,6 +173,12 @@ class Checkpoint:
         if isinstance(leaf, KnownLeaf):
             segments.attach(key, leaf)
             return self._builder.known_whole
+        if isinstance(leaf, RecordLeaf):
+            # The state says what records are now: nothing else is kept of such a leaf.
+            for person, rows in everybodys_rows(self._folder.state.db, leaf.test):
+                leaf.set(person, rows, self._folder.state.now_us)
+            segments.attach(key, leaf)
+            return True
         assert isinstance(key, EventTest | AttributeTest)
         mark = self._load(key_text(key), leaf)
         if mark is None or not self._catch_up(leaf, mark):
@@ -241,8 +252,8 @@ def column_of(leaf: AnyLeaf | Column) -> Column:
         return leaf
     if isinstance(leaf, AttributeLeaf):
         return leaf.changes
-    if isinstance(leaf, KnownLeaf):
-        raise BackstoryError("a guard has no column of its own")
+    if isinstance(leaf, KnownLeaf | RecordLeaf):
+        raise BackstoryError("a guard and a leaf over records are not stored")
     return leaf.column
 
 

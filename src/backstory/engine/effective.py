@@ -7,12 +7,29 @@ from typing import assert_never
 import msgspec
 
 from backstory.core.comparison import holds, read_path, where_holds
-from backstory.core.condition import And, AttributeTest, Between, Condition, EventTest, InSegment, Json, Last, Not, Or
+from backstory.core.condition import (
+    And,
+    AttributeTest,
+    Between,
+    Condition,
+    DeviceTest,
+    EventTest,
+    InSegment,
+    Json,
+    Last,
+    Not,
+    Or,
+    RelationTest,
+    records_in,
+)
 from backstory.core.interval import moments_of, start_of_run
 from backstory.core.leaf import NEVER_US
 from backstory.core.person import Document, values, write
+from backstory.core.record_leaf import RecordLeaf
+from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, event_test, leaf_keys
 from backstory.store.folder import Folder
+from backstory.store.record import read_records
 
 _decode = msgspec.json.Decoder().decode
 
@@ -29,11 +46,13 @@ class PersonInTime:
         segments: SegmentEngine,
         *,
         known_us: int | None = None,
+        records: RecordsInTime | None = None,
     ) -> None:
         """``known_us``: since when the person is known, where the engine has it; else by the times given."""
         self.person = person
         self._events = events
         self._segments = segments
+        self._records = records or RecordsInTime()
         if known_us is None:
             known_us = min([event[2] for event in events] + [write[0] for write in writes], default=0)
         self.known_us = known_us
@@ -78,6 +97,8 @@ class PersonInTime:
                 return holds(condition, read_path(self.values_at(at_us), condition.field), at_us)
             case EventTest():
                 return self._counts(condition, at_us)
+            case DeviceTest() | RelationTest():
+                return RecordLeaf.judge(condition, self._records.rows(condition, at_us), at_us)
             case _:
                 assert_never(condition)
 
@@ -109,6 +130,8 @@ class PersonInTime:
         moments = moments_of(
             flat, known_us=self.known_us, event_times_us=times, documents=self.documents, now_us=now_us
         )
+        for test in records_in(flat):
+            moments |= self._records.moments_us(test, now_us)
         return max(start_of_run(moments, lambda at_us: self.holds(condition, at_us), now_us), self.known_us)
 
     def _flat(self, condition: Condition) -> Condition:
@@ -123,7 +146,7 @@ class PersonInTime:
             case InSegment(segment_id=segment_id):
                 kept = self._segments.segments.get(segment_id)
                 return condition if kept is None or kept.condition is None else self._flat(kept.condition)
-            case AttributeTest() | EventTest():
+            case AttributeTest() | EventTest() | DeviceTest() | RelationTest():
                 return condition
             case _:
                 assert_never(condition)
@@ -141,4 +164,5 @@ def read_person(folder: Folder, segments: SegmentEngine, person: int, identifier
         [(time_us, _decode(attributes)) for time_us, attributes in writes],
         segments,
         known_us=None if known_us == NEVER_US else known_us,
+        records=read_records(folder.state.db, [person]).get(person),
     )

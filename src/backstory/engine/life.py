@@ -9,11 +9,13 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.leaf import NEVER_US
 from backstory.core.metric import MESSAGE
+from backstory.core.record_time import RecordsInTime
 from backstory.core.timeline import Life, Occurrence, Writing
 from backstory.store.folder import Folder
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
+from backstory.store.record import read_records
 from backstory.store.tail import PERSON_SEQS
 
 _EVENT = "kind, name, time_us, data, event_id, import_id"
@@ -29,6 +31,7 @@ class _Stored:
     events: list[Any]
     writes: list[Any]
     messages: list[Any]
+    records: RecordsInTime
     parts: list[Part]
 
 
@@ -73,6 +76,7 @@ def _read(db: sqlite3.Connection, person: int, known_us: int) -> _Stored:
             f"SELECT {_WRITE} FROM attribute_write WHERE person = ? AND accept_us <= ?", (person, known_us)
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
+        records=read_records(db, [person], known_at_us=known_us).get(person, RecordsInTime()),
         parts=read_parts(db),
     )
 
@@ -87,6 +91,7 @@ def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing
     assert stored.person is not None
     number, own_id, email, since_us, accept_us = stored.person
     times = [one.time_us for one in occurrences] + [one.time_us for one in writings]
+    times += stored.records.told_us()
     if accept_us <= known_us:
         # What made the person older may have been told later.
         times.append(since_us if known_us == NEVER_US else accept_us)
@@ -106,4 +111,5 @@ def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing
         known_us=min(times),
         occurrences=occurrences + messages,
         writings=writings,
+        records=stored.records,
     )

@@ -13,8 +13,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pyroaring import BitMap
 
-from backstory.core.condition import AttributeTest, Condition, EventTest, Json, Last, segments_in
+from backstory.core.condition import (
+    AttributeTest,
+    Condition,
+    DeviceTest,
+    EventTest,
+    Json,
+    Last,
+    RelationTest,
+    segments_in,
+)
 from backstory.core.leaf_key import LeafKey, leaf_keys
+from backstory.core.record_leaf import RecordLeaf
+from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, Transition
 from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
@@ -22,6 +33,7 @@ from backstory.engine.effective import PersonInTime
 from backstory.engine.import_job import Job
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.people import Profile
+from backstory.store.record import read_records
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -124,6 +136,8 @@ def _moves_by_itself(key: LeafKey) -> bool:
     match key:
         case EventTest():
             return isinstance(key.window, Last)
+        case DeviceTest() | RelationTest():
+            return RecordLeaf(key).timed
         case AttributeTest():
             return key.operator.removeprefix("!") in _RELATIVE
         case (kind, _):
@@ -144,13 +158,20 @@ def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
     writes: defaultdict[int, list[tuple[int, dict[str, Json]]]] = defaultdict(list)
     for person, time_us, attributes in folder.history.writes_of(people):
         writes[person].append((time_us, _decode(attributes)))
-    return {row[0]: _person(workspace, row, events[row[0]], writes[row[0]]) for row in profiles}
+    records = folder.state.read(lambda db: read_records(db, people))
+    return {
+        row[0]: _person(workspace, row, events[row[0]], writes[row[0]], records.get(row[0])) for row in profiles
+    }
 
 
-def _person(workspace: Workspace, row: tuple[Any, ...], events: Any, writes: Any) -> PersonInTime:
+def _person(
+    workspace: Workspace, row: tuple[Any, ...], events: Any, writes: Any, records: RecordsInTime | None
+) -> PersonInTime:
     known_us = workspace.segments.known.get_us(row[0])
     shown = shown_values(Profile(*row), {})
-    return PersonInTime(row[0], shown, events, writes, workspace.segments, known_us=known_us)
+    return PersonInTime(
+        row[0], shown, events, writes, workspace.segments, known_us=known_us, records=records
+    )
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------

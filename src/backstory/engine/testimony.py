@@ -13,12 +13,14 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.metric import MESSAGE
 from backstory.core.oracle import PersonHistory
+from backstory.core.record_time import RecordsInTime
 from backstory.core.wildcard import is_wildcard, name_matches
 from backstory.store.folder import Folder
 from backstory.store.history import COUNTED, NO_END_SEQ
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
+from backstory.store.record import read_records
 
 # How many numbers of people at a time: their events fit into memory.
 PEOPLE_AT_ONCE = 5000
@@ -37,6 +39,11 @@ _TAIL_EARLIEST = (
 )
 _TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM attribute_write WHERE person >= ? AND person < ?"
 _TAIL_LATER = "SELECT DISTINCT person FROM event WHERE person >= ? AND person < ? AND seq > ?"
+_RECORDS_LATER = "SELECT DISTINCT person FROM record_write WHERE person >= ? AND person < ? AND seq > ?"
+_OBJECTS_LATER = (
+    "SELECT DISTINCT related.person FROM record_write AS related JOIN record_write AS written USING (object)"
+    " WHERE related.person >= ? AND related.person < ? AND written.kind = 'object' AND written.seq > ?"
+)
 _PART_EVENTS = (
     "SELECT person, kind, name, time_us, data FROM read_parquet($1) WHERE person >= $2 AND person < $3"
     f" AND NOT duplicate AND ($4 OR list_contains($5, name)) AND {COUNTED}"
@@ -78,6 +85,7 @@ class Witness:
     events: list[tuple[str, str, int, dict[str, Json]]] = field(default_factory=list[Any])
     writes: list[Write] = field(default_factory=list[Any])
     late: list[Write] = field(default_factory=list[Any])
+    records: RecordsInTime = field(default_factory=RecordsInTime)
 
     @property
     def cio_id(self) -> str:
@@ -96,6 +104,9 @@ class Witness:
             events=self.events,
             writes=writes,
             exists_since_us=self.known_us,
+            devices=self.records.devices,
+            relations=self.records.relations,
+            objects=self.records.objects,
         )
 
     def fact_at(self, time_us: int) -> None:
@@ -118,6 +129,7 @@ class Stored:
     parts: list[Part]
     until_seq: int
     messages: list[Any]
+    records: dict[int, RecordsInTime]
 
 
 def witnesses(folder: Folder, names: Names, *, until_seq: int, stop: int) -> Iterator[list[Witness]]:
@@ -146,12 +158,17 @@ def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, un
         events=db.execute(_TAIL_EVENTS.format(chosen), (low, high, until_seq, *(() if every else asked))).fetchall(),
         earliest=db.execute(_TAIL_EARLIEST, (low, high, until_seq)).fetchall(),
         writes=db.execute(_TAIL_WRITES, (until_seq, low, high)).fetchall(),
-        later=db.execute(_TAIL_LATER, (low, high, until_seq)).fetchall(),
+        later=[
+            *db.execute(_TAIL_LATER, (low, high, until_seq)),
+            *db.execute(_RECORDS_LATER, (low, high, until_seq)),
+            *db.execute(_OBJECTS_LATER, (low, high, until_seq)),
+        ],
         parts=parts,
         until_seq=until_seq,
         messages=db.execute(f"{MESSAGES} WHERE person >= ? AND person < ?", (low, high)).fetchall()
         if any(kind == MESSAGE for kind, _ in names)
         else [],
+        records=read_records(db, span=(low, high)),
     )
 
 
@@ -172,6 +189,11 @@ def assemble(folder: Folder, stored: Stored) -> list[Witness]:
     for row in stored.messages:
         if row[0] in people:
             people[row[0]].events += message_events(row)
+    for person, records in stored.records.items():
+        if person in people:
+            people[person].records = records
+            for time_us in records.told_us():
+                people[person].fact_at(time_us)
     for person, time_us in stored.earliest + _in_parts(folder, stored, "event", _PART_EARLIEST):
         if person in people:
             people[person].fact_at(time_us)

@@ -12,6 +12,7 @@ from backstory.engine.moment import Moment, take_moment
 from backstory.engine.verify_file import verify_files, verify_imports
 from backstory.engine.verify_leaf import verify_leaves
 from backstory.engine.verify_person import verify_people
+from backstory.engine.verify_record import verify_records
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -44,6 +45,8 @@ def run(workspace: "Workspace", on_line: OnLine) -> Verdict:
     if whole:
         with findings.reading("person"):
             verify_people(workspace, moment, findings)
+        with findings.reading("record"):
+            verify_records(workspace, findings)
     else:
         findings.note("person", "not compared: without its parts nobody knows what history says")
     return findings.verdict()

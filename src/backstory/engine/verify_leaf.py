@@ -21,6 +21,7 @@ from backstory.engine.moment import Moment
 from backstory.store.folder import Folder
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import cio_id_of
+from backstory.store.record import EARLIEST
 
 Pages = list[tuple[int, bytes]]
 
@@ -82,6 +83,8 @@ def _verify_known(folder: Folder, moment: Moment, mark: LeafMark, pages: Pages, 
     )
     made.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
     made.add_many(*folder.history.earliest_since(0, until_seq=mark.seq))
+    told = folder.state.rows(EARLIEST, (0, mark.seq))
+    made.add_many(np.array([row[0] for row in told], np.uint32), np.array([row[1] for row in told], np.int64))
     _tell(KNOWN, _differing(stored, made.column, _those(folder, moment, mark)), findings)
 
 

@@ -134,6 +134,11 @@ class _Judge:
         shown = oracle.values_at(history, END_US) if self._roots else {}
         asked = {name: value for name, value in shown.items() if name in self._roots}
         history.writes = [(history.exists_since_us, asked)]
+        # The same goes for devices and relationships dated a little ahead.
+        now_us = self._moment.now_us
+        history.devices = [(write[0], min(write[1], now_us), write[2]) for write in history.devices]
+        history.relations = [(*write[:2], min(write[2], now_us), write[3]) for write in history.relations]
+        history.objects = [(*write[:2], min(write[2], now_us), write[3]) for write in history.objects]
         return history
 
 

@@ -1,12 +1,22 @@
 """How records lie in ``state.db``, and the history of what was written to them."""
 
 import sqlite3
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Literal
 
+import msgspec
+
+from backstory.core.condition import DeviceTest, RecordTest
+from backstory.core.device import asked_device
+from backstory.core.object import asked_object
 from backstory.core.person import decode_document, encode_document
 from backstory.core.record import Record
+from backstory.core.record_time import ObjectWrite, RecordsInTime, Row
 
 RecordKind = Literal["device", "object", "relationship"]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_EVER_US = 1 << 62
 Stored = tuple[int, int, bytes]
 
 
@@ -44,16 +54,104 @@ class RecordWrites:
             (seq, kind, person, object, token, anonymous_id, time_us, accept_us, attributes),
         )
 
-    def move(self, kind: RecordKind, secondary: int, primary: int) -> None:
+    def move(self, kind: RecordKind, secondary: int, primary: int, take_seq: Callable[[], int]) -> None:
         """After a merge: what one person's records of a kind were is part of the other's."""
-        self._db.execute(
-            "UPDATE record_write SET person = ? WHERE person = ? AND kind = ?", (primary, secondary, kind)
-        )
+        query = "SELECT seq FROM record_write WHERE person = ? AND kind = ? ORDER BY seq"
+        self._give(self._db.execute(query, (secondary, kind)).fetchall(), primary, take_seq)
 
-    def claim(self, anonymous_id: str, person: int) -> None:
-        self._db.execute(
-            "UPDATE record_write SET person = ?, anonymous_id = NULL WHERE anonymous_id = ?", (person, anonymous_id)
+    def claim(self, anonymous_id: str, person: int, take_seq: Callable[[], int]) -> int | None:
+        """Somebody turned out to be who they are; returns the earliest time of what becomes theirs."""
+        query = "SELECT seq, time_us FROM record_write WHERE anonymous_id = ? ORDER BY seq"
+        rows = self._db.execute(query, (anonymous_id,)).fetchall()
+        self._give(rows, person, take_seq)
+        return min((row[1] for row in rows), default=None)
+
+    def _give(self, rows: list[Any], person: int, take_seq: Callable[[], int]) -> None:
+        """With new numbers, as it is now that the person has them."""
+        self._db.executemany(
+            "UPDATE record_write SET seq = ?, person = ?, anonymous_id = NULL WHERE seq = ?",
+            [(take_seq(), person, row[0]) for row in rows],
         )
 
     def forget_person(self, person: int) -> None:
         self._db.execute("DELETE FROM record_write WHERE person = ?", (person,))
+
+
+# The earliest effective time of what was written to each person's records after some seq; a device that went to
+# somebody else tells nothing of whom it left.
+EARLIEST = (
+    "SELECT person, min(time_us) FROM record_write WHERE seq > ? AND seq <= ? AND person IS NOT NULL"
+    " AND (kind = 'relationship' OR attributes IS NOT NULL) GROUP BY person ORDER BY person"
+)
+
+EARLIEST_KNOWN = EARLIEST.replace("seq > ? AND seq <= ?", "accept_us <= ?")
+
+
+def everybodys_rows(db: sqlite3.Connection, test: RecordTest) -> Iterator[tuple[int, list[Row]]]:
+    """Everybody who has such records, with them as they are now, as conditions ask for them."""
+    if isinstance(test, DeviceTest):
+        devices = db.execute(
+            "SELECT person, token, seen_us, gone_us, document FROM device WHERE seen_us >= gone_us ORDER BY person"
+        )
+        for person, rows in groupby(devices, key=lambda row: row[0]):
+            yield person, [asked_device(row[1], record_of(*row[2:])) for row in rows]
+        return
+    related = db.execute(
+        "SELECT person, object_id, object.seen_us, object.gone_us, object.document, relationship.seen_us,"
+        " relationship.gone_us, relationship.document FROM relationship JOIN object USING (object)"
+        " WHERE relationship.seen_us >= relationship.gone_us AND type_id = ? ORDER BY person",
+        (test.type_id,),
+    )
+    for person, rows in groupby(related, key=lambda row: row[0]):
+        yield person, [asked_object(row[1], record_of(*row[2:5]), record_of(*row[5:])) for row in rows]
+
+
+def read_records(
+    db: sqlite3.Connection,
+    people: Sequence[int] | None = None,
+    *,
+    span: tuple[int, int] | None = None,
+    known_at_us: int | None = None,
+) -> dict[int, RecordsInTime]:
+    """What was written to the records of some people, of a span of numbers, or of everybody who has any.
+
+    ``known_at_us``: only what had been accepted by then.
+
+    Everything is read in one go on one connection: the caller sees to it that it is one commit.
+    """
+    if people is not None:
+        chosen, parameters = f"person IN ({', '.join('?' * len(people))})", tuple(people)
+    elif span is not None:
+        chosen, parameters = "person >= ? AND person < ?", span
+    else:
+        chosen, parameters = "person IS NOT NULL", ()
+    found: dict[int, RecordsInTime] = {}
+    until_us = _EVER_US if known_at_us is None else known_at_us
+    rows = db.execute(
+        "SELECT record_write.kind, person, token, type_id, object_id, object, time_us, attributes FROM record_write"
+        f" LEFT JOIN object USING (object) WHERE {chosen} AND accept_us <= ? ORDER BY seq",
+        (*parameters, until_us),
+    ).fetchall()
+    related: dict[int, set[int]] = {}
+    for kind, person, token, type_id, object_id, number, time_us, text in rows:
+        attributes = None if text is None else _decode(text)
+        records = found.setdefault(person, RecordsInTime(devices=[], relations=[], objects=[]))
+        if kind == "device":
+            records.devices.append((token, time_us, attributes))
+        else:
+            records.relations.append((type_id, object_id, time_us, attributes))
+            related.setdefault(number, set()).add(person)
+    for number, those in related.items():
+        writes = _object_writes(db, number, until_us)
+        for person in those:
+            found[person].objects += writes
+    return found
+
+
+def _object_writes(db: sqlite3.Connection, number: int, until_us: int) -> list[ObjectWrite]:
+    rows = db.execute(
+        "SELECT type_id, object_id, time_us, attributes FROM record_write JOIN object USING (object)"
+        " WHERE object = ? AND kind = 'object' AND accept_us <= ? ORDER BY seq",
+        (number, until_us),
+    )
+    return [(row[0], row[1], row[2], None if row[3] is None else _decode(row[3])) for row in rows]
