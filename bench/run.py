@@ -30,6 +30,7 @@ WORKLOADS: tuple[str, ...] = (
     "event_at_scale",
     "restart",
     "memory",
+    "segment_build",
     "segment_entry",
 )
 

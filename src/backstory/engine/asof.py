@@ -44,7 +44,7 @@ def members_over(
     folder: Folder, live: SegmentEngine, condition: Condition, points_us: list[int], known_at_us: int | None = None
 ) -> Iterator[BitMap]:
     """The same for each of some ascending moments: history is read once for all of them."""
-    question = _Question(folder, live, condition, points_us[-1], known_at_us)
+    question = _Question(folder, live, condition, points_us[-1], known_at_us, many=len(points_us) > 1)
     for point_us in points_us:
         question.go_on_to(point_us)
         yield question.members
@@ -52,11 +52,11 @@ def members_over(
 
 @dataclass(slots=True)
 class _Events:
-    """Rows of one leaf in order of time; those before ``told`` were fed."""
+    """Rows of one leaf by person, then time; for more than one moment ``order`` is that of time, fed up to ``told``."""
 
     leaf: CountLeaf | WindowLeaf
-    people: NDArray[np.uint32]
-    times_us: NDArray[np.int64]
+    rows: Rows
+    order: NDArray[np.int64] | None
     told: int = 0
 
 
@@ -64,7 +64,14 @@ class _Question:
     """Leaves of a condition, told of history step by step, as if it were lived through again."""
 
     def __init__(
-        self, folder: Folder, live: SegmentEngine, condition: Condition, until_us: int, known_at_us: int | None
+        self,
+        folder: Folder,
+        live: SegmentEngine,
+        condition: Condition,
+        until_us: int,
+        known_at_us: int | None,
+        *,
+        many: bool,
     ) -> None:
         self._folder = folder
         self._known_at_us = known_at_us
@@ -74,6 +81,7 @@ class _Question:
         self._known_us = self._engine.known.gather_us(self._everybody)
         self._order = [*self._define(live, condition), 0]
         self._past_us = -NEVER_US
+        self._many = many
         self._events: list[_Events] = []
         self._values: dict[str, ValueColumn] = {}
         self._records: dict[int, RecordsInTime] = {}
@@ -120,8 +128,7 @@ class _Question:
             match leaf:
                 case CountLeaf() | WindowLeaf():
                     rows = scan(self._folder, leaf.test, since, known_at_us=self._known_at_us)
-                    order = np.argsort(rows.times_us, kind="stable")
-                    self._events.append(_Events(leaf, rows.people[order], rows.times_us[order]))
+                    self._events.append(_Events(leaf, rows, np.argsort(rows.times_us) if self._many else None))
                 case AttributeLeaf():
                     if leaf.root not in self._values:
                         self._values[leaf.root] = self._column(leaf.root, values_until_us)
@@ -150,12 +157,12 @@ class _Question:
         moved = BitMap(come)
         for leaf in engine.leaves.values():
             if leaf.timed and past_us > -NEVER_US and not isinstance(leaf, AttributeLeaf | RecordLeaf):
-                moved.update(leaf.due_many(past_us, at_us)[0])
+                moved |= BitMap(np.sort(leaf.due_many(past_us, at_us)[0]))
         for events in self._events:
-            moved.update(self._feed(events, at_us))
+            moved |= BitMap(self._feed(events, at_us))
         for leaf in engine.leaves.values():
             if isinstance(leaf, AttributeLeaf):
-                moved.update(self._judge(leaf, past_us, at_us))
+                moved |= self._judge(leaf, past_us, at_us)
             elif isinstance(leaf, RecordLeaf):
                 moved |= self._judge_records(leaf, at_us)
         moved &= engine.alive
@@ -165,16 +172,17 @@ class _Question:
             moved |= entered | left
 
     def _feed(self, events: _Events, at_us: int) -> People:
-        end = int(np.searchsorted(events.times_us, at_us, side="right"))
-        people, times_us = events.people[events.told : end], events.times_us[events.told : end]
-        events.told = end
-        order = np.lexsort((times_us, people))
-        rows = Rows(people=people[order], times_us=times_us[order], data=None)
+        rows = events.rows
+        if events.order is not None:
+            end = int(np.searchsorted(rows.times_us, at_us, side="right", sorter=events.order))
+            some = np.sort(events.order[events.told : end])
+            events.told = end
+            rows = Rows(people=rows.people[some], times_us=rows.times_us[some], data=None)
         # Of people who are not known yet nothing happened yet either; those who are gone are not asked about.
-        feed_rows(events.leaf, rows, BitMap(rows.people[runs(rows.people)]))
-        return people
+        people = rows.people[runs(rows.people)]
+        return feed_rows(events.leaf, rows, BitMap(people))
 
-    def _judge(self, leaf: AttributeLeaf, past_us: int, at_us: int) -> People:
+    def _judge(self, leaf: AttributeLeaf, past_us: int, at_us: int) -> BitMap:
         """Who was written to, or may have been changed by time; verdicts are by value, whoever has it."""
         until_us = _LATER_THAN_ALL_US if at_us >= self._live_from_us else at_us
         column = self._values[leaf.root]
@@ -186,7 +194,7 @@ class _Question:
             leaf.true = BitMap(self._everybody)
         leaf.true -= BitMap(rows.people[~truth])
         leaf.true |= BitMap(rows.people[truth])
-        return np.asarray((before ^ leaf.true).to_array(), dtype=np.uint32)
+        return before ^ leaf.true
 
     def _judge_records(self, leaf: RecordLeaf, at_us: int) -> BitMap:
         """What had been written to devices and relationships by then, folded anew for each moment: they are few."""

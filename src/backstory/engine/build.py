@@ -248,20 +248,19 @@ def scan(
     """
     if test.kind == MESSAGE:
         return scan_messages(folder, test, since.until_us if known_at_us is None else min(since.until_us, known_at_us))
-    rows = folder.history.events_named(
+    where = test.where
+    return folder.history.events_named(
         test.kind,
         test.name,
         until_us=since.until_us,
         until_seq=since.seq,
-        with_data=test.where is not None,
+        where=None
+        if where is None
+        else lambda data, times_us: where_mask(folder.duck.cursor(), where, data, times_us),
         since_seq=since_seq,
         since_us=since_us,
         known_at_us=known_at_us,
     )
-    if test.where is None or rows.data is None:
-        return rows
-    mask = where_mask(folder.duck.cursor(), test.where, rows.data, rows.times_us)
-    return Rows(people=rows.people[mask], times_us=rows.times_us[mask], data=None)
 
 
 def scan_messages(folder: Folder, test: EventTest, until_us: int) -> Rows:

@@ -25,6 +25,7 @@ from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.manifest import Part, read_parts
 from backstory.store.state import State
 
+Chosen = Callable[[pa.ChunkedArray, NDArray[np.int64]], NDArray[np.bool_]]
 NEVER_BEFORE_US = -(1 << 62)
 NO_END_SEQ = (1 << 63) - 1
 # Stands in a query over parts for the condition that tells which rows count by their seq.
@@ -184,17 +185,19 @@ class History:
         *,
         until_us: int,
         until_seq: int,
-        with_data: bool,
+        where: Chosen | None = None,
         since_seq: int = 0,
         since_us: int | None = None,
         known_at_us: int | None = None,
     ) -> Rows:
         """Every event of a name (or of those it stands for) that counts.
 
-        Its time is <= ``until_us``, its seq after ``since_seq`` and up to ``until_seq``.
+        ``where`` says of (JSON texts of data, times) which rows are asked for; their data are not told. Their times
+        are <= ``until_us``, their seq after ``since_seq`` and up to ``until_seq``.
 
         With ``since_us`` only events after that time, with ``known_at_us`` only those accepted by then.
         """
+        with_data = where is not None
         low_us = NEVER_BEFORE_US if since_us is None else since_us
         columns = "person, time_us, data" if with_data else "person, time_us"
         wildcard = is_wildcard(name)
@@ -218,7 +221,11 @@ class History:
             )
         tables.append(_tail_table(rows, with_data))
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
-        return sorted_rows(table, with_data)
+        if where is not None:
+            # Before sorting: of what is not chosen no text is moved.
+            mask = where(table.column("data").cast(pa.large_string()), numpy_of(table.column("time_us"), np.int64))
+            table = table.select(["person", "time_us"]).filter(pa.array(mask))
+        return sorted_rows(table)
 
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
         """(kind, name, time, data) of a person's events in parts; the tail is the caller's. On the loop's thread."""
@@ -320,7 +327,7 @@ class History:
                 )
                 tables += self.between(self.table, found, parts, kind, (seq, until_seq), (known,))
         tables.append(_tail_table(rows, False))
-        merged = sorted_rows(pa.concat_tables(tables), False)
+        merged = sorted_rows(pa.concat_tables(tables))
         first = runs(merged.people)
         return merged.people[first], merged.times_us[first]
 
@@ -335,14 +342,34 @@ def _tail_table(rows: list[Any], with_data: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def sorted_rows(table: pa.Table, with_data: bool) -> Rows:
+def sorted_rows(table: pa.Table) -> Rows:
     """Sort by person, then time."""
     people = numpy_of(table.column("person"), np.uint32)
     times_us = numpy_of(table.column("time_us"), np.int64)
+    packed = _packed(people, times_us)
+    if packed is not None:
+        keys, bits, unit_us, low_us = packed
+        keys.sort()
+        people = (keys >> bits).astype(np.uint32)
+        return Rows(people=people, times_us=(keys & ((1 << bits) - 1)) * unit_us + low_us, data=None)
     order = np.lexsort((times_us, people)) if len(people) else np.empty(0, np.int64)
-    # Offsets of 64 bits: taking rows puts all texts into one array.
-    data = table.column("data").cast(pa.large_string()).take(pa.array(order)) if with_data else None
-    return Rows(people=people[order], times_us=times_us[order], data=data)
+    return Rows(people=people[order], times_us=times_us[order], data=None)
+
+
+def _packed(people: NDArray[np.uint32], times_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int, int] | None:
+    """Person and time as one number each, which sorts ten times as fast as the pair: (numbers, bits, unit, lowest).
+
+    None where they do not fit into 63 bits. Times are mostly whole seconds or milliseconds, which saves bits.
+    """
+    if not len(people):
+        return None
+    low_us = int(times_us.min())
+    since = times_us - low_us
+    unit_us = next(unit for unit in (1_000_000, 1000, 1) if unit == 1 or not (since % unit).any())
+    bits = (int(since.max()) // unit_us).bit_length()
+    if bits + int(people.max()).bit_length() > 63:
+        return None
+    return (people.astype(np.int64) << bits) | (since // unit_us), bits, unit_us, low_us
 
 
 def numpy_of(column: pa.ChunkedArray, kind: Any) -> NDArray[Any]:
