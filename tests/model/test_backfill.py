@@ -22,7 +22,7 @@ from backstory.core.identity import Apply, decide
 from backstory.core.oracle import PersonHistory, members
 from backstory.core.time import HOUR_US, SECOND_US
 from backstory.engine import backfill
-from backstory.engine.csv_source import cell_value, column_types
+from backstory.engine.csv_type import cell_value, column_types
 from backstory.engine.event_row import RowShape
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress, Summary

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstory.engine.csv_source import CsvRow, CsvSource, cell_value, column_types
+from backstory.engine.csv_source import CsvRow, CsvSource
+from backstory.engine.csv_type import cell_value, column_types
 from backstory.engine.source import Place, SourceError
 
 HEADER = b"id,name,n\n"

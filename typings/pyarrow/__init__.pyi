@@ -3,6 +3,7 @@ from pyarrow.lib import (
     Array as Array,
     ArrowException as ArrowException,
     ArrowInvalid as ArrowInvalid,
+    BufferReader as BufferReader,
     ChunkedArray as ChunkedArray,
     DataType as DataType,
     DictionaryArray as DictionaryArray,

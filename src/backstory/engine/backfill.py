@@ -17,18 +17,16 @@ import msgspec
 
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
-from backstory.core.time import MINUTE_US
 from backstory.engine.csv_cell import Cells
 from backstory.engine.csv_source import CsvRow
 from backstory.engine.event_import import EventImport, Staged
-from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
+from backstory.engine.event_row import EventRow, RowError, RowShape, read_event
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
-from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.people_import import PeopleImport
-from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.people_read import PeopleCells, PeopleLines
 from backstory.engine.report import is_report
 from backstory.engine.source import Chunk, Place, Source
 from backstory.store.manifest import read_imports
@@ -173,11 +171,8 @@ class _Run:
             self._event_lines(path, number, place)
         elif self._options.kind == "events":
             self._event_cells(path, number, place, shape)
-        elif cells:
-            self._people_cells(path, number, place, shape)
         else:
-            self._job.begin_file(number, path)
-            self._people_lines(path, number, place, shape)
+            self._people(path, number, place, shape)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -208,7 +203,7 @@ class _Run:
                 rows: list[EventRow] = []
                 for row in some:
                     good = self._judge(row, counts, lambda r: read_event(cells.fields(r), r.line, shape))
-                    if isinstance(good, EventRow):
+                    if good is not None:
                         rows.append(good)
 
                 def refuse(row: EventRow, reason: str, some: list[CsvRow] = some) -> None:
@@ -221,9 +216,7 @@ class _Run:
             importer.close()
             cells.close()
 
-    def _judge(
-        self, row: CsvRow, counts: Counts, read: Callable[[CsvRow], EventRow | PersonRow]
-    ) -> EventRow | PersonRow | None:
+    def _judge(self, row: CsvRow, counts: Counts, read: Callable[[CsvRow], EventRow]) -> EventRow | None:
         counts.rows += 1
         try:
             if row.error:
@@ -233,88 +226,29 @@ class _Run:
             counts.errors += 1
             self._job.report("errors").add_csv(row.line, row.cells, str(error))
             return None
-        warning = self._warning(good)
-        if warning:
+        if good.warning:
             counts.warnings += 1
-            self._job.report("warnings").add_csv(row.line, row.cells, warning)
+            self._job.report("warnings").add_csv(row.line, row.cells, good.warning)
         return good
-
-    def _warning(self, good: EventRow | PersonRow) -> str:
-        """What is doubtful about a row that is taken."""
-        if not isinstance(good, PersonRow) or good.time_us is None or good.warning:
-            return good.warning
-        future = good.time_us > self._job.row.accept_us + MINUTE_US
-        return "the time lies in the future: the time of the import was taken" if future else ""
 
     # -- people -------------------------------------------------------------------------------------------------------
 
-    def _people_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
-        cells = Cells(path, place, self._options)
-        self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
-        origin: dict[int, list[str]] = {}
-        importer = PeopleImport(
-            self._job, lambda row, reason: self._job.report("errors").add_csv(row.line, origin[row.line], reason)
-        )
-        clear = self._options.on_empty == "clear"
-
-        def read(row: CsvRow) -> PersonRow:
-            return read_person(cells.texts(row), row.line, shape, clear=clear, encode=cells.encode)
-
-        try:
-            for some in batched(cells.rows(), self._job.chunking.people_rows_max):
-                counts = Counts()
-                rows: list[PersonRow] = []
-                origin.clear()
-                for row in some:
-                    origin[row.line] = row.cells
-                    good = self._judge(row, counts, read)
-                    if isinstance(good, PersonRow):
-                        rows.append(good)
-                importer.take(rows, file=number, end=some[-1].end, counts=counts)
-                self.tell("importing", some[-1].end.offset)
-        finally:
-            cells.close()
-
-    def _people_lines(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
-        origin: dict[int, bytes] = {}
-        importer = PeopleImport(
-            self._job, lambda row, reason: self._job.report("errors").add_json(row.line, origin[row.line], reason)
-        )
-        source = Source(path, place)
-        try:
-            for some in batched(lines_of(source), self._job.chunking.people_rows_max):
-                counts = Counts()
-                rows: list[PersonRow] = []
-                origin.clear()
-                for text, end in some:
-                    origin[end.line] = text
-                    good = self._judge_line(text, end.line, shape, counts)
-                    if good is not None:
-                        rows.append(good)
-                end = some[-1][1]
-                importer.take(rows, file=number, end=end, counts=counts)
-                self.tell("importing", end.offset)
-        finally:
-            source.close()
-
-    def _judge_line(self, text: bytes, line: int, shape: RowShape, counts: Counts) -> PersonRow | None:
-        if not text or text.isspace():
-            return None
-        counts.rows += 1
-        try:
-            if too_long(text):
-                raise RowError("", None, "the line is too long to be read")
-            bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
-            good = read_person(decode_line(bare), line, shape, clear=self._options.on_empty == "clear")
-        except RowError as error:
-            counts.errors += 1
-            self._job.report("errors").add_json(line, text, str(error))
-            return None
-        warning = self._warning(good)
-        if warning:
-            counts.warnings += 1
-            self._job.report("warnings").add_json(line, text, warning)
-        return good
+    def _people(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        reader = PeopleCells if is_csv(path) else PeopleLines
+        source = reader(self._job, path, number, place, shape)
+        importer = PeopleImport(self._job, number, source.first_us)
+        # The next rows are made ready while the loop takes in those before.
+        with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
+            batches = iter(source)
+            coming = reading.submit(next, batches, None)
+            try:
+                while (batch := coming.result()) is not None:
+                    coming = reading.submit(next, batches, None)
+                    importer.take(batch)
+                    self.tell("importing", batch.end.offset)
+            finally:
+                wait([coming])
+                source.close()
 
 
 def row_shape(options: BackfillOptions, path: Path) -> RowShape:

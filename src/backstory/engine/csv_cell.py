@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from backstory.core.condition import Json
-from backstory.engine.csv_source import ColumnType, CsvRow, CsvSource, cell_value, column_types
+from backstory.engine.csv_source import CsvRow, CsvSource
+from backstory.engine.csv_type import ColumnType, cell_value, column_types
 from backstory.engine.options import BackfillOptions
 from backstory.engine.person_row import encoded
 from backstory.engine.report import is_report, without_verdict
@@ -54,13 +55,13 @@ class Cells:
             return rows
         return (replace(row, cells=row.cells[: self._width]) for row in rows)
 
-    def _cells(self, row: CsvRow) -> list[str]:
-        return row.cells if self._all_used else list(compress(row.cells, self._used))
+    def _chosen(self, cells: list[str]) -> list[str]:
+        return cells if self._all_used else list(compress(cells, self._used))
 
     def fields(self, row: CsvRow) -> dict[str, Json]:
         """A row's cells as values by the names of their columns."""
         fields: dict[str, Json] = {}
-        for name, cell, kind in zip(self._names, self._cells(row), self._types, strict=True):
+        for name, cell, kind in zip(self._names, self._chosen(row.cells), self._types, strict=True):
             if cell == "":
                 if not self._drop_empty:
                     fields[name] = None if self._empty_is_null else ""
@@ -68,9 +69,13 @@ class Cells:
                 fields[name] = cell if kind == "text" else cell_value(cell, kind)
         return fields
 
-    def texts(self, row: CsvRow) -> dict[str, Json]:
+    def texts(self, cells: list[str]) -> dict[str, Json]:
         """A row's cells as they are written; ``encode`` knows their types."""
-        return dict(zip(self._names, self._cells(row), strict=True))
+        return dict(zip(self._names, self._chosen(cells), strict=True))
+
+    def kind(self, name: str) -> ColumnType:
+        """The type of the column that gives an attribute."""
+        return self._kinds.get(name, TEXT)
 
     def encode(self, name: str, cell: Json) -> bytes | None:
         """A cell's value as canonical JSON; the same cells come again and again. Raises ``RowError``."""
@@ -79,7 +84,7 @@ class Cells:
         try:
             return known[cell]
         except KeyError:
-            value = encoded(name, cell_value(cell, self._kinds.get(name, TEXT)))
+            value = encoded(name, cell_value(cell, self.kind(name)))
             if len(known) < CELLS_REMEMBERED:
                 known[cell] = value
             return value

@@ -28,7 +28,7 @@ class Chunking:
 
     bytes_max: int = CHUNK_BYTES
     event_rows_max: int = 250_000
-    people_rows_max: int = 1500
+    people_rows_max: int = 4000
     sample_lines: int = 200
     fast: bool = True
     tell_every_s: float = 0.5

@@ -2,14 +2,26 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import Protocol
 
-from backstory.engine.source import LINE_BYTES, Place, Source
+from backstory.engine.source import LINE_BYTES, Place
 
 # A line feed and what may stand before it.
 _END_BYTES = 2
 
 
-def lines_of(source: Source, line_bytes: int = LINE_BYTES) -> Iterator[tuple[bytes, Place]]:
+class Readable(Protocol):
+    """What lines come out of: a ``Source``, or a part of one."""
+
+    block_bytes: int
+
+    @property
+    def place(self) -> Place: ...
+
+    def read(self, size: int) -> bytes: ...
+
+
+def lines_of(source: Readable, line_bytes: int = LINE_BYTES) -> Iterator[tuple[bytes, Place]]:
     """Each line with its end, and the place behind it.
 
     A line longer than ``line_bytes`` (see ``too_long``) comes cut: no more of it than that is held.
@@ -29,7 +41,7 @@ def lines_of(source: Source, line_bytes: int = LINE_BYTES) -> Iterator[tuple[byt
         yield line, Place(offset, number + 1, checksum)
 
 
-def _pieces(source: Source) -> Iterator[bytes]:
+def _pieces(source: Readable) -> Iterator[bytes]:
     """The file cut behind every line feed, and anywhere else."""
     while block := source.read(source.block_bytes):
         *lines, rest = block.split(b"\n")

@@ -92,6 +92,10 @@ class Report:
 
     def add_json(self, line: int, text: bytes, error: str) -> None:
         """A line of a JSON lines file: its keys where it is an object, else its text."""
+        self._pending.append((line, self.json_line(line, text, error)))
+
+    def json_line(self, line: int, text: bytes, error: str) -> str:
+        """What the report says of a line of JSON."""
         try:
             row: Json = msgspec.json.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -102,19 +106,27 @@ class Report:
         else:
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
         verdict = {_free("line", row): line, _free("error", row): error}
-        self._pending.append((line, msgspec.json.encode({**row, **verdict}).decode() + "\n"))
+        return msgspec.json.encode({**row, **verdict}).decode() + "\n"
 
     def add_csv(self, line: int, cells: list[str], error: str) -> None:
         """A row of a CSV file; cells it lacks are empty, those beyond the header have to be in the error."""
+        self._pending.append((line, self.csv_line(line, cells, error)))
+
+    def csv_line(self, line: int, cells: list[str], error: str) -> str:
+        """What the report says of a row of cells."""
         assert self._header is not None
         width = len(self._header)
         padded = (cells + [""] * width)[:width]
-        self._pending.append((line, self._csv_line([*padded, str(line), error])))
+        return self._csv_line([*padded, str(line), error])
 
     def take(self) -> list[str]:
         """The lines added so far, in the order of the input, handed over to be told later."""
+        return [text for _, text in self.take_numbered()]
+
+    def take_numbered(self) -> list[tuple[int, str]]:
+        """The same, each with its number."""
         lines, self._pending = sorted(self._pending, key=itemgetter(0)), []
-        return [text for _, text in lines]
+        return lines
 
     def tell(self, lines: list[str]) -> None:
         """Have lines written at the next flush."""

@@ -2,7 +2,9 @@
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.person import Document, decode_document, encode_document
@@ -123,6 +125,25 @@ class People:
             ),
         )
 
+    def insert_many(
+        self,
+        people: Iterable[int],
+        ids: Iterable[str | None],
+        emails: Iterable[str | None],
+        email_keys: Iterable[str | None],
+        *,
+        created_us: Iterable[int],
+        accept_us: int,
+        import_id: int,
+        documents: Iterable[bytes],
+    ) -> None:
+        """Insert people whose identifiers nobody has; raises ``sqlite3.IntegrityError`` where somebody does."""
+        self.version += 1
+        self._db.executemany(
+            _INSERT,
+            zip(people, ids, emails, email_keys, created_us, repeat(accept_us), repeat(import_id), documents),
+        )
+
     def assign(self, person: int, identifiers: tuple[Identifier, ...]) -> None:
         """Give a person identifiers, in place of any of the same kind."""
         owned = self.profile(person).owned()
@@ -141,6 +162,10 @@ class People:
 
     def set_document(self, person: int, document: Document) -> None:
         self._db.execute("UPDATE person SET document = ? WHERE person = ?", (encode_document(document), person))
+
+    def set_documents(self, documents: Iterable[tuple[bytes, int]]) -> None:
+        """Documents as they are stored, each with its person."""
+        self._db.executemany("UPDATE person SET document = ? WHERE person = ?", documents)
 
     def set_created(self, person: int, created_us: int) -> None:
         self._db.execute("UPDATE person SET created_us = min(created_us, ?) WHERE person = ?", (created_us, person))

@@ -1,0 +1,195 @@
+"""Rows of an import that need a decision, and rows of people who are known: merged as identify calls would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from pyroaring import BitMap
+
+from backstory.core.condition import Json
+from backstory.core.fact import Identifier
+from backstory.core.identity import Apply, Drop, Refuse, decide, normal
+from backstory.core.limit import ATTRIBUTES_PER_PERSON
+from backstory.core.person import root_names, write
+from backstory.core.time import MINUTE_US
+from backstory.engine.apply_profile import changes_json, losses_json
+from backstory.engine.context import encode_json, shown_values
+from backstory.engine.import_job import Counts, Job
+from backstory.engine.person_row import PersonRow
+from backstory.engine.person_table import PersonRows, restamped
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+_decode = msgspec.json.Decoder().decode
+UNCHANGED = "{}"
+
+
+@dataclass(slots=True)
+class Written:
+    """One identify call's worth of attributes, for the history; ``changes`` None: all of it, of a new person."""
+
+    person: int
+    time_us: int
+    attributes: str
+    changes: str | None
+    created: bool
+    # What lost against newer values: a JSON object, "" for nothing.
+    lost: str = ""
+
+    def traced(self) -> str | None:
+        """What the activity log shows of a row: its changes, with what was lost behind them."""
+        return f"[{self.changes},{self.lost}]" if self.lost else self.changes
+
+
+class Merge:
+    """On the loop: the rows of one step; ``written`` and ``moved`` tell what has to be kept and settled."""
+
+    def __init__(
+        self, job: Job, first_us: int, counts: Counts, refuse: Callable[[PersonRow, str], None]
+    ) -> None:
+        self._job = job
+        self._workspace: Workspace = job.workspace
+        self._folder = job.workspace.folder
+        self._segments = job.workspace.segments
+        self._first_us = first_us
+        self._counts = counts
+        self._refuse = refuse
+        self._keys: dict[str, bytes] = {}
+        self.written: list[Written] = []
+        self.moved = BitMap()
+
+    def told_us(self, row: PersonRow) -> int | None:
+        """The time that was named for a row, by itself or for all; None for none, and for one still to come."""
+        told_us = self._job.options.as_of_us if row.time_us is None else row.time_us
+        return None if told_us is None or told_us > self._job.row.accept_us + MINUTE_US else told_us
+
+    def time_us(self, row: PersonRow) -> int:
+        """The row's time; else the import's, later rows a microsecond later, as calls one by one would be."""
+        told_us = self.told_us(row)
+        return self._first_us + row.line if told_us is None else told_us
+
+    # -- people as they are known -------------------------------------------------------------------------------------
+
+    def known(
+        self,
+        quick: PersonRows,
+        times_us: np.ndarray,  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+        documents: list[bytes],
+        texts: list[str],
+        rows: list[tuple[int, int, bytes]],
+    ) -> None:
+        """Rows that name one person each, and none the same: the values are the same, mostly."""
+        if self._job.options.rows == "only_new":
+            self._counts.skipped += len(rows)
+            return
+        known_us = self._segments.known.gather_us(np.array([person for _, person, _ in rows], np.uint32)).tolist()
+        updates: list[tuple[bytes, int]] = []
+        for (at, person, document), since_us in zip(rows, known_us, strict=True):
+            time_us = int(times_us[at])
+            newer = restamped(document, documents[at]) if time_us >= since_us else None
+            if newer is None:
+                self._apply(quick.row(at), Apply(person, ()))
+                continue
+            self._counts.unchanged += 1
+            if newer:
+                updates.append((documents[at], person))
+                self.written.append(Written(person, time_us, texts[at], UNCHANGED, False))
+        self._folder.people.set_documents(sorted(updates, key=lambda update: update[1]))
+
+    # -- rows that need a decision --------------------------------------------------------------------------------
+
+    def rows(self, rows: list[PersonRow]) -> None:
+        """In their order."""
+        profiles = self._workspace.applier.profiles
+        for row in rows:
+            path = normal(row.path)
+            if profiles.refused_by_deletion(path, self.told_us(row)) is not None:
+                self._refused(row, "is older than the deletion of this person")
+            else:
+                self._one(row, path)
+
+    def _one(self, row: PersonRow, path: Identifier) -> None:
+        people = self._folder.people
+        body = tuple(normal(identifier) for identifier in row.body)
+        owner = {i: p for i in (path, *body) if (p := people.find(i)) is not None}
+        owned = {person: people.profile(person).owned() for person in set(owner.values())}
+        decision = decide(path, body, owner, owned, update_only=False)
+        match decision:
+            case Drop(reason=reason):
+                self._refused(row, reason)
+            case Refuse():
+                self._refused(row, f"{decision.attribute}: {decision.reason}")
+            case Apply():
+                self._apply(row, decision)
+
+    def _refused(self, row: PersonRow, reason: str) -> None:
+        self._counts.errors += 1
+        self._refuse(row, reason)
+
+    def _apply(self, row: PersonRow, decision: Apply) -> None:
+        is_new = decision.person is None
+        wanted = self._job.options.rows
+        if (wanted == "only_new" and not is_new) or (wanted == "only_existing" and is_new):
+            self._counts.skipped += 1
+            return
+        folder, counts = self._folder, self._counts
+        now_us = folder.state.now_us
+        time_us = self.time_us(row)
+        attributes: dict[str, Json] = {name: None if v is None else _decode(v) for name, v in row.attributes.items()}
+        document = {} if decision.person is None else folder.people.document(decision.person)
+        written = write(document, attributes, time_us)
+        if len(document) > ATTRIBUTES_PER_PERSON.value:
+            self._refused(row, ATTRIBUTES_PER_PERSON.message.format(value=ATTRIBUTES_PER_PERSON.value))
+            return
+        sent = {normal(identifier): identifier for identifier in (row.path, *row.body)}
+        assign = tuple(sent.get(identifier, identifier) for identifier in decision.assign)
+        if decision.person is None:
+            person = folder.state.next_person
+            folder.state.next_person += 1
+            folder.people.insert(
+                person, assign, document, created_us=time_us, accept_us=now_us, import_id=self._job.import_id
+            )
+            self._segments.add_person(person)
+            counts.created += 1
+            counts.people_created += 1
+        else:
+            person = decision.person
+            if assign:
+                folder.people.assign(person, assign)
+            if written.touched:
+                folder.people.set_document(person, document)
+            if written.changed or assign:
+                counts.updated += 1
+            elif written.lost and not written.touched:
+                counts.stale += 1
+            else:
+                counts.unchanged += 1
+        changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
+        earlier = time_us < self._segments.known.get_us(person)
+        if is_new or written.touched or written.lost or assign or earlier:
+            lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
+            text = attributes_text(row.attributes, self._keys)
+            self.written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new, lost))
+        touched = self._segments.feed_known(person, time_us, now_us)
+        roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
+        if is_new or roots:
+            profile = folder.people.profile(person)
+            touched |= self._segments.feed_attributes(person, roots, lambda: shown_values(profile, document), now_us)
+        if touched or is_new:
+            self.moved.add(person)
+
+
+def attributes_text(attributes: dict[str, bytes | None], keys: dict[str, bytes]) -> str:
+    """A JSON object of values that are JSON already; ``keys`` remembers the names as JSON."""
+    pieces: list[bytes] = []
+    for name, value in attributes.items():
+        key = keys.get(name)
+        if key is None:
+            keys[name] = key = msgspec.json.encode(name) + b":"
+        pieces.append(key + (value or b"null"))
+    return (b"{" + b",".join(pieces) + b"}").decode()

@@ -1,0 +1,162 @@
+"""Files of people as batches made ready for the loop: each row judged, what is wrong with it told in the reports."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from backstory.core.time import MINUTE_US
+from backstory.engine.csv_block import Block, CsvBlocks
+from backstory.engine.csv_cell import Cells
+from backstory.engine.event_row import RowError, RowShape, decode_line
+from backstory.engine.import_job import Counts, Job
+from backstory.engine.line_source import lines_of, too_long
+from backstory.engine.people_import import Batch, batch_of
+from backstory.engine.person_column import PersonColumns, columns_of, no_rows
+from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.person_table import PersonRows
+from backstory.engine.source import Place, Source
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Rows:
+    """What the readers of both forms share. Makes nothing of the state its own, so that it may run beside the loop."""
+
+    def __init__(self, job: Job, number: int, shape: RowShape) -> None:
+        self._job = job
+        self._shape = shape
+        # The time of the line before the file's first, for rows that name none.
+        self.first_us = job.row.accept_us + job.lines_before(number)
+        # A time behind that lies in the future.
+        self.latest_us = job.row.accept_us + MINUTE_US
+        self._rows_max = job.chunking.people_rows_max
+        self._clear = job.options.on_empty == "clear"
+
+    def _warning(self, row: PersonRow) -> str:
+        """What is doubtful about a row that is taken."""
+        if row.warning or row.time_us is None or row.time_us <= self.latest_us:
+            return row.warning
+        return "the time lies in the future: the time of the import was taken"
+
+    def _batch(
+        self, quick: PersonRows, odd: list[PersonRow], counts: Counts, line_of: Callable[[int, str], str], end: Place
+    ) -> Batch:
+        as_of_us = self._job.options.as_of_us
+        fixed = as_of_us is not None and as_of_us <= self.latest_us
+        untold_us = np.full(len(quick), as_of_us) if fixed else self.first_us + quick.lines
+        return batch_of(
+            quick,
+            odd,
+            untold_us=untold_us,
+            counts=counts,
+            errors=self._job.report("errors").take_numbered(),
+            warnings=self._job.report("warnings").take_numbered(),
+            line_of=line_of,
+            end=end,
+        )
+
+
+class PeopleCells(_Rows):
+    """A CSV file."""
+
+    def __init__(self, job: Job, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        super().__init__(job, number, shape)
+        self._cells = Cells(path, Place(), job.options)
+        self._cells.close()
+        job.begin_file(number, path, header=self._cells.header, delimiter=self._cells.delimiter)
+        self._columns = PersonColumns(self._cells, shape, clear=self._clear, latest_us=self.latest_us)
+        self._blocks = CsvBlocks(path, place, rows_max=self._rows_max)
+
+    def __iter__(self) -> Iterator[Batch]:
+        width = len(self._cells.header)
+        for block in self._blocks:
+            block.columns = block.columns[:width]
+            yield self._judge(block)
+
+    def _judge(self, block: Block) -> Batch:
+        counts = Counts(rows=len(block.lines) + len(block.bad), errors=len(block.bad))
+        errors, warnings = self._job.report("errors"), self._job.report("warnings")
+        for bad in block.bad:
+            errors.add_csv(bad.line, bad.cells[: len(self._cells.header)], bad.error)
+        quick, others = no_rows(), list(range(len(block.lines)))
+        if self._columns.quick and self._job.chunking.fast:
+            quick, others = self._columns.judge(block)
+        odd: list[PersonRow] = []
+        for at in others:
+            line, cells = int(block.lines[at]), block.cells(at)
+            try:
+                row = read_person(
+                    self._cells.texts(cells), line, self._shape, clear=self._clear, encode=self._cells.encode
+                )
+            except RowError as error:
+                counts.errors += 1
+                errors.add_csv(line, cells, str(error))
+                continue
+            odd.append(row)
+            warning = self._warning(row)
+            if warning:
+                counts.warnings += 1
+                warnings.add_csv(line, cells, warning)
+
+        def line_of(line: int, reason: str) -> str:
+            return errors.csv_line(line, block.cells(int(np.searchsorted(block.lines, line))), reason)
+
+        return self._batch(quick, odd, counts, line_of, block.end)
+
+    def close(self) -> None:
+        self._blocks.close()
+
+
+class PeopleLines(_Rows):
+    """A file of JSON lines."""
+
+    def __init__(self, job: Job, path: Path, number: int, place: Place, shape: RowShape) -> None:
+        super().__init__(job, number, shape)
+        job.begin_file(number, path)
+        self._source = Source(path, place)
+
+    def __iter__(self) -> Iterator[Batch]:
+        lines = lines_of(self._source)
+        while some := list(islice(lines, self._rows_max)):
+            yield self._judge(some)
+
+    def _judge(self, lines: list[tuple[bytes, Place]]) -> Batch:
+        counts = Counts()
+        rows: list[PersonRow] = []
+        for text, end in lines:
+            if text and not text.isspace():
+                row = self._judge_line(text, end.line, counts)
+                if row is not None:
+                    rows.append(row)
+        quick, odd = no_rows(), rows
+        if self._job.chunking.fast:
+            quick, odd = columns_of(rows, latest_us=self.latest_us)
+        last = lines[-1][1]
+
+        def line_of(line: int, reason: str) -> str:
+            text, _ = lines[line - last.line - 1]
+            return self._job.report("errors").json_line(line, text, reason)
+
+        return self._batch(quick, odd, counts, line_of, last)
+
+    def _judge_line(self, text: bytes, line: int, counts: Counts) -> PersonRow | None:
+        counts.rows += 1
+        try:
+            if too_long(text):
+                raise RowError("", None, "the line is too long to be read")
+            bare = text.removeprefix(_BOM) if line == 1 else text
+            row = read_person(decode_line(bare), line, self._shape, clear=self._clear)
+        except RowError as error:
+            counts.errors += 1
+            self._job.report("errors").add_json(line, text, str(error))
+            return None
+        warning = self._warning(row)
+        if warning:
+            counts.warnings += 1
+            self._job.report("warnings").add_json(line, text, warning)
+        return row
+
+    def close(self) -> None:
+        self._source.close()

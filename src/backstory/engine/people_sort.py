@@ -1,0 +1,166 @@
+"""Which rows of an import are new people, which are people just as they are known, and which need a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from backstory.core.fact import Identifier
+from backstory.engine.person_row import PersonRow
+from backstory.engine.person_table import PersonRows
+from backstory.store.folder import Folder
+
+ASKED_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Sorted:
+    """Rows by what is to be done: ``fresh`` and ``known`` are places among the quick rows.
+
+    ``fresh``: nobody has or had one of the row's identifiers, nor does a row before it name one. ``known``: all of
+    them are those of one person, whose number and document are there, and no other row is about that person.
+    ``rest``: the other rows, in their order.
+    """
+
+    fresh: list[int] = field(default_factory=list[int])
+    known: list[tuple[int, int, bytes]] = field(default_factory=list[tuple[int, int, bytes]])
+    rest: list[PersonRow] = field(default_factory=list[PersonRow])
+
+
+def stand_apart(quick: PersonRows, odd: list[PersonRow]) -> bool:
+    """Does every quick row name identifiers that no other row names?"""
+    ids, keys = quick.ids, quick.email_keys
+    distinct_ids, distinct_keys = set(ids) - {None}, set(keys) - {None}
+    if len(distinct_ids) != len(ids) - ids.count(None) or len(distinct_keys) != len(keys) - keys.count(None):
+        return False
+    named = {identifier for row in odd for identifier in row.identifiers()}
+    return not any(i.value in (distinct_ids if i.kind == "id" else distinct_keys) for i in named)
+
+
+def sort_out(
+    folder: Folder, quick: PersonRows, odd: list[PersonRow], *, apart: bool, deletions: bool
+) -> Sorted:
+    """On the loop: the rows by what is to be done, as the state is now.
+
+    ``apart``: see ``stand_apart``. ``deletions``: somebody was deleted once.
+    """
+    if not len(quick):
+        return Sorted(rest=odd)
+    if apart and not odd and not deletions:
+        known = _all_known(folder, quick)
+        if known is not None:
+            return Sorted(known=known)
+    owners = _Owners(folder, quick, odd, deletions=deletions)
+    out = Sorted()
+    named: set[Identifier] = set()
+    # People whom a row before is about, so that what comes of a later one depends on it.
+    taken: set[int] = set()
+    for at, row in _in_order(quick, odd):
+        identifiers = quick.identifiers(at) if row is None else row.identifiers()
+        people = owners.of(identifiers)
+        decide = row is not None or owners.left_behind(identifiers) or not named.isdisjoint(identifiers)
+        named.update(identifiers)
+        if not decide and not people:
+            out.fresh.append(at)
+        elif not decide and len(people) == 1 and people.isdisjoint(taken) and owners.all_known(identifiers):
+            (person,) = people
+            out.known.append((at, person, owners.document[person]))
+        else:
+            out.rest.append(quick.row(at) if row is None else row)
+        taken |= people
+    return out
+
+
+def _all_known(folder: Folder, quick: PersonRows) -> list[tuple[int, int, bytes]] | None:
+    """As when a file is read again: each row's id is somebody's, and its email is theirs; None where one is not."""
+    if None in quick.ids:
+        return None
+    found: dict[str, tuple[str | None, int, bytes]] = {}
+    for marks, some in _stretches(quick.ids):
+        query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
+        rows = folder.state.db.execute(query, some).fetchall()
+        if len(rows) < len(some):
+            return None
+        found.update((row[0], row[1:]) for row in rows)
+    known: list[tuple[int, int, bytes]] = []
+    for at, (id_, key) in enumerate(zip(quick.ids, quick.email_keys, strict=True)):
+        assert id_ is not None
+        theirs, person, document = found[id_]
+        if key is not None and key != theirs:
+            return None
+        known.append((at, person, document))
+    return known
+
+
+def _in_order(quick: PersonRows, odd: list[PersonRow]) -> Iterator[tuple[int, PersonRow | None]]:
+    """All rows by their lines: the place of a quick one, or an odd one."""
+    waiting = iter([*odd, None])
+    next_odd = next(waiting)
+    for at, line in enumerate(quick.lines.tolist()):
+        while next_odd is not None and next_odd.line < line:
+            yield -1, next_odd
+            next_odd = next(waiting)
+        yield at, None
+    while next_odd is not None:
+        yield -1, next_odd
+        next_odd = next(waiting)
+
+
+class _Owners:
+    """Whose identifiers the rows name."""
+
+    def __init__(self, folder: Folder, quick: PersonRows, odd: list[PersonRow], *, deletions: bool) -> None:
+        self._db = folder.state.db
+        self._owner: dict[Identifier, int] = {}
+        self.document: dict[int, bytes] = {}
+        self._gone: set[Identifier] = set()
+        wanted = {identifier for row in odd for identifier in row.identifiers()}
+        ids = {one.value for one in wanted if one.kind == "id"}.union(quick.ids) - {None}
+        keys = {one.value for one in wanted if one.kind == "email"}.union(quick.email_keys) - {None}
+        # Who is found by id needs no second look for the email that is theirs.
+        keys -= self._look("id", ids)
+        self._look("email_key", keys)
+        for one in wanted:
+            person = folder.people.find(one) if one.kind not in ("id", "email") else None
+            if person is not None:
+                self._owner[one] = person
+        if deletions:
+            self._look_for_deleted("id", ids)
+            self._look_for_deleted("email", keys | {one.value for one in self._owner if one.kind == "email"})
+
+    def _look(self, column: str, values: Iterable[str | None]) -> set[str | None]:
+        """Note who has these; returns the emails of those who were found."""
+        emails: set[str | None] = set()
+        for marks, some in _stretches(values):
+            query = f"SELECT person, id, email_key, document FROM person WHERE {column} IN ({marks})"
+            for person, id_, key, document in self._db.execute(query, some):
+                self.document[person] = document
+                if id_ is not None:
+                    self._owner[Identifier("id", id_)] = person
+                if key is not None:
+                    self._owner[Identifier("email", key)] = person
+                    emails.add(key)
+        return emails
+
+    def _look_for_deleted(self, kind: str, values: Iterable[str | None]) -> None:
+        for marks, some in _stretches(values):
+            query = f"SELECT value FROM tombstone WHERE kind = ? AND value IN ({marks})"
+            self._gone.update(Identifier(kind, row[0]) for row in self._db.execute(query, (kind, *some)))  # pyright: ignore[reportArgumentType]
+
+    def of(self, identifiers: Iterable[Identifier]) -> set[int]:
+        return {self._owner[one] for one in identifiers if one in self._owner}
+
+    def all_known(self, identifiers: Iterable[Identifier]) -> bool:
+        return all(one in self._owner for one in identifiers)
+
+    def left_behind(self, identifiers: Iterable[Identifier]) -> bool:
+        """Is one of them that of somebody who was deleted?"""
+        return bool(self._gone) and not self._gone.isdisjoint(identifiers)
+
+
+def _stretches(values: Iterable[str | None]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
+    """The values in lists short enough for one question each, with the marks for it."""
+    everything = tuple(values)
+    for low in range(0, len(everything), ASKED_AT_ONCE):
+        some = everything[low : low + ASKED_AT_ONCE]
+        yield ", ".join("?" * len(some)), some
