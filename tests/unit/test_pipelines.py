@@ -437,3 +437,20 @@ def test_the_calls_of_clients_take_the_short_way() -> None:
     )
     for body in (call, {**call, "anonymousId": None}):
         assert plain_track(msgspec.json.encode(body)) is not None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"type":"track","userId":"5","event":"a","userId":"6","timestamp":"2013-01-28T16:10:15Z"}',
+        b'{"type":"track","userId":"5","event":"a","properties":{"n":1,"n":2},"timestamp":"2013-01-28T16:10:15Z"}',
+        b'{"type":"track","userId":"5","event":"a","userId":"6","timestamp":"2013-01-28T16\\u003a10\\u003a15Z"}',
+        b'{"type":"track","userId":"5","event":"a","context":{"a":{"b":1,"b":1}},"sentAt":"2013-01-28T16:10:15Z"}',
+    ],
+)
+def test_repeated_keys_are_found_beside_times(client: WriteClient, item: bytes) -> None:
+    """The colons of a time hide no key that is there twice, escaped or not."""
+    assert plain_track(item) is None
+    answer = client.call("POST", "/v1/batch", b'{"batch":[' + item + b"]}", x_strict_mode="1")
+    assert (answer.status, client.facts) == (400, [])
+    assert "twice" in answer.json["message"]
