@@ -11,13 +11,14 @@ from typing import TypeVar, cast
 import httpx
 import msgspec
 
-from backstory.core.condition import And, AttributeTest, Condition, InSegment, Json, Not, Or
+from backstory.core.condition import And, AttributeTest, Condition, InSegment, Json, Not, Or, Where
 from backstory.core.error import NotFoundError, RequestError
 from backstory.core.explain import Explanation
 from backstory.core.fact import (
     DeleteSegment,
     Fact,
     IdentifierKind,
+    ObjectKey,
     PutCampaign,
     PutSegment,
     Receipt,
@@ -34,7 +35,9 @@ from backstory.engine.view import (
     ImportView,
     JourneyView,
     MessageView,
+    ObjectView,
     PersonView,
+    RelationView,
     SegmentView,
 )
 
@@ -140,6 +143,23 @@ class FakeReader:
 
     def search(self, condition: Condition, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
         return page([ident(view) for view in self.people if self._holds(condition, view)], start, limit)
+
+    def object_types(self) -> list[int]:
+        return []
+
+    def object(self, key: ObjectKey) -> ObjectView:
+        raise NotFoundError(f"there is no object {key}")
+
+    def objects(self, type_id: int, where: Where, *, start: str, limit: int) -> tuple[list[ObjectView], str]:
+        return [], ""
+
+    def people_of_object(self, key: ObjectKey, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
+        raise NotFoundError(f"there is no object {key}")
+
+    def relationships(
+        self, kind: IdentifierKind, value: str, *, start: str, limit: int
+    ) -> tuple[list[RelationView], str] | None:
+        return None if self.person(kind, value) is None else ([], "")
 
     def segments_of(self, kind: IdentifierKind, value: str) -> list[SegmentView] | None:
         found = self.person(kind, value)

@@ -309,7 +309,8 @@ def test_what_templates_see() -> None:
     """Event campaigns see the event, segment campaigns the segment, both the person."""
     by_event = namespace(PURCHASE, ADA)
     assert by_event == {
-        "customer": ADA,
+        "customer": {**ADA, "devices": []},
+        "objects": {},
         "event": {"price": 9.5},
         "trigger": {"price": 9.5},
         "event_name": "purchased",
@@ -318,7 +319,8 @@ def test_what_templates_see() -> None:
     }
     assert "event_id" not in namespace(EventCause(name="a", time_us=0), ADA)
     assert namespace(ENTERED, ADA, "VIP") == {
-        "customer": ADA,
+        "customer": {**ADA, "devices": []},
+        "objects": {},
         "trigger": {"segment": {"id": 7, "name": "VIP"}, "transition": "entered"},
     }
 

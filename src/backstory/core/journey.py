@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from backstory.core import address
+from backstory.core.belonging import Belongings
 from backstory.core.campaign import Campaign
 from backstory.core.condition import Condition
 from backstory.core.message import (
@@ -167,15 +168,17 @@ def advance(
     customer: Mapping[str, Json],
     segment_name: str = "",
     previous_starts_us: Sequence[int] = (),
+    belongings: Callable[[], Belongings] = Belongings,
 ) -> Advance:
     """Take a journey as far as it goes at ``now_us``.
 
     ``holds`` answers a condition for the person now; ``customer`` is what they are: their attributes with ``id``,
     ``email`` and ``cio_id``; ``previous_starts_us`` as in ``may_start``, looked at when a filter lets them in.
+    ``belongings`` reads their devices and objects when a template is to be filled in.
     After an ``UpdateAttributes`` the journey stops with ``wake_us`` now: apply it, then advance again, so that the
     next steps see it.
     """
-    walk = _Walk(journey, now_us, customer, segment_name)
+    walk = _Walk(journey, now_us, customer, segment_name, belongings)
     if journey.state == "filtering":
         walk.judge(campaign, holds, previous_starts_us)
     if walk.journey.state == "active":
@@ -192,9 +195,13 @@ def leave(journey: Journey, *, now_us: int, reason: str) -> Advance:
     return Advance(walk.journey, tuple(walk.decisions))
 
 
-def namespace(cause: Cause, customer: Mapping[str, Json], segment_name: str = "") -> dict[str, Json]:
+def namespace(
+    cause: Cause, customer: Mapping[str, Json], segment_name: str = "", belongings: Belongings | None = None
+) -> dict[str, Json]:
     """What the templates of a journey see (described in ``template``)."""
-    names: dict[str, Json] = {"customer": dict(customer)}
+    having = belongings or Belongings()
+    devices, objects = list[Json](having.devices), dict[str, Json](having.objects)
+    names: dict[str, Json] = {"customer": {**customer, "devices": devices}, "objects": objects}
     match cause:
         case EventCause():
             data = cast("Json", msgspec.json.decode(cause.data))
@@ -213,12 +220,20 @@ def namespace(cause: Cause, customer: Mapping[str, Json], segment_name: str = ""
 class _Walk:
     """One call of ``advance``: the journey as it moves, and what comes of it."""
 
-    def __init__(self, journey: Journey, now_us: int, customer: Mapping[str, Json], segment_name: str) -> None:
+    def __init__(
+        self,
+        journey: Journey,
+        now_us: int,
+        customer: Mapping[str, Json],
+        segment_name: str,
+        belongings: Callable[[], Belongings] = Belongings,
+    ) -> None:
         self.journey: Journey = journey
         self.decisions: list[Decision] = []
         self.effects: list[Effect] = []
         self._now_us = now_us
         self._customer = customer
+        self._belongings = belongings
         self._segment_name = segment_name
         self._names: dict[str, Json] | None = None
 
@@ -338,7 +353,7 @@ class _Walk:
 
     def _context(self) -> dict[str, Json]:
         if self._names is None:
-            self._names = namespace(self.journey.cause, self._customer, self._segment_name)
+            self._names = namespace(self.journey.cause, self._customer, self._segment_name, self._belongings())
         return self._names
 
     def _delivery_id(self, step: EmailStep | WebhookStep) -> str:

@@ -3,6 +3,9 @@
 What a template sees is a mapping of names to JSON values, made by the journey:
 
 - ``customer``: the attributes of the person, with ``id``, ``email`` and ``cio_id``
+- ``customer.devices``: their devices, last used first, each with ``id``, ``platform``, ``last_used``, ``attributes``
+- ``objects.type_1``, ``objects["1"]``: the ten objects of a type they were related to last, newest first, each with its
+  attributes, ``object_id``, ``cio_object_id`` and under ``relationship`` the attributes of the relationship
 - ``event``: the data of the event that started the journey; ``event_name``, ``event_id``, ``event_timestamp``
   (unix seconds) beside it; in event campaigns only
 - ``trigger``: the data of that event too; in segment campaigns ``trigger.segment.id``, ``trigger.segment.name``

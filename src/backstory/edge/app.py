@@ -25,6 +25,7 @@ from backstory.edge import (
     app_local,
     app_member,
     app_message,
+    app_object,
     app_people,
     app_segment,
 )
@@ -45,6 +46,7 @@ _NOUNS = (
     app_member,
     app_campaign,
     app_message,
+    app_object,
     app_import,
     app_key,
 )

@@ -18,7 +18,9 @@ from backstory.engine.view import (
     ImportView,
     JourneyView,
     MessageView,
+    ObjectView,
     PersonView,
+    RelationView,
     SegmentView,
 )
 
@@ -66,7 +68,46 @@ def customer(view: PersonView) -> Shape:
         "attributes": attributes,
         "timestamps": times,
         "unsubscribed": is_unsubscribed(view.attributes.get("unsubscribed")),
-        "devices": [],
+        "devices": [device(shown) for shown in view.devices],
+    }
+
+
+def device(shown: dict[str, Json]) -> Shape:
+    """``{id, platform, last_used, attributes}``; attributes are text."""
+    attributes = cast("dict[str, Json]", shown["attributes"])
+    return {**shown, "attributes": {name: attribute_text(value) for name, value in attributes.items()}}
+
+
+def object_identifiers(view: ObjectView) -> Shape:
+    return {"object_id": view.object_id, "cio_object_id": view.cio_object_id}
+
+
+def object_(view: ObjectView) -> Shape:
+    """An object's attributes with their times; values as they were sent, as the original shows them."""
+    return {
+        "object_type_id": str(view.type_id),
+        "identifiers": object_identifiers(view),
+        "attributes": view.attributes,
+        "timestamps": {name: to_unix(time_us) for name, time_us in view.times_us.items()},
+    }
+
+
+def relationship(view: RelationView) -> Shape:
+    """A relationship as its person has it: the type is a number here, in the published shape."""
+    return {**object_(view), "object_type_id": view.type_id}
+
+
+def object_type(type_id: int) -> Shape:
+    """Types are made by their use and have no names of their own."""
+    name = f"Type {type_id}"
+    return {
+        "id": str(type_id),
+        "name": name,
+        "singular_name": name,
+        "slug": f"type_{type_id}",
+        "singular_slug": f"type_{type_id}",
+        "enabled": True,
+        "icon": "",
     }
 
 

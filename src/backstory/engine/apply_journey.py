@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 from pyroaring import BitMap
 
+from backstory.core.belonging import Belongings, belongings_of
 from backstory.core.campaign import Campaign
 from backstory.core.condition import (
     And,
@@ -23,14 +24,17 @@ from backstory.core.condition import (
     Or,
     RelationTest,
 )
+from backstory.core.device import shown_device
 from backstory.core.journey import Advance, Journey, SendEmail, UpdateAttributes, advance, leave, may_start, start
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import leaf_keys
+from backstory.core.object import shown_object
 from backstory.core.trigger import Cause, SegmentCause
 from backstory.engine.apply_delivery import Deliveries
 from backstory.engine.context import Context
 from backstory.engine.effective import PersonInTime, read_person
 from backstory.store.ledger import Column
+from backstory.store.object import cio_object_id_of
 
 if TYPE_CHECKING:
     from backstory.engine.apply_profile import Profiles
@@ -189,7 +193,21 @@ class Journeys:
             customer=shown,
             segment_name=name,
             previous_starts_us=before,
+            belongings=lambda: self._belongings(journey.person),
         )
+
+    def _belongings(self, person: int) -> Belongings:
+        """Devices and objects, read when a template is to be filled in."""
+        devices = [shown_device(token, record) for token, record in self._folder.devices.of_person(person)]
+        related = [
+            (
+                row.type_id,
+                record.seen_us,
+                shown_object(row.type_id, row.object_id, cio_object_id_of(row.number), row.record, record),
+            )
+            for row, record in self._folder.relations.of_person(person)
+        ]
+        return belongings_of(devices, related)
 
     def _holds(self, person: int, condition: Condition, shown: dict[str, Json], now_us: int) -> bool:
         """Does a condition hold for a person now? What they did is read only when it is asked for."""

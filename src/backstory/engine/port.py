@@ -7,9 +7,9 @@ opaque text, empty at the beginning and at the end; one that was never handed ou
 
 from typing import Protocol
 
-from backstory.core.condition import Condition
+from backstory.core.condition import Condition, Where
 from backstory.core.explain import Explanation
-from backstory.core.fact import Fact, IdentifierKind, Receipt
+from backstory.core.fact import Fact, IdentifierKind, ObjectKey, Receipt
 from backstory.engine.view import (
     ActivityView,
     CampaignView,
@@ -17,7 +17,9 @@ from backstory.engine.view import (
     ImportView,
     JourneyView,
     MessageView,
+    ObjectView,
     PersonView,
+    RelationView,
     SegmentView,
 )
 
@@ -31,6 +33,24 @@ class Reader(Protocol):
 
     def search(self, condition: Condition, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
         """The people for whom the condition (attributes and segments only) holds now."""
+        ...
+
+    def object_types(self) -> list[int]:
+        """The types that have been used."""
+        ...
+
+    def object(self, key: ObjectKey) -> ObjectView: ...
+
+    def objects(self, type_id: int, where: Where, *, start: str, limit: int) -> tuple[list[ObjectView], str]:
+        """The objects of a type whose attributes pass."""
+        ...
+
+    def people_of_object(self, key: ObjectKey, *, start: str, limit: int) -> tuple[list[Identifiers], str]: ...
+
+    def relationships(
+        self, kind: IdentifierKind, value: str, *, start: str, limit: int
+    ) -> tuple[list[RelationView], str] | None:
+        """What a person is related to; None when there is no such person."""
         ...
 
     def segments_of(self, kind: IdentifierKind, value: str) -> list[SegmentView] | None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from pyroaring import BitMap
 
-from backstory.core.condition import Condition, Json, parse
+from backstory.core.condition import Condition, Json, Where, parse
+from backstory.core.device import shown_device
 from backstory.core.error import NotFoundError, RequestError
 from backstory.core.explain import Explanation
-from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.fact import Identifier, IdentifierKind, ObjectKey
 from backstory.core.identity import normal
 from backstory.core.person import decode_document, times_us, values
 from backstory.core.segment import Kept
-from backstory.engine import activity, inquiry, ledger_view
+from backstory.engine import activity, inquiry, ledger_view, object_view
 from backstory.engine.apply_segment import campaign_segments
 from backstory.engine.asof import members_as_of
 from backstory.engine.import_view import import_view
@@ -25,12 +26,16 @@ from backstory.engine.view import (
     ImportView,
     JourneyView,
     MessageView,
+    ObjectView,
     PersonView,
+    RelationView,
     SegmentView,
 )
 from backstory.store.definition import CampaignRow, SegmentRow, read_campaigns, read_segments
+from backstory.store.device import read_devices
 from backstory.store.folder import Folder
 from backstory.store.manifest import read_imports
+from backstory.store.object import read_object_types
 from backstory.store.people import cio_id_of, person_of
 
 if TYPE_CHECKING:
@@ -61,7 +66,10 @@ class Reader:
         else:
             column = "id" if kind == "id" else "email_key"
             rows = self._folder.state.rows(_PERSON + f"{column} = ?", (identifier.value,))
-        return _person_view(rows[0]) if rows else None
+        if not rows:
+            return None
+        devices = self._folder.state.read(lambda db: read_devices(db, rows[0][0]))
+        return _person_view(rows[0], [shown_device(token, record) for token, record in devices])
 
     def people_by_email(self, email: str) -> list[PersonView]:
         found = self.person("email", email)
@@ -70,6 +78,34 @@ class Reader:
     def search(self, condition: Condition, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
         members = members_as_of(self._folder, self._workspace.segments, condition, self._folder.state.now_us)
         return self._page(members, start, limit)
+
+    def object_types(self) -> list[int]:
+        return self._folder.state.read(read_object_types)
+
+    def object(self, key: ObjectKey) -> ObjectView:
+        found = self._folder.state.read(lambda db: object_view.read_object(db, key))
+        if found is None:
+            raise _no_object(key)
+        return found
+
+    def objects(self, type_id: int, where: Where, *, start: str, limit: int) -> tuple[list[ObjectView], str]:
+        first, now_us = _number(start) if start else 0, self._folder.state.now_us
+        return self._folder.state.read(lambda db: object_view.objects_where(db, type_id, where, first, limit, now_us))
+
+    def people_of_object(self, key: ObjectKey, *, start: str, limit: int) -> tuple[list[Identifiers], str]:
+        first = _number(start) if start else 0
+        found = self._folder.state.read(lambda db: object_view.people_of_object(db, key, first, limit))
+        if found is None:
+            raise _no_object(key)
+        return found
+
+    def relationships(
+        self, kind: IdentifierKind, value: str, *, start: str, limit: int
+    ) -> tuple[list[RelationView], str] | None:
+        person, first = self.person(kind, value), _number(start) if start else 0
+        if person is None:
+            return None
+        return self._folder.state.read(lambda db: object_view.relations_of(db, person.person, first, limit))
 
     def segments_of(self, kind: IdentifierKind, value: str) -> list[SegmentView] | None:
         person = self.person(kind, value)
@@ -290,6 +326,11 @@ class Reader:
         }
 
 
+def _no_object(key: ObjectKey) -> NotFoundError:
+    named = f"cio_object_id {key.cio_object_id!r}" if key.object_id is None else f"object_id {key.object_id!r}"
+    return NotFoundError(f"there is no object of type {key.type_id} with {named}")
+
+
 def _number(cursor: str) -> int:
     try:
         return int(cursor)
@@ -297,7 +338,9 @@ def _number(cursor: str) -> int:
         raise RequestError(f"start is {cursor!r}; give the value of next of the page before", path="start") from None
 
 
-def _person_view(row: tuple[int, str | None, str | None, int, bytes]) -> PersonView:
+def _person_view(
+    row: tuple[int, str | None, str | None, int, bytes], devices: list[dict[str, Json]]
+) -> PersonView:
     document = decode_document(row[4])
     return PersonView(
         person=row[0],
@@ -307,6 +350,7 @@ def _person_view(row: tuple[int, str | None, str | None, int, bytes]) -> PersonV
         attributes=values(document),
         times_us=times_us(document),
         created_us=row[3],
+        devices=devices,
     )
 
 

@@ -23,6 +23,21 @@ class PersonView(msgspec.Struct, kw_only=True):
     attributes: dict[str, Json]
     times_us: dict[str, int]
     created_us: int
+    devices: list[dict[str, Json]] = []
+
+
+class ObjectView(msgspec.Struct, kw_only=True):
+    """An object that is there."""
+
+    type_id: int
+    object_id: str
+    cio_object_id: str
+    attributes: dict[str, Json]
+    times_us: dict[str, int]
+
+
+class RelationView(ObjectView, kw_only=True):
+    """An object somebody is related to, with the attributes of the relationship and their times."""
 
 
 class ActivityView(msgspec.Struct, kw_only=True):
