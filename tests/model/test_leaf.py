@@ -86,15 +86,16 @@ def counted(test: EventTest, rows: list[tuple[int, int]], person: int, now_us: i
     data=st.data(),
 )
 def test_event_leaves_count(test: EventTest, rows: list[tuple[int, int]], now_us: int, data: st.DataObject) -> None:
-    """One by one, in bulk in any chunks, or both: a leaf says what counting by hand says."""
+    """One by one, in bulk in any chunks, or both: a leaf says what counting by hand says, and when that changed."""
     single, bulk, mixed = event_leaf(test), event_leaf(test), event_leaf(test)
     for person, time_us in data.draw(st.permutations(rows)):
-        single.add(person, time_us)
+        before = single.holds(person, now_us)
+        assert single.add(person, time_us, now_us) == (single.holds(person, now_us) != before)
     for chunk in in_chunks(data.draw, list(data.draw(st.permutations(rows)))):
         feed_many(bulk, chunk)
     some, others = in_chunks(data.draw, rows)
     for person, time_us in some:
-        mixed.add(person, time_us)
+        mixed.add(person, time_us, now_us)
     feed_many(mixed, others)
     truth = [counted(test, rows, person, now_us) for person in PEOPLE]
     for leaf in (single, bulk, mixed):
@@ -108,7 +109,7 @@ def test_event_leaves_know_what_is_coming(test: EventTest, rows: list[tuple[int,
     """Time changes nobody before the moment foretold, and does change them at it; the list of all is complete."""
     leaf = event_leaf(test)
     for person, time_us in rows:
-        leaf.add(person, time_us)
+        leaf.add(person, time_us, NOW_US)
     moments = {time_us + test.window.last_us for _, time_us in rows} if isinstance(test.window, Last) else set[int]()
     check_what_is_coming(leaf, NOW_US, moments, lambda person, at_us: counted(test, rows, person, at_us))
 
@@ -201,9 +202,9 @@ def test_who_is_forgotten_never_was(test: EventTest, rows: list[tuple[int, int]]
     """Forgetting a person leaves the leaf as if nothing had been told of them, and all others as they were."""
     leaf, without = event_leaf(test), event_leaf(test)
     for person, time_us in rows:
-        leaf.add(person, time_us)
+        leaf.add(person, time_us, NOW_US)
         if person != gone:
-            without.add(person, time_us)
+            without.add(person, time_us, NOW_US)
     leaf.forget(gone)
     assert leaf.holds_many(everybody, NOW_US).tolist() == without.holds_many(everybody, NOW_US).tolist()
     assert [leaf.next_change_us(p, NOW_US) for p in PEOPLE] == [without.next_change_us(p, NOW_US) for p in PEOPLE]

@@ -27,23 +27,27 @@ class Coming:
         self._stride_us = HORIZON_US
         self._stale = True
         self._settled_us = 0
+        # When to come back at the latest: the next coming moment, or the end of the horizon.
+        self.next_us = NEVER_US
 
     def watch(self, leaves: Mapping[LeafKey, AnyLeaf]) -> None:
         """These leaves count from now on; what was expected of others is forgotten."""
         self._leaves = leaves
         self._keys = [key for key, leaf in leaves.items() if leaf.timed]
         self._rank_of = {key: rank for rank, key in enumerate(self._keys)}
-        self._stale = True
+        self.read_anew()
 
     def start(self, now_us: int) -> None:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
         self._settled_us = now_us
-        self._stale = True
+        self.read_anew()
 
     def passed(self, now_us: int) -> None:
         """All that was due up to ``now_us`` is settled: whatever is read from the leaves later begins there."""
         if now_us > self._settled_us:
             self._settled_us = now_us
+            if self._stale:
+                self._find_next()
 
     def aim(self, now_us: int) -> None:
         """Time is about to pass up to ``now_us``: a clock that jumped far is caught up in some sixty scans."""
@@ -53,14 +57,16 @@ class Coming:
     def read_anew(self) -> None:
         """Leaves were fed without ``expect``: read the coming moments from them again."""
         self._stale = True
+        self._find_next()
 
-    def expect(self, key: LeafKey, person: int, now_us: int) -> None:
+    def expect(self, key: LeafKey, leaf: AnyLeaf, person: int, now_us: int) -> None:
         """A timed leaf took something about a person."""
         if self._stale:
             return
-        moment = self._leaves[key].next_change_us(person, now_us)
+        moment = leaf.next_change_us(person, now_us)
         if moment <= self._horizon_us:
             heapq.heappush(self._moments, (moment, person, self._rank_of[key]))
+            self._find_next()
 
     def _scan(self, until_us: int) -> None:
         """Read from the leaves every moment in (settled, until]."""
@@ -72,14 +78,15 @@ class Coming:
         self._moments = moments
         self._horizon_us = until_us
         self._stale = False
+        self._find_next()
 
-    def next_us(self) -> int:
-        """When to come back at the latest: the next coming moment, or the end of the horizon."""
+    def _find_next(self) -> None:
         if not self._keys:
-            return NEVER_US
-        if self._stale:
-            return self._settled_us
-        return min(self._moments[0][0], self._horizon_us) if self._moments else self._horizon_us
+            self.next_us = NEVER_US
+        elif self._stale:
+            self.next_us = self._settled_us
+        else:
+            self.next_us = min(self._moments[0][0], self._horizon_us) if self._moments else self._horizon_us
 
     def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
         """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
@@ -89,6 +96,7 @@ class Coming:
             until_us = min(now_us, self._horizon_us)
             while self._moments and self._moments[0][0] <= until_us:
                 moment, person, rank = heapq.heappop(self._moments)
+                self._find_next()
                 self._settled_us = max(self._settled_us, moment)
                 yield moment, person, self._keys[rank]
             self._settled_us = max(self._settled_us, until_us)

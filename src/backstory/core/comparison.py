@@ -98,7 +98,7 @@ def next_change_us(test: AttributeTest, values: list[Json], now_us: int) -> int 
 
 def where_holds(where: Where, data: Mapping[str, Json], now_us: int) -> bool:
     """Does a tree of tests hold for event data? For an event ``now_us`` is the event's own time."""
-    return _where_judge(where)(data, now_us)
+    return where_judge(where)(data, now_us)
 
 
 # -- paths ----------------------------------------------------------------------------------------------------
@@ -149,14 +149,15 @@ def _judge(test: AttributeTest) -> Judge:
 
 
 @lru_cache(maxsize=_COMPILED)
-def _where_judge(where: Condition) -> WhereJudge:
+def where_judge(where: Condition) -> WhereJudge:
+    """``where_holds`` of one tree, for those who ask it often."""
     match where:
         case And(children):
-            return _until(False, [_where_judge(child) for child in children])
+            return _until(False, [where_judge(child) for child in children])
         case Or(children):
-            return _until(True, [_where_judge(child) for child in children])
+            return _until(True, [where_judge(child) for child in children])
         case Not(child):
-            inner = _where_judge(child)
+            inner = where_judge(child)
             return lambda data, now_us: not inner(data, now_us)
         case AttributeTest():
             return _property_judge(where)

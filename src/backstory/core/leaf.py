@@ -49,7 +49,9 @@ class EventLeaf(Protocol):
     test: EventTest
     column: Column
 
-    def add(self, person: int, time_us: int) -> None: ...
+    def add(self, person: int, time_us: int, now_us: int) -> bool:
+        """Feed one event, not dated after ``now_us``; returns whether the answer at ``now_us`` is another one now."""
+        ...
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
         """Feed events in bulk: distinct sorted ``people``, the row where each begins, all their times ascending."""
@@ -65,6 +67,9 @@ class CountLeaf:
         self.test = test
         self.cap = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
         self.column = Column("uint16")
+        self.where = None if test.where is None else comparison.where_judge(test.where)
+        # The counts at which one more event changes the answer.
+        self.turns = frozenset({test.at_least - 1, test.at_most})
         window = test.window
         self.from_us = window.from_us if isinstance(window, Between) else None
         self.to_us = window.to_us if isinstance(window, Between) else None
@@ -73,11 +78,12 @@ class CountLeaf:
         """Does the time lie inside the fixed window?"""
         return (self.from_us is None or time_us >= self.from_us) and (self.to_us is None or time_us < self.to_us)
 
-    def add(self, person: int, time_us: int) -> None:
-        if self.takes(time_us):
-            count = self.column.get(person)
-            if count < self.cap:
-                self.column.set(person, count + 1)
+    def add(self, person: int, time_us: int, now_us: int) -> bool:
+        count = self.column.get(person)
+        if count >= self.cap or not self.takes(time_us):
+            return False
+        self.column.set(person, count + 1)
+        return count in self.turns
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
         counts = np.diff(np.append(first, len(times_us)))
@@ -124,6 +130,7 @@ class WindowLeaf:
         self.last_us = test.window.last_us
         self.keep = test.at_least if test.at_most is None else test.at_most + 1
         self.column = Column("int64", self.keep)
+        self.where = None if test.where is None else comparison.where_judge(test.where)
 
     def _times(self, person: int) -> list[int]:
         row = [self.column.get(person)] if self.keep == 1 else self.column.row(person)
@@ -132,17 +139,22 @@ class WindowLeaf:
     def _inside(self, count: int) -> bool:
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
-    def add(self, person: int, time_us: int) -> None:
+    def add(self, person: int, time_us: int, now_us: int) -> bool:
         stored = time_us + SHIFT_US
         if self.keep == 1:
-            if stored > self.column.get(person):
-                self.column.set(person, stored)
-            return
+            held = self.column.get(person)
+            if stored <= held:
+                return False
+            self.column.set(person, stored)
+            return held <= now_us - self.last_us + SHIFT_US < stored
         row = self.column.row(person)
-        if stored > row[-1]:
-            row[-1] = stored
-            row.sort(reverse=True)
-            self.column.set(person, row)
+        if stored <= row[-1]:
+            return False
+        before = self.holds(person, now_us)
+        row[-1] = stored
+        row.sort(reverse=True)
+        self.column.set(person, row)
+        return self.holds(person, now_us) != before
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
         ends = np.append(first[1:], len(times_us))

@@ -19,7 +19,6 @@ from pyroaring import BitMap
 
 from backstory.core.column import People
 from backstory.core.coming import Coming
-from backstory.core.comparison import where_holds
 from backstory.core.condition import (
     AttributeTest,
     Condition,
@@ -194,26 +193,28 @@ class SegmentEngine:
     def feed_event(
         self, person: int, kind: str, name: str, time_us: int, data: Callable[[], Mapping[str, Json]], now_us: int
     ) -> set[LeafKey]:
-        """Feed an event whose time is not after ``now_us``; returns the leaves it touched."""
-        touched: set[LeafKey] = set()
+        """Feed an event whose time is not after ``now_us``; returns the leaves whose answer it changed.
+
+        The others move nobody: what time changed up to now was settled at its moment.
+        """
+        changed: set[LeafKey] = set()
         leaves: Iterable[CountLeaf | WindowLeaf] = self._by_event.get((kind, name), ())
         if self._by_pattern:
             leaves = self.event_leaves([(kind, name)])
         for leaf in leaves:
-            where = leaf.test.where
-            if where is None or where_holds(where, data(), time_us):
-                leaf.add(person, time_us)
-                touched.add(leaf.test)
+            if leaf.where is None or leaf.where(data(), time_us):
+                if leaf.add(person, time_us, now_us):
+                    changed.add(leaf.test)
                 if leaf.timed:
-                    self._coming.expect(leaf.test, person, now_us)
-        return touched
+                    self._coming.expect(leaf.test, leaf, person, now_us)
+        return changed
 
     def feed_known(self, person: int, time_us: int, now_us: int) -> set[LeafKey]:
         """A fact with this effective time exists: the person may be known for longer, and is known from now on."""
         if not self.known.add(person, min(time_us, now_us)):
             return set()
         for key in self._guards:
-            self._coming.expect(key, person, now_us)
+            self._coming.expect(key, self.leaves[key], person, now_us)
         return set(self._guards)
 
     def feed_attributes(
@@ -226,7 +227,7 @@ class SegmentEngine:
                 leaf.set(person, values(), now_us)
                 touched.add(leaf.test)
                 if leaf.timed:
-                    self._coming.expect(leaf.test, person, now_us)
+                    self._coming.expect(leaf.test, leaf, person, now_us)
         return touched
 
     def feed_records(
@@ -248,6 +249,8 @@ class SegmentEngine:
 
     def settle(self, person: int, touched: Iterable[LeafKey] | None, now_us: int) -> list[Transition]:
         """Re-judge the segments over the touched leaves (None: every segment) and those that follow from them."""
+        if touched is not None and not touched:
+            return []
         if touched is None:
             waiting = [(rank, segment_id) for segment_id, rank in self._order.items()]
         else:
@@ -322,7 +325,7 @@ class SegmentEngine:
 
     def next_moment_us(self) -> int:
         """When to come back at the latest for what time changes."""
-        return self._coming.next_us()
+        return self._coming.next_us
 
     def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
         """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
@@ -332,11 +335,11 @@ class SegmentEngine:
         """These leaves were told something about a person."""
         for key in keys:
             if self.leaves[key].timed:
-                self._coming.expect(key, person, now_us)
+                self._coming.expect(key, self.leaves[key], person, now_us)
 
     def expect_next(self, key: LeafKey, person: int, at_us: int) -> None:
         """After a moment was settled: the same leaf may change again for the same person."""
-        self._coming.expect(key, person, at_us)
+        self._coming.expect(key, self.leaves[key], person, at_us)
 
     # -- many people ------------------------------------------------------------------------------------------
 

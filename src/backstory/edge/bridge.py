@@ -8,6 +8,7 @@ one asks the loop to flush it, and the flush settles all futures that have gathe
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from backstory.core.error import BackstoryError
@@ -34,17 +35,21 @@ class Bridge:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._settled: deque[tuple[asyncio.Future[object], object]] = deque()
+        self._settled: deque[tuple[Callable[[object], None], object]] = deque()
         self._due = False
 
     def settle(self, future: "asyncio.Future[object]", outcome: object) -> None:
-        """Give ``future`` its result at the next flush; callable from any thread.
+        """Give ``future`` its result at the next flush; callable from any thread."""
+        self.hand_over(partial(_settle, future), outcome)
+
+    def hand_over(self, call: Callable[[object], None], outcome: object) -> None:
+        """Have ``call`` called with ``outcome`` on the event loop, at the next flush; callable from any thread.
 
         No lock is needed: the outcome is queued before the flag is read, and the flush lowers the flag before it
         empties the queue, so a raised flag always has a flush to come that will see the outcome. Two threads that
         both see it lowered ask for one flush too many, which finds nothing.
         """
-        self._settled.append((future, outcome))
+        self._settled.append((call, outcome))
         if not self._due:
             self._due = True
             try:
@@ -56,10 +61,18 @@ class Bridge:
     def _flush(self) -> None:
         self._due = False
         settled = self._settled
-        while settled:
-            future, outcome = settled.popleft()
-            if not future.done():  # Cancelled, or settled by an error already.
-                future.set_result(outcome)
+        try:
+            while settled:
+                call, outcome = settled.popleft()
+                call(outcome)
+        finally:
+            if settled:  # One call failed; the others still wait.
+                self.loop.call_soon(self._flush)
+
+
+def _settle(future: "asyncio.Future[object]", outcome: object) -> None:
+    if not future.done():  # Cancelled, or settled by an error already.
+        future.set_result(outcome)
 
 
 class Waiter:

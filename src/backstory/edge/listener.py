@@ -4,7 +4,8 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from backstory.core.error import BackstoryError
+from backstory.edge.express import Express, ExpressProtocol
 from backstory.edge.local import SOCKET_NAME
 from backstory.edge.tls import Certificate
 
@@ -31,11 +33,13 @@ class Listener(uvicorn.Server):
         yield
 
 
-def listener(app: ASGIApp, secure: Certificate | None) -> Listener:
-    """An HTTP server for an application; the caller gives it its socket."""
+def listener(
+    app: ASGIApp, secure: Certificate | None, express: Callable[[], Express | None] = lambda: None
+) -> Listener:
+    """An HTTP server for an application; the caller gives it its socket. ``express``: the lane, once it is open."""
     config = uvicorn.Config(
         cast("Any", app),
-        http="httptools",
+        http=cast("Any", partial(ExpressProtocol, express)),
         ws="none",
         lifespan="off",
         interface="asgi3",

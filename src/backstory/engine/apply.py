@@ -124,7 +124,7 @@ class Applier:
 
     def next_moment_us(self) -> int:
         """When time alone has something to do."""
-        return min(self._segments.next_moment_us(), self.events.next_arrival_us, self.campaigns.next_wake_us)
+        return min(self._segments.next_moment_us(), self.events.next_arrival_us, self.campaigns.next_wake_us())
 
     def advance(self, now_us: int) -> None:
         """Let everything happen that is due up to ``now_us``, in order of time."""
@@ -149,7 +149,7 @@ class Applier:
             self.events.arrivals(at_us)
         for person, keys in touched.items():
             self._changed_by_time(person, keys, at_us)
-        if self.campaigns.next_wake_us <= at_us:
+        if self.campaigns.next_wake_us() <= at_us:
             self.campaigns.wake(at_us)
 
     def _judge_anew(self, person: int, keys: list[LeafKey], at_us: int) -> None:

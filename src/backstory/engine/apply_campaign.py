@@ -165,6 +165,10 @@ class Campaigns:
 
     # -- triggers -----------------------------------------------------------------------------------------------------
 
+    def waits_for(self, kind: str, name: str) -> bool:
+        """Does a running campaign wait for such events?"""
+        return name in self._by_event and kind == "event"
+
     def on_event(self, person: int, event: Happened, now_us: int, *, any_age: bool = False) -> str:
         """Start the journeys of campaigns that wait for this event, if it is fresh enough; returns why not, if not."""
         waiting = self._by_event.get(event.name)
@@ -227,7 +231,6 @@ class Campaigns:
 
     # -- time and deliveries ------------------------------------------------------------------------------------------
 
-    @property
     def next_wake_us(self) -> int:
         """When a journey, or a delivery that waits for its next attempt, has something to do."""
         return min(self.journeys.next_wake_us, self.deliveries.next_ready_us)

@@ -128,6 +128,8 @@ class Events:
         touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
         self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
         self._audience.on_person(event.person, now_us)
+        if not self._audience.waits_for(event.kind, event.name):
+            return ""
         return self._audience.on_event(event.person, happened(event, now_us), now_us)
 
     def _settle(self, person: int, touched: set[LeafKey] | None, now_us: int, *, late: bool) -> None:
@@ -191,7 +193,7 @@ class Events:
                 )
                 self._settle(event.person, touched, now_us, late=False)
                 self._audience.on_person(event.person, now_us)
-                if event.fires:
+                if event.fires and self._audience.waits_for(event.kind, event.name):
                     self._audience.on_event(event.person, happened(event, event.time_us), now_us)
 
     def anonymous(self, fact: TrackAnonymous, now_us: int) -> Receipt:

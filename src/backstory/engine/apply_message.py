@@ -6,7 +6,6 @@ metrics are not counted up: they are told anew, and only when a segment asks for
 
 from collections.abc import Iterable
 
-from backstory.core.comparison import where_holds
 from backstory.core.leaf import CountLeaf, WindowLeaf
 from backstory.engine.build import Builder
 from backstory.engine.context import Context
@@ -29,18 +28,17 @@ class MessageActivity:
             return
         for person in people:
             if person in self._segments.alive:
-                self._read_again(person, leaves)
+                self._read_again(person, leaves, now_us)
                 moved = self._segments.settle(person, [leaf.test for leaf in leaves], now_us)
                 self._segments.expect_all([leaf.test for leaf in leaves], person, now_us)
                 if moved:
                     self._transitions.take(moved, now_us)
 
-    def _read_again(self, person: int, leaves: list[CountLeaf | WindowLeaf]) -> None:
+    def _read_again(self, person: int, leaves: list[CountLeaf | WindowLeaf], now_us: int) -> None:
         events = self._ledger.message_events(person)
         for leaf in leaves:
             self._builder.heard_of(leaf.test, person)
             leaf.forget(person)
             for kind, name, time_us, data in events:
-                where = leaf.test.where
-                if leaf.test.counts(kind, name) and (where is None or where_holds(where, data, time_us)):
-                    leaf.add(person, time_us)
+                if leaf.test.counts(kind, name) and (leaf.where is None or leaf.where(data, time_us)):
+                    leaf.add(person, time_us, now_us)

@@ -18,6 +18,10 @@ encode_json = msgspec.json.Encoder().encode
 class Audience(Protocol):
     """Whoever reacts to people, events and transitions: the campaigns."""
 
+    def waits_for(self, kind: str, name: str) -> bool:
+        """May such an event start something? Events are many: asked before anything is made ready for ``on_event``."""
+        ...
+
     def on_event(self, person: int, event: "Happened", now_us: int) -> str:
         """Returns why the event started nothing, where somebody waited for it."""
         ...

@@ -4,12 +4,16 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from backstory.core.event import Event
+from msgspec.structs import astuple
 
-_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_WRITE = "INSERT INTO attribute_write VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_ACTIVITY = "INSERT INTO activity VALUES (?, ?, ?, ?, ?, ?, ?)"
-_TRANSITION = "INSERT INTO transition VALUES (?, ?, ?, ?, ?, ?)"
+from backstory.core.event import Event
+from backstory.store.database import insert_rows
+
+# The columns are the fields of an event, in their order; data is bytes there.
+_EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
+_WRITE = ("INSERT INTO attribute_write", "(?, ?, ?, ?, ?, ?, ?, ?)")
+_ACTIVITY = ("INSERT INTO activity", "(?, ?, ?, ?, ?, ?, ?)")
+_TRANSITION = ("INSERT INTO transition", "(?, ?, ?, ?, ?, ?)")
 _KEY = (
     "SELECT import_id, duplicate, count(*) FROM event_by_key JOIN event USING (seq)"
     " WHERE event_by_key.key = ? AND event_by_key.person = ? GROUP BY 1, 2"
@@ -27,7 +31,7 @@ class Tail:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._events: list[tuple[Any, ...]] = []
+        self._events: list[Event] = []
         self._writes: list[tuple[Any, ...]] = []
         self._activities: list[tuple[Any, ...]] = []
         self._transitions: list[tuple[Any, ...]] = []
@@ -98,21 +102,7 @@ class Tail:
             self.forgotten()
 
     def add_event(self, event: Event) -> None:
-        self._events.append(
-            (
-                event.seq,
-                event.person,
-                event.name,
-                event.kind,
-                event.time_us,
-                event.accept_us,
-                event.data.decode(),
-                event.event_id,
-                event.key,
-                event.import_id,
-                event.duplicate,
-            )
-        )
+        self._events.append(event)
         self._unindexed += 1
         if event.key is not None:
             self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
@@ -154,15 +144,15 @@ class Tail:
 
     def flush_events(self) -> None:
         if self._events:
-            self._db.executemany(_EVENT, self._events)
+            insert_rows(self._db, *_EVENT, [astuple(event) for event in self._events])
             self._events.clear()
 
     def flush(self) -> None:
         """Inside the transaction: write what waits."""
         self.flush_events()
-        for sql, rows in ((_WRITE, self._writes), (_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
+        for table, rows in ((_WRITE, self._writes), (_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
             if rows:
-                self._db.executemany(sql, rows)
+                insert_rows(self._db, *table, rows)
                 rows.clear()
 
     def discard(self) -> None:

@@ -1,0 +1,94 @@
+"""When the loop applies what it accepted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backstory.core.error import BackstoryError
+from backstory.core.fact import Identifier, Receipt, Track
+from backstory.engine.loop import APPLY_FACTS, GATHER_US
+from tests.live import Live
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path / "default")
+    yield live
+    live.close()
+
+
+def event(number: int) -> Track:
+    return Track(person=Identifier("id", "ann"), name=f"event {number}")
+
+
+def refuse(error: BackstoryError) -> None:
+    raise error
+
+
+def submit(live: Live, count: int = 1) -> list[str]:
+    """Facts in one ticket that nobody waits for; returns what was told, as it grows."""
+    told: list[str] = []
+    facts = [event(number) for number in range(count)]
+    live.workspace.submit(facts, on_accept=lambda: told.append("accepted"), on_error=refuse)
+    return told
+
+
+def test_facts_that_nobody_waits_for_gather(live: Live) -> None:
+    """They are accepted at once, and applied together when a turn brings nothing new."""
+    loop, state = live.workspace.loop, live.workspace.folder.state
+    before = state.position
+    for _ in range(3):
+        told = submit(live)
+        loop.turn(gather=True)
+        assert told == ["accepted"]
+    assert (state.position, loop.backlog) == (before, 3)
+    loop.turn(gather=True)
+    assert (state.position, loop.backlog) == (before + 3, 0)
+
+
+def test_many_facts_are_applied_at_once(live: Live) -> None:
+    """As many as are applied in one go need not gather any more."""
+    submit(live, APPLY_FACTS)
+    live.workspace.loop.turn(gather=True)
+    assert live.workspace.loop.backlog == 0
+
+
+def test_old_facts_are_applied(live: Live) -> None:
+    """However many come: the oldest waits for a moment only."""
+    submit(live)
+    live.workspace.loop.turn(gather=True)
+    live.clock.advance(GATHER_US)
+    submit(live)
+    live.workspace.loop.turn(gather=True)
+    assert live.workspace.loop.backlog == 0
+
+
+def test_whoever_waits_is_not_kept_waiting(live: Live) -> None:
+    """A fact whose sender waits is applied in the turn that accepts it, with all before it."""
+    submit(live)
+    live.workspace.loop.turn(gather=True)
+    receipts: list[Receipt] = []
+    live.workspace.submit([event(1)], on_applied=receipts.extend, on_error=refuse)
+    live.workspace.loop.turn(gather=True)
+    assert [receipt.result for receipt in receipts] == ["applied"]
+    assert live.workspace.loop.backlog == 0
+
+
+def test_work_sees_what_was_accepted_before_it(live: Live) -> None:
+    """Work for the loop comes after the facts that were there first."""
+    seen: list[int] = []
+    submit(live)
+    live.workspace.loop.turn(gather=True)
+    position = live.workspace.folder.journal.position()
+    live.workspace._inbox.put_work(lambda: seen.append(live.workspace.folder.state.position))  # pyright: ignore[reportPrivateUsage]
+    live.workspace.loop.turn(gather=True)
+    assert seen == [position]
+
+
+def test_what_gathers_survives_a_crash(live: Live) -> None:
+    """It is in the journal."""
+    submit(live, 2)
+    live.workspace.loop.turn(gather=True)
+    live.crash()
+    assert live.workspace.folder.state.rows("SELECT name FROM event ORDER BY seq") == [("event 0",), ("event 1",)]
