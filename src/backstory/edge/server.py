@@ -7,7 +7,6 @@ open the local socket (0600, in the data folder) may read the data anyway, so it
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -30,7 +29,7 @@ from backstory.edge.auth import WORKSPACE_NAME, Authenticator, first_keys, prepa
 from backstory.edge.bridge import Bridge, Intake
 from backstory.edge.express import Express
 from backstory.edge.gate import Gate, Rooms
-from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, unlink_local
+from backstory.edge.listener import Listener, bind_local, bind_tcp, collect_seldom, listener, unlink_local
 from backstory.edge.pipeline import PipelinesApi, is_pipelines
 from backstory.edge.rate import Rate
 from backstory.edge.sending import Sending
@@ -44,9 +43,6 @@ from backstory.store.credential import CredentialStore
 from backstory.store.database import make_folder
 
 REFRESH_KEYS_S = 1.0
-# How many containers come before the collector of cycles looks at them. Facts and calls leave none behind, and at the
-# interpreter's own 700 it looked at thousands of waiting facts again and again: a tenth of the time of a call.
-GC_CONTAINERS, GC_YOUNG, GC_MIDDLE = 50_000, 20, 50
 
 _log = logging.getLogger(__name__)
 
@@ -213,7 +209,7 @@ class _Server(Generic[W]):
                 front.inner, front.express, local_app, keys = self._wire()
                 tasks.append(self._listen(local_app, bind_local(self._settings.data), None))
                 self._start_sending()
-                _collect_seldom()
+                collect_seldom()
                 self._announce(public, secure)
                 await self._until_stopped(keys, tasks)
         finally:
@@ -377,10 +373,6 @@ class _Server(Generic[W]):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self.stop)
-
-
-def _collect_seldom() -> None:
-    gc.set_threshold(GC_CONTAINERS, GC_YOUNG, GC_MIDDLE)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
