@@ -241,7 +241,7 @@ class SegmentEngine:
             leaf.set(person, rows, now_us)
             touched.add(test)
             if leaf.timed:
-                self._coming.expect(test, person, now_us)
+                self._coming.expect(test, leaf, person, now_us)
         return touched
 
     def add_person(self, person: int) -> None:
