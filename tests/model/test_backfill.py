@@ -80,8 +80,7 @@ chunkings = st.builds(
     bytes_max=st.sampled_from((1, 200, 1 << 20)),
     event_rows_max=st.sampled_from((1, 3, 1000)),
     people_rows_max=st.sampled_from((1, 2, 1000)),
-    sample_lines=st.sampled_from((1, 3, 200)),
-    fast=st.booleans(),
+    fast_bytes_min=st.sampled_from((0, 1 << 60)),
     tell_every_s=st.just(0.0),
 )
 values = st.sampled_from((0, 1, 2, 1.5, "1", "a", True, None))

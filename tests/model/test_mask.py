@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from backstory.core.comparison import where_holds
 from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
+from backstory.core.event import canonical_of
 from backstory.core.time import SECOND_US
+from backstory.engine.field_column import values_at
 from backstory.engine.mask import where_mask
 
 NOW_S = 1_600_000_000
@@ -56,5 +58,16 @@ def test_a_mask_is_the_test_of_each_row(where: Where, events: list[tuple[dict[st
     times_us = np.array([(NOW_S + offset) * SECOND_US for _, offset in events], np.int64)
     with duckdb.connect() as root:
         mask = where_mask(root.cursor(), where, pa.chunked_array(chunks), times_us)
+    expected = [where_holds(where, data, time_us) for (data, _), time_us in zip(events, times_us.tolist(), strict=True)]
+    assert mask.tolist() == expected
+
+
+@given(where=wheres, events=rows)
+def test_a_mask_by_kernel_is_the_same(where: Where, events: list[tuple[dict[str, Any], int]]) -> None:
+    """With values found by the kernel in place of DuckDB, in canonical data of one piece."""
+    data = pa.chunked_array([pa.array([canonical_of(data).decode() for data, _ in events], pa.string())])
+    times_us = np.array([(NOW_S + offset) * SECOND_US for _, offset in events], np.int64)
+    with duckdb.connect() as root:
+        mask = where_mask(root.cursor(), where, data, times_us, values_at=values_at)
     expected = [where_holds(where, data, time_us) for (data, _), time_us in zip(events, times_us.tolist(), strict=True)]
     assert mask.tolist() == expected

@@ -61,6 +61,19 @@ def test_chunks_are_whole_lines_and_together_the_file(
         assert chunks(path, size, chunk.end) == found[at + 1 :]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("long", [10, 70_000, 140_000])
+def test_large_chunks_are_whole_lines_too(path: Path, packed: bool, long: int) -> None:
+    """Where the end of a chunk's last line is looked up before the chunk is read, and where it cannot be."""
+    body = b"".join(b"%d %s\n" % (number, b"x" * (long if number % 500 == 0 else 60)) for number in range(6000))
+    path.write_bytes(gzip.compress(body) if packed else body)
+    found = chunks(path, 100_000)
+    assert b"".join(chunk.body for chunk in found) == body
+    assert all(chunk.body.endswith(b"\n") for chunk in found)
+    assert found[-1].end == place_behind(body)
+    assert chunks(path, 100_000, found[1].end) == found[2:]
+
+
 @given(body=bodies, block=st.integers(1, 9))
 def test_lines_come_with_the_place_behind_each(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, block: int

@@ -21,8 +21,8 @@ class Scalar:
 class Array:
     type: DataType
     null_count: int
-    nbytes: int
     offset: int
+    nbytes: int
     def __len__(self) -> int: ...
     def __getitem__(self, key: int) -> Scalar: ...
     def slice(self, offset: int = 0, length: int | None = None) -> Array: ...
@@ -52,7 +52,9 @@ class ChunkedArray:
     type: DataType
     chunks: list[Array]
     num_chunks: int
+    def chunk(self, i: int) -> Array: ...
     null_count: int
+    offset: int
     nbytes: int
     def __len__(self) -> int: ...
     def __getitem__(self, key: int) -> Scalar: ...

@@ -188,6 +188,7 @@ class _Run:
                     coming = reading.submit(_read_chunk, importer, chunks)
                     importer.commit(staged, number)
                     self.tell("importing", staged.end.offset)
+                importer.settle()
             finally:
                 wait([coming])
                 importer.close()
@@ -212,6 +213,7 @@ class _Run:
 
                 importer.take(rows, file=number, end=some[-1].end, counts=counts, refuse=refuse)
                 self.tell("importing", some[-1].end.offset)
+            importer.settle()
         finally:
             importer.close()
             cells.close()

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.column import People, Truth
+from backstory.core.condition import Where
 from backstory.core.leaf import CountLeaf, KnownLeaf, WindowLeaf, member_many
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
 from backstory.engine.event_chunk import Rows
-from backstory.engine.mask import where_mask
+from backstory.engine.mask import ValuesAt, where_mask
 from backstory.store.history import runs
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Bulk:
         self._workspace = workspace
         self._segments = workspace.segments
         self._folder = workspace.folder
+        # How values are found in data, where something quicker than DuckDB is at hand.
+        self.values_at: ValuesAt | None = None
         self._tombstones = workspace.applier.profiles.tombstones
 
     def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
@@ -82,10 +85,12 @@ class Bulk:
             if trigger.where is None:
                 mask[:] = True
             else:
-                mask |= where_mask(
-                    self._folder.duck.cursor(), trigger.where, pa.chunked_array([slice_.data]), slice_.times_us
-                )
+                mask |= self._mask(trigger.where, slice_)
         return mask
+
+    def _mask(self, where: Where, slice_: Slice) -> Truth:
+        data = pa.chunked_array([slice_.data])
+        return where_mask(self._folder.duck.cursor(), where, data, slice_.times_us, values_at=self.values_at)
 
     def hold(self, rows: Rows, slices: list[Slice], *, fires: bool) -> None:
         """On the loop, inside the chunk's commit: who has to be told, and what waits for its moment.
@@ -126,9 +131,7 @@ class Bulk:
                 if not len(slice_.people):
                     continue
                 masks = {
-                    leaf.test: where_mask(
-                        self._folder.duck.cursor(), leaf.test.where, pa.chunked_array([slice_.data]), slice_.times_us
-                    )
+                    leaf.test: self._mask(leaf.test.where, slice_)
                     for leaf in slice_.leaves
                     if leaf.test.where is not None
                 }

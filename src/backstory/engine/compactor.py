@@ -120,11 +120,7 @@ class Compactor:
         oldest = self._folder.state.read(lambda db: oldest_rows(db, kind, self.sizes.move_rows))
         if oldest is None:
             return
-        duck = self._folder.duck.fresh()
-        try:
-            part, runs = write_moved(duck, self._folder.parts_path, oldest)
-        finally:
-            duck.close()
+        part, runs = write_moved(self._folder.parts_path, oldest)
         self._workspace.call(lambda: self._swap_moved(oldest, part, runs))
         if kind == "event":
             entries = [(row[1], row[0], row[8]) for row in oldest.rows]

@@ -3,6 +3,7 @@
 Nothing here changes what is true: people are made by the loop, and the part counts once the loop has named it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ STAGED = {
 }
 
 
+TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
+
+
 @dataclass(slots=True, kw_only=True)
 class Rows:
     """Rows of a chunk in one order: arrays of one length.
@@ -53,8 +57,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.people)
 
-    def take(self, order: NDArray[np.int64]) -> "Rows":
-        """The rows at these positions."""
+    def take(self, order: NDArray[np.int64], take_texts: "TakeTexts | None" = None) -> "Rows":
+        """The rows at these positions; ``take_texts`` does it for the data, if it is given."""
         index = pa.array(order)
         return Rows(
             people=self.people[order],
@@ -65,7 +69,7 @@ class Rows:
             has_id=self.has_id[order],
             kinds=cast("pa.DictionaryArray", self.kinds.take(index)),
             names=cast("pa.DictionaryArray", self.names.take(index)),
-            data=self.data.take(index),
+            data=take_texts(self.data, order) if take_texts else self.data.take(index),
             event_ids=self.event_ids.take(index),
             places=self.places[order],
         )
@@ -85,6 +89,34 @@ def rows_of(table: pa.Table) -> Rows:
         data=_array(table, "data"),
         event_ids=_array(table, "event_id"),
         places=_numpy(table, "place", np.int64),
+    )
+
+
+def joined(first: Rows, second: Rows) -> Rows:
+    """The rows of both, one behind the other."""
+    return Rows(
+        people=np.concatenate([first.people, second.people]),
+        times_us=np.concatenate([first.times_us, second.times_us]),
+        timed=np.concatenate([first.timed, second.timed]),
+        keys=np.concatenate([first.keys, second.keys]),
+        keyed=np.concatenate([first.keyed, second.keyed]),
+        has_id=np.concatenate([first.has_id, second.has_id]),
+        kinds=_coded_alike(first.kinds, second.kinds),
+        names=_coded_alike(first.names, second.names),
+        data=pa.concat_arrays([first.data, second.data]),
+        event_ids=pa.concat_arrays([first.event_ids, second.event_ids]),
+        places=np.concatenate([first.places, second.places]),
+    )
+
+
+def _coded_alike(first: pa.DictionaryArray, second: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Both behind each other, over the texts of the first and those that only the second has."""
+    texts = dict.fromkeys([*first.dictionary.to_pylist(), *second.dictionary.to_pylist()])
+    number = {text: code for code, text in enumerate(texts)}
+    recoded = np.array([number[text] for text in second.dictionary.to_pylist()] or [0], np.int32)
+    codes = [first.indices.to_numpy(zero_copy_only=False), recoded[second.indices.to_numpy(zero_copy_only=False)]]
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.concatenate(codes).astype(np.int32)), pa.array(list(texts), pa.string())
     )
 
 

@@ -6,9 +6,10 @@ source, in one transaction; then leaves are fed and segments settled in slices, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,7 @@ from backstory.core.event import content_key, id_key
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.bulk import Bulk, Slice
-from backstory.engine.event_chunk import STAGED, Rows, Seen, key_order, order_of, repeated, rows_of
-from backstory.engine.event_fast import KEYS_SQL, FastShape, Scratch, find_shape, known_people, read_fast
+from backstory.engine.event_chunk import STAGED, Rows, Seen, TakeTexts, joined, key_order, order_of, repeated, rows_of
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
@@ -30,6 +30,8 @@ from backstory.store.manifest import KeyRun, Part
 from backstory.store.part import WrittenPart, write_part
 
 if TYPE_CHECKING:
+    from backstory.engine.event_fast import Found, Stranger, Tables
+    from backstory.engine.identifier_table import IdentifierTable
     from backstory.engine.workspace import Workspace
 
 RETRIES_MAX = 50
@@ -56,46 +58,78 @@ class EventImport:
         self._shape = shape
         self._workspace: Workspace = job.workspace
         self._folder = job.workspace.folder
-        # Reading one chunk and writing the one before go on side by side, each on its own connection.
-        self._duck = job.workspace.folder.duck.fresh()
-        self._writer = job.workspace.folder.duck.fresh()
-        self._fast: FastShape | None = None
         self._newcomers = Newcomers(job)
         self._bulk = Bulk(job.workspace)
-        # As of which renaming of people the table ``ident`` is.
-        self._ident_of = -1
-        temporary = self._folder.path / "temporary"
-        temporary.mkdir(parents=True, exist_ok=True)
-        self._scratch = Scratch(temporary / f"import-{job.import_id}.jsonl")
-
-    def close(self) -> None:
-        self._scratch.close()
-        self._duck.close()
-        self._writer.close()
+        self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._feeding: Future[None] | None = None
+        # Everybody, for the fast lane; None: the file goes the strict way.
+        self._tables: Tables | None = None
+        self._take_texts: TakeTexts | None = None
+        # As of which renaming of people the tables are.
+        self._tables_of = -1
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def look(self, first: Chunk) -> None:
-        """Find out from a file's first lines whether the fast lane can read it."""
-        chunking = self._job.chunking
-        self._fast = find_shape(first.body, self._shape, chunking.sample_lines) if chunking.fast else None
+        """Find out whether the fast lane is worth it and can read files like this."""
+        chunking, shape = self._job.chunking, self._shape
+        worth = chunking.fast and len(first.body) >= chunking.fast_bytes_min
+        if not worth or shape.columns or shape.time_column or shape.is_report:
+            return
+        # Only here: it brings Numba with it.
+        from backstory.engine.event_fast import Tables
+        from backstory.engine.field_column import values_at
+        from backstory.engine.text_column import taken
+
+        self._bulk.values_at = values_at
+        self._take_texts = taken
+        self._tables = Tables(self._newcomers.known)
+        self._newcomers.watch(self._tables.add)
 
     def json_chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
-        staged = self._by_both_lanes(chunk, self._fast) if self._fast is not None and chunk.body else None
-        return staged or self._by_strict_lane(chunk)
+        if self._tables is None or not chunk.body:
+            return self._by_strict_lane(chunk)
+        return self._by_both_lanes(chunk, self._tables)
 
-    def _by_both_lanes(self, chunk: Chunk, shape: FastShape) -> Staged | None:
-        """None: the whole chunk has to be judged strictly."""
-        good, slow = read_fast(self._duck, chunk, shape, self._scratch)
-        if not good or self._deletions_matter(shape.person_kind):
-            return None
+    def _by_both_lanes(self, chunk: Chunk, tables: Tables) -> Staged:
+        from backstory.engine.event_fast import read_fast
+
+        # Asked of the loop, so that all it counts is committed.
+        renamed = self._workspace.call(lambda: self._folder.people.renamed)
+        if self._tables_of != renamed:
+            tables.forget()
+            self._tables_of = renamed
         counts = Counts()
-        rows = self._strict(slow, counts)
-        if self._share_ids(rows):
-            self._job.take_reports()
-            return None
-        return self._staged(rows, chunk=chunk, counts=counts, tables=[self._stage_fast(shape, counts)])
+        found = read_fast(chunk, self._shape.identifier)
+        self._leave_deleted(found)
+        rows = self._strict(found.others(), counts)
+        counts.rows += len(found)
+        found.look_up(tables)
+        strangers = found.strangers()
+        if self._job.options.rows == "only_existing":
+            counts.skipped += int((found.people < 0).sum())
+            found.keep(found.people >= 0)
+            strangers = []
+        staged = self._stage_rows(rows, counts, self._refuser(chunk), strangers)
+        found.look_up(tables)
+        as_of_us = self._job.options.as_of_us
+        now_us = self._job.row.accept_us if as_of_us is None else as_of_us
+        fast = found.rows(now_us, all_timed=as_of_us is not None)
+        both = joined(fast, rows_of(staged)) if staged.num_rows else fast
+        return Staged(both, chunk.end, counts, *self._job.take_reports())
+
+    def _leave_deleted(self, found: Found) -> None:
+        """Whether a row is older than the deletion of its person is for the strict lane to say."""
+        gone: dict[Literal["id", "email"], IdentifierTable] = {}
+        for identifier in self._newcomers.tombstones():
+            if identifier.kind == "id" or identifier.kind == "email":
+                from backstory.engine.identifier_table import IdentifierTable
+
+                table = gone.setdefault(identifier.kind, IdentifierTable(lower=identifier.kind == "email"))
+                table.put_texts([identifier.value.encode()], [0])
+        if gone:
+            found.leave(found.in_table(gone))
 
     def _by_strict_lane(self, chunk: Chunk) -> Staged:
         counts = Counts()
@@ -104,17 +138,15 @@ class EventImport:
             counts.rows += 1
             counts.errors += 1
         rows = self._strict(enumerate(chunk.body.split(b"\n"), start=chunk.first_line), counts)
-        return self._staged(rows, chunk=chunk, counts=counts, tables=[])
+        table = self._stage_rows(rows, counts, self._refuser(chunk))
+        return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
 
-    def _share_ids(self, rows: list[EventRow]) -> bool:
-        """Has a row of the strict lane the id of one in the fast lane? Then it matters which comes first."""
-        ids = [row.event_id.lower() for row in rows if row.event_id is not None]
-        if not ids:
-            return False
-        self._duck.register("slow_ids", pa.table({"event_id": pa.array(ids, pa.string())}))
-        found = self._count("SELECT count(*) FROM fast_rows WHERE lower(event_id) IN (SELECT event_id FROM slow_ids)")
-        self._duck.unregister("slow_ids")
-        return found > 0
+    def _refuser(self, chunk: Chunk) -> Refuse:
+        def refuse(row: EventRow, reason: str) -> None:
+            text = chunk.body.split(b"\n")[row.line - chunk.first_line]
+            self._job.report("errors").add_json(row.line, text, reason)
+
+        return refuse
 
     def _strict(self, lines: Iterable[tuple[int, bytes]], counts: Counts) -> list[EventRow]:
         rows: list[EventRow] = []
@@ -137,60 +169,17 @@ class EventImport:
 
     # -- staging: who and what ----------------------------------------------------------------------------------------
 
-    def _stage_fast(self, shape: FastShape, counts: Counts) -> pa.Table:
-        """The rows of ``fast_rows`` with their people."""
-        kind = shape.person_kind
-        # Asked of the loop, so that all it counts is committed.
-        renamed = self._workspace.call(lambda: self._folder.people.renamed)
-        if self._ident_of != renamed:
-            known_people(self._duck, self._newcomers.table(kind))
-            self._newcomers.watch(kind, self._add_ident)
-            self._ident_of = renamed
-        counts.rows += self._count("SELECT count(*) FROM fast_rows")
+    def _stage_rows(
+        self, rows: list[EventRow], counts: Counts, refuse: Refuse, strangers: Sequence[Stranger] = ()
+    ) -> pa.Table:
+        """Rows of the strict lane with their people; ``strangers`` of the fast lane are made with theirs."""
         as_of_us = self._job.options.as_of_us
         now_us = self._job.row.accept_us if as_of_us is None else as_of_us
         # The first row of somebody unknown counts for certain, so its time is one at which the person is known.
-        unknown = self._duck.execute(
-            "SELECT coalesce(arg_min(sent, fast_rows.rowid), who), arg_min(coalesce(time_us, $1), fast_rows.rowid)"
-            " FROM fast_rows ANTI JOIN ident USING (who) GROUP BY who",
-            [now_us],
-        ).fetchall()
-        if self._job.options.rows == "only_existing":
-            if unknown:
-                counts.skipped += self._count("SELECT count(*) FROM fast_rows ANTI JOIN ident USING (who)")
-        elif unknown:
-            self._newcomers.make([(Identifier(kind, who), at_us) for who, at_us in unknown])  # pyright: ignore[reportArgumentType]
-        timed = "timed" if as_of_us is None else "true"
-        return self._duck.sql(
-            f"SELECT person, time_us, timed, {KEYS_SQL} AS key, event_id IS NOT NULL OR timed AS keyed,"
-            " event_id IS NOT NULL AS has_id, 'event' AS kind, name, data, event_id, place FROM"
-            f" (SELECT * REPLACE (coalesce(time_us, {now_us}) AS time_us, {timed} AS timed), rowid AS place"
-            " FROM fast_rows) JOIN ident USING (who)"
-        ).to_arrow_table()
-
-    def _add_ident(self, rows: pa.Table) -> None:
-        self._duck.register("new_ident", rows)
-        self._duck.execute("INSERT INTO ident SELECT who, person FROM new_ident")
-        self._duck.unregister("new_ident")
-
-    def _deletions_matter(self, kind: str) -> bool:
-        rows = self._folder.state.rows("SELECT value, deleted_us FROM tombstone WHERE kind = ?", (kind,))
-        if not rows:
-            return False
-        table = pa.table({"who": [row[0] for row in rows], "deleted_us": [row[1] for row in rows]})
-        self._duck.register("gone", table)
-        found = self._count("SELECT count(*) FROM fast_rows JOIN gone USING (who)")
-        self._duck.unregister("gone")
-        return found > 0
-
-    def _count(self, sql: str) -> int:
-        return self._duck.execute(sql).fetchall()[0][0]
-
-    def _stage_rows(self, rows: list[EventRow], counts: Counts, refuse: Refuse) -> pa.Table:
-        """Rows of the strict lane with their people."""
-        as_of_us = self._job.options.as_of_us
-        now_us = self._job.row.accept_us if as_of_us is None else as_of_us
-        wanted: dict[Identifier, tuple[str, int]] = {}
+        wanted = {
+            normal(Identifier(one.kind, one.sent)): (one.sent, now_us if one.time_us is None else one.time_us, one.line)
+            for one in strangers
+        }
         good: list[tuple[EventRow, Identifier, int | None]] = []
         gone = self._newcomers.tombstones()
         for row in rows:
@@ -202,7 +191,8 @@ class EventImport:
                 refuse(row, "is older than the deletion of this person")
                 continue
             good.append((row, identifier, time_us))
-            wanted.setdefault(identifier, (row.person, now_us if time_us is None else time_us))
+            if identifier not in wanted or row.line < wanted[identifier][2]:
+                wanted[identifier] = (row.person, now_us if time_us is None else time_us, row.line)
         people = self._newcomers.find(wanted, create=self._job.options.rows != "only_existing")
         staged: list[tuple[object, ...]] = []
         for row, identifier, time_us in good:
@@ -241,17 +231,6 @@ class EventImport:
         table = self._stage_rows(rows, counts, refuse)
         self.commit(Staged(rows_of(table), end, counts, *self._job.take_reports()), file)
 
-    def _staged(self, rows: list[EventRow], *, chunk: Chunk, counts: Counts, tables: list[pa.Table]) -> Staged:
-        def refuse(row: EventRow, reason: str) -> None:
-            text = chunk.body.split(b"\n")[row.line - chunk.first_line]
-            self._job.report("errors").add_json(row.line, text, reason)
-
-        if rows or not tables:
-            tables.append(self._stage_rows(rows, counts, refuse))
-        schema = pa.schema(list(STAGED.items()))
-        table = tables[0] if len(tables) == 1 else pa.concat_tables([part.cast(schema) for part in tables])
-        return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
-
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
@@ -273,9 +252,9 @@ class EventImport:
         known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id)
         new = everything
         if known.any():
-            new = everything.take(np.nonzero(~known)[0])
+            new = everything.take(np.nonzero(~known)[0], self._take_texts)
         order = order_of(new)
-        rows = new.take(order)
+        rows = new.take(order, self._take_texts)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         part = self._write(rows, first_seq, name) if len(rows) else None
@@ -310,7 +289,19 @@ class EventImport:
             self._folder.reload_manifest()
             return slices
 
-        self._bulk.feed(self._workspace.call(commit), self._newcomers.taken())
+        # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
+        self.settle()
+        told = self._workspace.call(commit)
+        self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
+
+    def settle(self) -> None:
+        """Wait until segments know of all that was committed; raises what went wrong there."""
+        if self._feeding is not None:
+            feeding, self._feeding = self._feeding, None
+            feeding.result()
+
+    def close(self) -> None:
+        self._feeder.shutdown()
 
     def _write_run(self, name: str, rows: Rows, some: NDArray[np.int64]) -> tuple[str, str]:
         return write_run(self._folder.parts_path, name, rows.keys[some], rows.people[some])
@@ -361,7 +352,7 @@ class EventImport:
                 "duplicate": pa.array(np.zeros(count, dtype=bool)),
             }
         )
-        return write_part(self._writer, self._folder.parts_path, name, table)
+        return write_part(self._folder.parts_path, name, table)
 
     def _named(self, part: WrittenPart, rows: Rows, seq: int) -> Part:
         return Part(

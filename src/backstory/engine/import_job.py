@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 class Chunking:
     """How files are cut into chunks and read: what comes in is the same whatever stands here.
 
-    ``fast``: let the bulk reader take the rows it can. ``sample_lines`` tell it what the rows of a file look like.
+    ``fast``: let the bulk readers take the rows they can. Files of events need ``fast_bytes_min`` for that: smaller
+    ones are read sooner than the code is loaded.
     Progress is told behind a chunk, at most every ``tell_every_s``.
     """
 
     bytes_max: int = CHUNK_BYTES
     event_rows_max: int = 250_000
     people_rows_max: int = 4000
-    sample_lines: int = 200
     fast: bool = True
+    fast_bytes_min: int = 8 << 20
     tell_every_s: float = 0.5
 
 

@@ -5,6 +5,7 @@ the event's own time.
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import assert_never
 
@@ -19,6 +20,8 @@ from backstory.core.comparison import holds, read_path
 from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 
 Times = NDArray[np.int64]
+# The number of each row's value at a key, and the values as JSON by number; that behind the last: there is none.
+ValuesAt = Callable[[pa.Array, str], tuple[NDArray[np.int64], list[str]]]
 
 _decode = msgspec.json.Decoder().decode
 # A key that DuckDB takes from an object just as ``read_path`` does; for it a star in quotes is still a wildcard.
@@ -28,32 +31,51 @@ _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
 _RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
 
 
-def where_mask(duck: duckdb.DuckDBPyConnection, where: Where, data: pa.ChunkedArray, times_us: Times) -> Truth:
-    """Which rows of JSON text the where-test holds for; ``times_us`` are the times of the same rows."""
+def where_mask(
+    duck: duckdb.DuckDBPyConnection,
+    where: Where,
+    data: pa.ChunkedArray,
+    times_us: Times,
+    *,
+    values_at: ValuesAt | None = None,
+) -> Truth:
+    """Which rows of JSON text the where-test holds for; ``times_us`` are the times of the same rows.
+
+    ``values_at`` finds the values at a key in place of DuckDB; it may be given for canonical data in one piece.
+    """
     match where:
         case And(children=children):
-            masks = [where_mask(duck, child, data, times_us) for child in children]  # pyright: ignore[reportArgumentType]
+            masks = [where_mask(duck, child, data, times_us, values_at=values_at) for child in children]  # pyright: ignore[reportArgumentType]
             return np.logical_and.reduce(masks)
         case Or(children=children):
-            masks = [where_mask(duck, child, data, times_us) for child in children]  # pyright: ignore[reportArgumentType]
+            masks = [where_mask(duck, child, data, times_us, values_at=values_at) for child in children]  # pyright: ignore[reportArgumentType]
             return np.logical_or.reduce(masks)
         case Not(child=child):
-            return ~where_mask(duck, child, data, times_us)  # pyright: ignore[reportArgumentType]
+            return ~where_mask(duck, child, data, times_us, values_at=values_at)  # pyright: ignore[reportArgumentType]
         case AttributeTest():
-            return _test_mask(duck, where, data, times_us)
+            return _test_mask(duck, where, data, times_us, values_at)
         case _:
             assert_never(where)
 
 
-def _test_mask(duck: duckdb.DuckDBPyConnection, test: AttributeTest, data: pa.ChunkedArray, times_us: Times) -> Truth:
+def _test_mask(
+    duck: duckdb.DuckDBPyConnection,
+    test: AttributeTest,
+    data: pa.ChunkedArray,
+    times_us: Times,
+    values_at: ValuesAt | None,
+) -> Truth:
     if not len(data):
         return np.zeros(0, dtype=bool)
     plain = _PLAIN.match(test.field) is not None
-    column = _extract(duck, test.field, data) if plain else data
-    # Offsets of 64 bits, so that the chunks fit into one array however long the texts are.
-    coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    texts: list[str] = coded.dictionary.to_pylist()
-    indices = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+    if plain and values_at is not None and data.num_chunks == 1:
+        indices, texts = values_at(data.chunk(0), test.field)
+    else:
+        column = _extract(duck, test.field, data) if plain else data
+        # Offsets of 64 bits, so that the chunks fit into one array however long the texts are.
+        coded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
+        texts = coded.dictionary.to_pylist()
+        indices = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
     if test.operator.removeprefix("!") in _RELATIVE:
         # What every row means, and last what is not there.
         values: list[list[Json]] = [*(_values(test.field, text, plain) for text in texts), []]

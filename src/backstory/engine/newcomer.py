@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.fact import Identifier
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MADE_AT_ONCE = 4000
 ASKED_AT_ONCE = 500
+KNOWN_AT_ONCE = 100_000
+# Is told of a kind of identifier, identifiers, and whose they are.
+OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
 _NOTHING = encode_document({})
 
 
@@ -36,24 +39,32 @@ class Newcomers:
         self._folder = job.workspace.folder
         self._made: list[int] = []
         self._deleted = self._deleted_count()
-        self._watched = ""
-        self._on_new: Callable[[pa.Table], None] = lambda table: None
+        self._on_new: OnNew = lambda kind, who, people: None
 
-    def watch(self, kind: str, on_new: Callable[[pa.Table], None]) -> None:
-        """Have people told who were made, or found, by an identifier of a kind: (who, person)."""
-        self._watched, self._on_new = kind, on_new
+    def watch(self, on_new: OnNew) -> None:
+        """Have people told who were made, or found to be there, by their identifiers in normal form."""
+        self._on_new = on_new
 
-    def table(self, kind: str) -> pa.Table:
-        """Everybody with an identifier of a kind, as (who, person)."""
+    def known(self, kind: str) -> Iterator[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]:
+        """Everybody with an identifier of a kind, some at a time: texts in a row, their lengths in bytes, people."""
         column = "id" if kind == "id" else "email_key"
-        rows = self._folder.state.rows(f"SELECT {column}, person FROM person WHERE {column} IS NOT NULL")
-        who, people = zip(*rows, strict=True) if rows else ((), ())
-        return pa.table({"who": pa.array(list(who), pa.string()), "person": pa.array(list(people), pa.uint32())})
+        # Joined by SQLite: a row of Python values for each person would take longer than reading them.
+        joined = (
+            f"SELECT CAST(group_concat({column}, '') AS BLOB), group_concat(length(CAST({column} AS BLOB))),"
+            f" group_concat(person), max({column}) FROM"
+            f" (SELECT {column}, person FROM person WHERE {column} > ? ORDER BY {column} LIMIT {KNOWN_AT_ONCE})"
+        )
+        last = ""
+        while True:
+            texts, lengths, people, last = self._folder.state.rows(joined, (last,))[0]
+            if last is None:
+                return
+            yield texts, np.array(lengths.split(","), np.int32), np.array(people.split(","), np.int64)
 
-    def find(self, wanted: dict[Identifier, tuple[str, int]], *, create: bool) -> dict[Identifier, int]:
+    def find(self, wanted: dict[Identifier, tuple[str, int, int]], *, create: bool) -> dict[Identifier, int]:
         """People by (normal) identifier, made where missing.
 
-        ``wanted`` has each identifier's value as it was sent, and a time at which the person is known.
+        ``wanted`` has each identifier's value as it was sent, a time at which the person is known, and the line.
         """
         found: dict[Identifier, int] = {}
         for kind, column in (("id", "id"), ("email", "email_key"), ("cio_id", "")):
@@ -69,7 +80,7 @@ class Newcomers:
                 found.update({Identifier(kind, row[0]): row[1] for row in rows})  # pyright: ignore[reportArgumentType]
         missing = {who: sent for who, sent in wanted.items() if who not in found and who.kind != "cio_id"}
         if create and missing:
-            self.make([(Identifier(who.kind, sent), at_us) for who, (sent, at_us) in missing.items()])
+            self.make([(Identifier(who.kind, sent), at_us) for who, (sent, at_us, _) in missing.items()])
             found.update(self.find(missing, create=False))
         return found
 
@@ -86,15 +97,20 @@ class Newcomers:
         """Have the loop make people by identifiers as they were sent, a slice at a time, where they do not exist."""
         for low in range(0, len(people), MADE_AT_ONCE):
             some = people[low : low + MADE_AT_ONCE]
-            who, numbers = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
-            self._on_new(pa.table({"who": pa.array(who, pa.string()), "person": pa.array(numbers, pa.uint32())}))
+            numbers = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
+            for kind in ("id", "email"):
+                found = [
+                    (normal(sent).value, person)
+                    for (sent, _), person in zip(some, numbers, strict=True)
+                    if sent.kind == kind
+                ]
+                self._on_new(kind, [who for who, _ in found], [person for _, person in found])
 
-    def _make_some(self, people: list[tuple[Identifier, int]]) -> tuple[list[str], list[int]]:
-        """On the loop: insert those who are still unknown; returns who is watched, with their numbers."""
+    def _make_some(self, people: list[tuple[Identifier, int]]) -> list[int]:
+        """On the loop: insert those who are still unknown; returns the numbers of all."""
         state = self._folder.state
         now_us = max(state.now_us, self._job.row.accept_us)
         rows: list[tuple[object, ...]] = []
-        who: list[str] = []
         numbers: list[int] = []
         for sent, at_us in people:
             identifier = normal(sent)
@@ -116,14 +132,12 @@ class Newcomers:
                     )
                 )
                 self._made.append(person)
-            if identifier.kind == self._watched:
-                who.append(identifier.value)
-                numbers.append(person)
+            numbers.append(person)
         state.db.executemany("INSERT INTO person VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._folder.people.version += 1
         self._job.note_people(len(rows))
         self._introduce(rows)
-        return who, numbers
+        return numbers
 
     def _introduce(self, rows: list[tuple[object, ...]]) -> None:
         """People without attributes come to be: leaves that hold for a missing attribute hold for them."""

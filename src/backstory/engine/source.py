@@ -16,6 +16,7 @@ from backstory.core.error import BackstoryError
 CHUNK_BYTES = 128 << 20
 LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
+PEEK_BYTES = 64 << 10
 
 
 class SourceError(BackstoryError):
@@ -112,8 +113,7 @@ class Source:
 
         A chunk is longer than ``size`` only for a line that is; one longer than ``line_bytes`` too is passed over.
         """
-        while body := self._fill(size):
-            want = size
+        while body := self._fill(want := self._fitting(size)):
             while len(body) >= want and b"\n" not in body and len(body) <= line_bytes:
                 want, self._rest = 2 * want, body
                 body = self._fill(want)
@@ -125,6 +125,23 @@ class Source:
                 continue
             self._rest, body = body[cut:], body[:cut]
             yield self._chunk(body)
+
+    def _fitting(self, size: int) -> int:
+        """As many bytes as end with a line, where a plain file lets that be seen beforehand; else ``size``.
+
+        What is read then is handed on as it is, and not copied to be cut.
+        """
+        if self._rest or size <= PEEK_BYTES or isinstance(self._file, gzip.GzipFile):
+            return size
+        try:
+            here = self._file.tell()
+            self._file.seek(here + size - PEEK_BYTES)
+            window = self.read(PEEK_BYTES)
+            self._file.seek(here)
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
+        end = window.rfind(b"\n") + 1
+        return size - PEEK_BYTES + end if end and len(window) == PEEK_BYTES else size
 
     def _fill(self, size: int) -> bytes:
         """What was left over and more, up to ``size`` bytes, fewer only at the end of the file."""

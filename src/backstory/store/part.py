@@ -4,11 +4,13 @@ A part counts only once the manifest names it; a file nobody names is swept at t
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from backstory.core.error import StorageError
 from backstory.store.database import sync_folder
@@ -16,6 +18,11 @@ from backstory.store.keyrun import checksum_of
 
 # Small groups let a person's history be found without reading a whole part.
 GROUP_ROWS = 16_384
+# Which columns repeat themselves, and which go on from row to row; the others are written as they are.
+_REPEATING = ["name", "kind", "accept_us", "import_id"]
+_ONGOING = {"seq": "DELTA_BINARY_PACKED", "person": "DELTA_BINARY_PACKED"}
+# By their bounds a reader leaves out groups of rows.
+_BOUNDED = ["seq", "person", "name", "kind", "time_us", "import_id", "commit_seq"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,31 +35,48 @@ class WrittenPart:
     bytes: int
 
 
-def write_part(duck: duckdb.DuckDBPyConnection, folder: Path, name: str, table: pa.Table) -> WrittenPart:
+def write_part(folder: Path, name: str, table: pa.Table) -> WrittenPart:
     """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind."""
-    duck.register("part_rows", table)
-    try:
-        return write_query(duck, folder, name, "FROM part_rows", table.num_rows)
-    finally:
-        duck.unregister("part_rows")
+
+    def write(aside: Path) -> None:
+        pq.write_table(
+            table,
+            aside,
+            row_group_size=GROUP_ROWS,
+            compression="lz4",
+            use_dictionary=[name for name in _REPEATING if name in table.column_names],
+            column_encoding={name: how for name, how in _ONGOING.items() if name in table.column_names},
+            write_statistics=[name for name in _BOUNDED if name in table.column_names],
+            # Readers other than Arrow have no use for its own schema.
+            store_schema=False,
+        )
+
+    return _written(folder, name, write, table.num_rows)
 
 
 def write_query(duck: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str, rows: int) -> WrittenPart:
     """Write what a query gives, which must be so many rows, as a part. Raises as ``write_part`` does."""
-    path = folder / f"{name}.parquet"
-    aside = path.with_suffix(".new")
-    try:
+
+    def write(aside: Path) -> None:
         duck.execute(
             f"COPY ({sql}) TO '{_quoted(aside)}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {GROUP_ROWS})"
         )
-        found = duck.execute(f"SELECT num_rows FROM parquet_file_metadata('{_quoted(aside)}')").fetchall()
-        if found != [(rows,)]:
+
+    return _written(folder, name, write, rows)
+
+
+def _written(folder: Path, name: str, write: Callable[[Path], None], rows: int) -> WrittenPart:
+    path = folder / f"{name}.parquet"
+    aside = path.with_suffix(".new")
+    try:
+        write(aside)
+        if pq.read_metadata(aside).num_rows != rows:
             raise StorageError(f"the part {aside} does not hold the rows written to it")
         _sync(aside)
         written = WrittenPart(path=path.name, rows=rows, checksum=checksum_of(aside), bytes=aside.stat().st_size)
         os.rename(aside, path)
         sync_folder(folder)
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         aside.unlink(missing_ok=True)
         raise StorageError(f"cannot write the part {path}: {error}") from error
     return written

@@ -98,7 +98,7 @@ def tail_sizes(db: sqlite3.Connection, up_to: int) -> dict[str, int]:
     }
 
 
-def write_moved(duck: duckdb.DuckDBPyConnection, folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
+def write_moved(folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
     """Rows of the tail as a part, and their keys as runs: of those that count, and of duplicates."""
     columns = list(zip(*oldest.rows, strict=True))
     kinds = COLUMNS[oldest.kind]
@@ -110,7 +110,7 @@ def write_moved(duck: duckdb.DuckDBPyConnection, folder: Path, oldest: Oldest) -
     table = pa.table({**made, "commit_seq": seqs})
     order = [(name.strip(), "ascending") for name in ORDERS[oldest.kind].split(",")]
     name = f"tail-{oldest.kind}-{oldest.rows[0][0]}-{oldest.seq}"
-    written = write_part(duck, folder, name, table.sort_by(order))
+    written = write_part(folder, name, table.sort_by(order))
     times_us = columns[list(kinds).index("time_us")]
     part = File(
         path=written.path,

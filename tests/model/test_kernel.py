@@ -1,0 +1,199 @@
+"""The compiled kernels of imports against the plain functions that say the same."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backstory.core.event import canonical_of, content_key, id_key
+from backstory.engine.event_fast import read_fast
+from backstory.engine.event_row import RowError, RowShape, decode_line, read_event
+from backstory.engine.event_scan import scan
+from backstory.engine.field_column import values_at
+from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
+from backstory.engine.source import Chunk, Place
+from backstory.engine.text_column import gather
+from tests.hunt import examples
+
+digits = st.text("0123456789", min_size=1, max_size=17)
+NUMBERS = st.one_of(
+    st.builds("{}{}".format, st.sampled_from(("", "-")), digits),
+    st.builds("{}{}.{}".format, st.sampled_from(("", "-")), digits, digits),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.integers(-(10**17), 10**17).map(str),
+    st.builds("{}.{}".format, st.integers(0, 10**6), st.integers(0, 10**9)),
+    st.sampled_from(("1e5", "-0", "-0.0", "0.0", "1.10", "0.0001", "0.00001", "00", "1.", ".5", "+1", "1E-7", "--1")),
+)
+TIMES = st.one_of(
+    NUMBERS,
+    st.datetimes().map(lambda moment: f'"{moment.isoformat()}Z"'),
+    st.builds(
+        '"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z"'.format,
+        st.sampled_from((0, 1, 1900, 1999, 2000, 2024, 2100, 9999)), st.integers(0, 13), st.integers(0, 32),
+        st.integers(0, 25), st.integers(0, 61), st.integers(0, 61),
+        st.sampled_from(("", ".5", ".123456", ".1234567", ".", ",5")),
+    ),
+)  # fmt: skip
+
+
+def chunk_of(body: bytes) -> Chunk:
+    lines = body.count(b"\n") + (0 if body.endswith(b"\n") else 1)
+    return Chunk(body, 1, Place(len(body), lines, 0))
+
+
+def compare(line: bytes) -> bool:
+    """Whether the scanner takes a line; what it takes it reads as the strict lane does."""
+    # A line like it before, so that it is read by its likeness as well.
+    for body, last in ((line, 0), (line + b"\n" + line, 1)):
+        found = read_fast(chunk_of(body), None)
+        if len(found) <= last:
+            assert len(found) == 0
+            return False
+        row = read_event(decode_line(line), 1, RowShape())
+        rows = found.rows(7, all_timed=False)
+        assert not row.warning
+        assert rows.data[last].as_py().encode() == row.data
+        assert (row.time_us if row.time_us is not None else 7) == rows.times_us[last]
+        assert rows.timed[last] == (row.time_us is not None)
+        assert (rows.names[last].as_py(), rows.kinds[last].as_py()) == (row.name, row.kind)
+        assert rows.event_ids[last].as_py() == row.event_id
+        if row.event_id is not None:
+            assert rows.keys[last] == id_key(row.event_id)
+        elif row.time_us is not None:
+            assert rows.keys[last] == content_key(row.kind, row.name, row.time_us, row.data)
+    return True
+
+
+@settings(max_examples=examples(600))
+@given(NUMBERS)
+def test_numbers_get_their_canonical_form(text: str) -> None:
+    """Whatever is taken is what decoding and encoding it makes of it."""
+    compare(b'{"id":"a","name":"n","timestamp":5,"data":{"x":%s}}' % text.encode())
+
+
+@settings(max_examples=examples(600))
+@given(TIMES)
+def test_times_are_read_to_the_microsecond(text: str) -> None:
+    """Whatever is taken is the time the strict lane reads."""
+    compare(b'{"id":"a","name":"n","timestamp":%s}' % text.encode())
+
+
+@settings(max_examples=examples(300))
+@given(
+    st.one_of(
+        st.text(min_size=1, max_size=160),
+        st.text("0123456789abcdefABCDEF-", min_size=30, max_size=38),
+        st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZilou", min_size=25, max_size=27),
+        st.uuids().map(lambda one: str(one).upper()),
+        st.uuids().map(lambda one: one.hex.upper()),
+    )
+)
+def test_ids_have_the_keys_of_live_events(event_id: str) -> None:
+    """ULIDs and UUIDs in any case, everything else as it is."""
+    compare(b'{"id":"a","name":"n","event_id":%s}' % json.dumps(event_id, ensure_ascii=False).encode())
+
+
+@settings(max_examples=examples(300))
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=9),
+        st.one_of(st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(0, 1000), st.text(max_size=20)),
+        max_size=8,
+    ),
+    st.sampled_from(((",", ":"), (", ", ": "), (" ,\t", " :  "))),
+    st.booleans(),
+)
+def test_data_gets_its_canonical_form(data: dict[str, object], marks: tuple[str, str], flat: bool) -> None:
+    """Keys sorted, no blanks, as an object of its own or beside the fields."""
+    row = {"customer_id": "a", "name": "n", **({} if flat else {"data": data}), "timestamp": 5}
+    if flat:
+        row = {**data, **row}
+    line = json.dumps(row, ensure_ascii=False, separators=marks).encode()
+    try:
+        read_event(decode_line(line), 1, RowShape())
+    except RowError:
+        assert len(read_fast(chunk_of(line), None)) == 0
+        return
+    taken = compare(line)
+    plain = all(key.isascii() and key.isalpha() and key not in ("id", "email", "type") for key in data)
+    simple = all(not isinstance(value, str | float) for value in data.values())
+    assert taken or not (plain and simple)
+
+
+@settings(max_examples=examples(100))
+@given(
+    st.lists(st.tuples(st.text("aB1é", min_size=1, max_size=30), st.integers(0, 2**32 - 1)), max_size=60), st.booleans()
+)
+def test_a_table_of_people_is_a_dictionary(pairs: list[tuple[str, int]], lower: bool) -> None:
+    """It finds what was put last, and nothing else, however often it grew."""
+    table = IdentifierTable(lower=lower)
+    plain: dict[bytes, int] = {}
+    for text, number in pairs:
+        table.put_texts([text.encode()], [number])
+        plain[normal(text, lower)] = number
+    asked = [text.encode() for text, _ in pairs] + [b"a", b"B", b"1" * 31, b"\xc3\xa9\x00", b""]
+    length = np.array([len(text) for text in asked], np.int32)
+    at = (np.cumsum(length) - length).astype(np.int32)
+    found = table.find(b"".join(asked), at, length).tolist()
+    assert found == [plain.get(normal(text.decode(), lower), UNKNOWN) for text in asked]
+
+
+def normal(text: str, lower: bool) -> bytes:
+    return text.encode().lower() if lower else text.encode()
+
+
+def test_a_table_grows_and_keeps_everybody() -> None:
+    """Thousands at once, more than it began with room for; whoever is kept stays."""
+    table = IdentifierTable(lower=False)
+    texts = [b"person-%d" % number for number in range(5000)]
+    table.put_texts(texts[:3000], range(3000))
+    table.put_texts(texts, range(5000))
+    length = np.array([len(text) for text in texts], np.int32)
+    at = (np.cumsum(length) - length).astype(np.int32)
+    assert table.find(b"".join(texts), at, length).tolist() == list(range(5000))
+    kept = table.put(b"".join(texts), at, length, np.full(5000, 7), keep=True)
+    assert kept.tolist() == list(range(5000))
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=40)), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_gathering_takes_texts_in_any_order(texts: list[str | None], random: object) -> None:
+    """None is null; a text may be taken more than once."""
+    encoded = [None if text is None else text.encode() for text in texts]
+    length = np.array([-1 if text is None else len(text) for text in encoded], np.int32)
+    at = (np.cumsum(np.maximum(length, 0)) - np.maximum(length, 0)).astype(np.int32)
+    source = np.frombuffer(b"".join(text or b"" for text in encoded) + b"", np.uint8)
+    order = np.array([random.randrange(len(texts)) for _ in range(40)])  # type: ignore[attr-defined]
+    assert gather(source, at, length, order).to_pylist() == [texts[place] for place in order]
+
+
+texts = st.text(st.sampled_from('ab"\\,:{}[]é\n'), max_size=6)
+nested = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(0, 2), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=examples(300))
+@given(st.lists(st.dictionaries(texts, nested, max_size=5), min_size=1, max_size=8), texts, st.integers(0, 2))
+def test_values_at_a_key_are_found(objects: list[dict[str, object]], key: str, skipped: int) -> None:
+    """Each row's value, or none, whatever stands around it; each distinct value is told once."""
+    data = pa.array([canonical_of(one).decode() for one in objects], pa.string()).slice(skipped)
+    numbers, values = values_at(data, key)
+    assert len(values) == len(set(values))
+    for number, one in zip(numbers.tolist(), objects[skipped:], strict=True):
+        assert (number < len(values)) == (key in one)
+        if key in one:
+            assert values[number].encode() == canonical_of(one[key])
+
+
+def test_names_are_numbered_over_a_chunk() -> None:
+    """As many as there is room for; the rest goes to the strict lane."""
+    lines = [b'{"id":"a","name":"n%d"}' % (number % 5000) for number in range(6000)]
+    body = b"\n".join(lines)
+    found = scan(body, len(lines), 0)
+    assert [found.names[code] for code in found.name[:4096]] == [b"n%d" % number for number in range(4096)]
+    assert found.unsure.tolist() == list(range(4096, 5000))
+    assert len(found.line) == 4096 + 1000
