@@ -31,6 +31,7 @@ WORKLOADS: tuple[str, ...] = (
     "restart",
     "memory",
     "segment_build",
+    "activity_page",
     "segment_entry",
 )
 

@@ -57,6 +57,12 @@ _PART_EVENTS = (
     " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR name = $7) AND NOT duplicate"
     " ORDER BY time_us DESC, seq DESC LIMIT $8"
 )
+# How old the last entry of a page of everybody's log is: told by few columns, where the page itself needs all.
+_PART_FLOOR = (
+    "SELECT min(time_us) FROM (SELECT time_us FROM read_parquet($1)"
+    " WHERE time_us > $2 AND time_us <= $3 AND ($4 IS NULL OR kind = $4) AND ($5 IS NULL OR name = $5)"
+    " AND NOT duplicate ORDER BY time_us DESC LIMIT $6)"
+)
 _PART_WRITES = (
     "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM read_parquet($1)"
     " WHERE import_id > 0 AND {shown} AND ($2 IS NULL OR person = $2) AND time_us > $3"
@@ -122,7 +128,8 @@ def _from_parts(folder: Folder, named: list[Part], bounds: tuple[Any, ...], writ
     rows: list[Row] = []
     files = folder.history.files(parts, "event")
     if files and (types is None or types in EVENT_KINDS):
-        rows += folder.history.rows(_PART_EVENTS, files, (person, low_us, time_us, seq, types, name, limit))
+        floor_us = low_us if person is not None else _floor_us(folder, files, bounds)
+        rows += folder.history.rows(_PART_EVENTS, files, (person, floor_us, time_us, seq, types, name, limit))
     if name is None and types in _SHOWN:
         files = folder.history.files(parts, "write")
         if files:
@@ -132,6 +139,14 @@ def _from_parts(folder: Folder, named: list[Part], bounds: tuple[Any, ...], writ
             traces = (trace for trace in _write_traces(row) if types in (None, trace[4]))
             rows += [trace for trace in traces if (trace[0], trace[1]) < (time_us, seq)]
     return rows
+
+
+def _floor_us(folder: Folder, files: list[str], bounds: tuple[Any, ...]) -> int:
+    """A time after which a page of everybody's events lies. Those of the cursor's own moment may be left out of it."""
+    _, low_us, time_us, seq, types, name, limit = bounds
+    before_us = time_us - 1 if seq < 1 << 62 else time_us
+    found = folder.history.rows(_PART_FLOOR, files, (low_us, before_us, types, name, limit))[0][0]
+    return low_us if found is None else max(low_us, found - 1)
 
 
 def _write_traces(row: tuple[Any, ...]) -> list[Row]:

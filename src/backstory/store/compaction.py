@@ -21,7 +21,7 @@ class Sizes:
     """When something is done, in rows. ``move_rows`` leave the tail in one commit, which holds the loop meanwhile."""
 
     tail_rows: int = 60_000
-    move_rows: int = 20_000
+    move_rows: int = 10_000
     part_rows: int = 2_000_000
     run_rows: int = 16_000_000
 

@@ -4,11 +4,11 @@ A part counts only once the manifest names it; a file nobody names is swept at t
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,32 +37,32 @@ class WrittenPart:
 
 def write_part(folder: Path, name: str, table: pa.Table) -> WrittenPart:
     """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind."""
+    return write_tables(folder, name, table.schema, [table], table.num_rows)
+
+
+def write_tables(folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> WrittenPart:
+    """Write tables, which together must have so many rows in the order wanted, as one part.
+
+    No more than one of them is in memory at a time. Raises as ``write_part`` does.
+    """
 
     def write(aside: Path) -> None:
-        pq.write_table(
-            table,
-            aside,
-            row_group_size=GROUP_ROWS,
-            compression="lz4",
-            use_dictionary=[name for name in _REPEATING if name in table.column_names],
-            column_encoding={name: how for name, how in _ONGOING.items() if name in table.column_names},
-            write_statistics=[name for name in _BOUNDED if name in table.column_names],
-            # Readers other than Arrow have no use for its own schema.
-            store_schema=False,
-        )
-
-    return _written(folder, name, write, table.num_rows)
-
-
-def write_query(duck: duckdb.DuckDBPyConnection, folder: Path, name: str, sql: str, rows: int) -> WrittenPart:
-    """Write what a query gives, which must be so many rows, as a part. Raises as ``write_part`` does."""
-
-    def write(aside: Path) -> None:
-        duck.execute(
-            f"COPY ({sql}) TO '{_quoted(aside)}' (FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {GROUP_ROWS})"
-        )
+        with pq.ParquetWriter(aside, schema, **_how(schema.names)) as writer:
+            for table in tables:
+                writer.write_table(table.select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
 
     return _written(folder, name, write, rows)
+
+
+def _how(columns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "compression": "lz4",
+        "use_dictionary": [name for name in _REPEATING if name in columns],
+        "column_encoding": {name: how for name, how in _ONGOING.items() if name in columns},
+        "write_statistics": [name for name in _BOUNDED if name in columns],
+        # Readers other than Arrow have no use for its own schema.
+        "store_schema": False,
+    }
 
 
 def _written(folder: Path, name: str, write: Callable[[Path], None], rows: int) -> WrittenPart:
@@ -76,7 +76,7 @@ def _written(folder: Path, name: str, write: Callable[[Path], None], rows: int) 
         written = WrittenPart(path=path.name, rows=rows, checksum=checksum_of(aside), bytes=aside.stat().st_size)
         os.rename(aside, path)
         sync_folder(folder)
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         aside.unlink(missing_ok=True)
         raise StorageError(f"cannot write the part {path}: {error}") from error
     return written
@@ -88,7 +88,3 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -7,21 +7,20 @@ What is merged is held against its checksum first, so that no damage is taken ov
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
 from backstory.core.error import StorageError
 from backstory.store.keyrun import checksum_of, map_run, write_run
-from backstory.store.part import write_part, write_query
+from backstory.store.part import write_part, write_tables
 
 if TYPE_CHECKING:
-    import duckdb
-
     from backstory.store.manifest import KeyRun, Part
 
 EVENT_COLUMNS = {
@@ -51,6 +50,11 @@ COLUMNS = {"event": EVENT_COLUMNS, "write": WRITE_COLUMNS}
 TABLES = {"event": "event", "write": "attribute_write"}
 # In which order the rows of a part lie: by name where they have one, person, time.
 ORDERS = {"event": "kind, name, person, time_us, seq", "write": "person, time_us, seq"}
+# How much is in memory when parts are merged: rows, and bytes as they lie in the file.
+STRETCH_ROWS = 65_536
+STRETCH_BYTES = 8 << 20
+# So many bits of a person's number are left out where stretches begin and end.
+PEOPLE_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,23 +148,19 @@ def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
 
 
 def merge_parts(duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[Part]) -> File:
-    """Parts of one kind as one. Raises ``StorageError`` for a part that is not what was written."""
+    """Parts of one kind as one. Raises ``StorageError`` for a part that is not what was written.
+
+    Stretch by stretch of the order the rows lie in, so that it takes little memory, whatever the size of the parts.
+    """
     kind = parts[0].kind
     for part in parts:
         hold_against(folder / part.path, part.checksum)
-    columns = ", ".join(COLUMNS[kind])
-    each = [
-        f"SELECT {columns}, {'commit_seq' if part.mixed else f'{part.seq}::BIGINT AS commit_seq'}"
-        f" FROM read_parquet('{_quoted(folder / part.path)}')"
-        for part in parts
-    ]
-    written = write_query(
-        duck,
-        folder,
-        f"merged-{kind}-{parts[0].part_id}-{parts[-1].part_id}",
-        f"SELECT * FROM ({' UNION ALL '.join(each)}) ORDER BY {ORDERS[kind]}",
-        sum(part.rows for part in parts),
-    )
+    rows = sum(part.rows for part in parts)
+    stretch_rows = max(min(STRETCH_ROWS, STRETCH_BYTES * rows // sum(part.bytes for part in parts)), 1)
+    schema = pa.schema([*COLUMNS[kind].items(), ("commit_seq", pa.int64())])
+    tables = _stretches(duck, kind, _union(folder, kind, parts), stretch_rows)
+    name = f"merged-{kind}-{parts[0].part_id}-{parts[-1].part_id}"
+    written = write_tables(folder, name, schema, tables, rows)
     imports = {part.import_id for part in parts}
     return File(
         path=written.path,
@@ -172,6 +172,70 @@ def merge_parts(duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[P
         seq=max(part.seq for part in parts),
         import_id=imports.pop() if len(imports) == 1 else 0,
     )
+
+
+def _union(folder: Path, kind: str, parts: Sequence[Part]) -> str:
+    """The rows of all parts, each with the commit from which it counts."""
+    columns = ", ".join(COLUMNS[kind])
+    each = [
+        f"SELECT {columns}, {'commit_seq' if part.mixed else f'{part.seq}::BIGINT AS commit_seq'}"
+        f" FROM read_parquet('{_quoted(folder / part.path)}')"
+        for part in parts
+    ]
+    return f"({' UNION ALL '.join(each)})"
+
+
+def _stretches(duck: duckdb.DuckDBPyConnection, kind: str, union: str, rows_max: int) -> Iterator[pa.Table]:
+    """All rows in order, about ``rows_max`` at a time; people whose numbers lie together stay together."""
+    names = ["kind", "name"] if kind == "event" else []
+    keys = ", ".join([*names, f"person >> {PEOPLE_BITS} AS some"])
+    groups = duck.execute(f"SELECT {keys}, count(*) FROM {union} GROUP BY ALL ORDER BY ALL").fetchall()
+    order = [(name.strip(), "ascending") for name in ORDERS[kind].split(",")]
+    stretch: list[tuple[Any, ...]] = []
+    rows = 0
+    for group in groups:
+        if stretch and rows + group[-1] > rows_max:
+            yield _stretch(duck, union, names, stretch[0], stretch[-1]).sort_by(order)
+            stretch, rows = [], 0
+        stretch.append(group)
+        rows += group[-1]
+    if stretch:
+        yield _stretch(duck, union, names, stretch[0], stretch[-1]).sort_by(order)
+
+
+def _stretch(
+    duck: duckdb.DuckDBPyConnection, union: str, names: list[str], first: tuple[Any, ...], last: tuple[Any, ...]
+) -> pa.Table:
+    """The rows from one group to another, in any order; what can be told by bounds of columns is told so first."""
+    columns = [*names, f"person >> {PEOPLE_BITS}"]
+    bounds = [_beyond(columns, ">"), _beyond(columns, "<")]
+    values = [*_twice(first[:-1]), *_twice(last[:-1])]
+    same = 0
+    while same < len(names) and first[same] == last[same]:
+        same += 1
+    for at, column in enumerate(names[: same + 1]):
+        bounds.append(f"{column} BETWEEN ? AND ?")
+        values += [first[at], last[at]]
+    if same == len(names):
+        bounds.append("person BETWEEN ? AND ?")
+        values += [first[-2] << PEOPLE_BITS, (last[-2] + 1 << PEOPLE_BITS) - 1]
+    try:
+        return duck.sql(f"SELECT * FROM {union} WHERE {' AND '.join(bounds)}", params=values).to_arrow_table()
+    except duckdb.Error as error:
+        raise StorageError(f"history cannot be read: {error}") from error
+
+
+def _beyond(columns: Sequence[str], side: str) -> str:
+    """A comparison of several columns in order: is the row at, or beyond, what stands there?"""
+    text = f"{columns[-1]} {side}= ?"
+    for column in reversed(columns[:-1]):
+        text = f"({column} {side} ? OR ({column} = ? AND {text}))"
+    return text
+
+
+def _twice(key: Sequence[Any]) -> list[Any]:
+    """The values of such a comparison."""
+    return [one for value in key[:-1] for one in (value, value)] + [key[-1]]
 
 
 def merge_runs(folder: Path, runs: Sequence[KeyRun]) -> File:
