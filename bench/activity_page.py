@@ -1,4 +1,4 @@
-"""One page of the activity log over a large history: of a person, and of everybody, before and after parts are merged."""
+"""One page of the activity log over a large history: a person's, and everybody's, before and after parts are merged."""
 
 import time
 from collections.abc import Sequence
