@@ -20,9 +20,13 @@ from backstory.core.fact import (
     Identifier,
     IdentifierKind,
     Identify,
+    MergePeople,
     PutSegment,
     Receipt,
+    SuppressPerson,
     Track,
+    TrackAnonymous,
+    UnsuppressPerson,
 )
 from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
@@ -35,10 +39,13 @@ from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, conditions, e
 SEGMENTS_MAX = 6
 IDS = ("ann", "bob", "Ann")
 EMAILS = ("ann@x.org", "Ann@X.org", "bob@x.org")
+PHONES = ("+15550001", "+15550002")
+BROWSERS = ("b1", "b2")
 UUIDS = ("01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057", "bulk-1")
 identifiers = st.one_of(
     st.sampled_from([Identifier("id", value) for value in IDS]),
     st.sampled_from([Identifier("email", value) for value in EMAILS]),
+    st.sampled_from([Identifier("phone", value) for value in PHONES]),
     st.sampled_from([Identifier("cio_id", cio_id_of(number)) for number in range(3)]),
 )
 # How long ago (None: the sender named no time), or how far ahead (negative).
@@ -125,8 +132,16 @@ class Life(RuleBasedStateMachine):
                 self.naive.identify(fact, now_us)
             case Track():
                 self.naive.track(fact, now_us)
+            case TrackAnonymous():
+                self.naive.track_anonymous(fact, now_us)
             case DeletePerson():
                 self.naive.delete(fact, now_us)
+            case MergePeople():
+                self.naive.merge(fact, now_us)
+            case SuppressPerson():
+                self.naive.suppress(fact, now_us)
+            case UnsuppressPerson():
+                self.naive.unsuppress(fact)
             case _:
                 raise AssertionError(f"{fact} is not told this way")
 
@@ -141,6 +156,8 @@ class Life(RuleBasedStateMachine):
             attributes=encoded(data.draw(attributes)),
             body_id=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(IDS))),
             body_email=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(EMAILS))),
+            body_phone=data.draw(st.one_of(st.none(), st.none(), st.none(), st.sampled_from(PHONES))),
+            anonymous_id=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(BROWSERS))),
             time_us=None if age_us is None else self.clock.now_us() - age_us,
             update_only=data.draw(st.booleans()) and data.draw(st.booleans()),
         )
@@ -156,8 +173,34 @@ class Life(RuleBasedStateMachine):
             time_us=None if age_us is None else self.clock.now_us() - age_us,
         )
 
+    def anonymous_fact(self, data: st.DataObject) -> TrackAnonymous:
+        known = self.track_fact(data)
+        return TrackAnonymous(
+            anonymous_id=data.draw(st.sampled_from(BROWSERS)),
+            name=known.name,
+            kind=known.kind,
+            data=known.data,
+            event_id=known.event_id,
+            time_us=known.time_us,
+        )
+
+    def placed_fact(self, data: st.DataObject) -> Fact:
+        """People merge, go, and are kept out."""
+        who = data.draw(identifiers)
+        makers: tuple[Callable[[], Fact], ...] = (
+            lambda: MergePeople(primary=who, secondary=data.draw(identifiers)),
+            lambda: MergePeople(primary=who, secondary=data.draw(identifiers)),
+            lambda: DeletePerson(person=who),
+            lambda: SuppressPerson(person=who),
+            lambda: UnsuppressPerson(person=who),
+        )
+        return data.draw(st.sampled_from(makers))()
+
     def some_facts(self, data: st.DataObject) -> list[Fact]:
-        makers = (self.track_fact, self.track_fact, self.identify_fact)
+        makers = (
+            self.track_fact, self.track_fact, self.identify_fact, self.identify_fact, self.anonymous_fact,
+            self.placed_fact,
+        )
         return [make(data) for make in data.draw(st.lists(st.sampled_from(makers), min_size=1, max_size=4))]
 
     @rule(data=st.data())
@@ -169,9 +212,9 @@ class Life(RuleBasedStateMachine):
         for fact in self.some_facts(data):
             self.send(fact)
 
-    @rule(who=identifiers)
-    def delete(self, who: Identifier) -> None:
-        self.send(DeletePerson(person=who))
+    @rule(data=st.data())
+    def merge_or_remove(self, data: st.DataObject) -> None:
+        self.send(self.placed_fact(data))
 
     # -- segments -----------------------------------------------------------------------------------------------------
 
@@ -338,7 +381,8 @@ class Life(RuleBasedStateMachine):
             view = reader.person("cio_id", cio_id_of(person.number))
             assert view is not None
             assert view.attributes == person.values()
-            owned = {kind: value for kind, value in (("id", view.id), ("email", view.email)) if value is not None}
+            named = (("id", view.id), ("email", view.email), ("phone", view.phone))
+            owned = {kind: value for kind, value in named if value is not None}
             assert owned == person.identifiers
         numbers = [person.number for person in self.naive.people]
         counts = Counter(row[0] for row in self.workspace.folder.history.events_of(numbers))

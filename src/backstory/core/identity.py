@@ -1,7 +1,8 @@
 """Who is meant: the decision table of identify, as a function of what was found.
 
 Source: semantics section 1.2. A body identifier that contradicts the path is refused with a trace, the answer
-stays 200. People are dense numbers here; finding them is the caller's work.
+stays 200; unless the two people it names are halves of one, which are merged (section 1.6). People are dense numbers
+here, in the order in which they were made; finding them is the caller's work.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,15 @@ class Drop:
     reason: str
 
 
-Decision = Apply | Refuse | Drop
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Merge ``secondary`` into ``primary``, then judge again."""
+
+    primary: int
+    secondary: int
+
+
+Decision = Apply | Refuse | Drop | Join
 
 
 def normal(identifier: Identifier) -> Identifier:
@@ -56,8 +65,13 @@ def decide(
     owned: Mapping[int, Mapping[IdentifierKind, str]],
     *,
     update_only: bool,
+    auto_merge: bool = False,
 ) -> Decision:
     """Judge one identify. All identifiers are normal; ``owner`` has those that are known, ``owned`` their people."""
+    if auto_merge and body:
+        halves = _halves((path, *body), owner, owned)
+        if halves is not None:
+            return Join(*halves)
     person = owner.get(path)
     if path.kind == "cio_id":
         return _by_cio_id(person, body, owner)
@@ -70,6 +84,24 @@ def decide(
     if named:
         return _relabel(named.pop(), path, body, owner, owned)
     return _create(path, body, update_only=update_only)
+
+
+def _halves(
+    named: tuple[Identifier, ...],
+    owner: Mapping[Identifier, int],
+    owned: Mapping[int, Mapping[IdentifierKind, str]],
+) -> tuple[int, int] | None:
+    """The two people an id and an email name, older first: the one has no email, the other no id, and nobody else
+    is named. Source: semantics section 1.6.
+    """
+    by_kind = {identifier.kind: owner.get(identifier) for identifier in named}
+    by_id, by_email = by_kind.get("id"), by_kind.get("email")
+    if by_id is None or by_email is None or by_id == by_email or len(by_kind) < len(set(named)):
+        return None
+    others = set(by_kind.values()) - {by_id, by_email, None}
+    if others or "cio_id" in by_kind or "email" in owned[by_id] or "id" in owned[by_email]:
+        return None
+    return min(by_id, by_email), max(by_id, by_email)
 
 
 def _by_cio_id(person: int | None, body: tuple[Identifier, ...], owner: Mapping[Identifier, int]) -> Decision:

@@ -83,7 +83,7 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
     lost: list[Loss] = []
     touched = False
     layered = {name.partition(".")[0] for name in (*document, *attributes) if "." in name}
-    shown = {root: _shown(document, root) for root in layered}
+    before_whole = {root: shown(document, root) for root in layered}
     for name, value in attributes.items():
         new = register(value, time_us)
         old = document.get(name)
@@ -97,13 +97,13 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
             lost.append(Loss(name, old.time_us, time_us))
     # A value sent again with a newer time may cover what lay over it, or come to lie over what covered it.
     for root in sorted(layered - root_names(tuple(changed))) if touched else ():
-        after = _shown(document, root)
-        if _encode(after) != _encode(shown[root]):
-            changed.append(Change(root, shown[root], after))
+        after = shown(document, root)
+        if _encode(after) != _encode(before_whole[root]):
+            changed.append(Change(root, before_whole[root], after))
     return Written(tuple(changed), tuple(lost), touched)
 
 
-def _shown(document: Document, root: str) -> Json:
+def shown(document: Document, root: str) -> Json:
     """One attribute with the paths laid over it; None when it is not set."""
     return values({name: item for name, item in document.items() if name.partition(".")[0] == root}).get(root)
 

@@ -4,6 +4,8 @@ from typing import Final
 
 PROFILE_CREATE: Final = "profile_create"
 PROFILE_DELETE: Final = "profile_delete"
+PROFILE_MERGE: Final = "profile_merge"
+ANON_MERGE: Final = "anon_merge"
 ATTRIBUTE_CHANGE: Final = "attribute_change"
 FAILED_ATTRIBUTE_CHANGE: Final = "failed_attribute_change"
 SKIPPED_UPDATE: Final = "skipped_update"

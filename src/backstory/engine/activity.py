@@ -5,6 +5,7 @@ number of the last entry shown. Source: design section 7, semantics section 8.
 """
 
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE, 
 from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.folder import Folder
 from backstory.store.manifest import Part, read_parts
-from backstory.store.people import cio_id_of, person_of
+from backstory.store.people import COLUMN_OF, cio_id_of, person_of
 from backstory.store.tail import PERSON_SEQS
 
 SHOWN_US = 30 * DAY_US
@@ -76,6 +77,10 @@ _SHOWN = {
     SKIPPED_UPDATE: "changes LIKE '[%'",
     ATTRIBUTE_CHANGE: "(changes IS NULL OR (changes <> '{}' AND changes NOT LIKE '[{},%'))",
 }
+# The same without some people who are gone.
+_PART_EVENTS_BUT = _PART_EVENTS.replace(" ORDER BY", " AND person NOT IN (SELECT unnest($9)) ORDER BY")
+_PART_FLOOR_BUT = _PART_FLOOR.replace(" ORDER BY", " AND person NOT IN (SELECT unnest($7)) ORDER BY")
+_PART_WRITES_BUT = _PART_WRITES.replace(" ORDER BY", " AND person NOT IN (SELECT unnest($7)) ORDER BY")
 
 
 def activities(
@@ -97,8 +102,8 @@ def activities(
     time_us, seq = _cursor(before)
     bounds = (person, low_us, time_us, seq, types, name, limit + 1)
     with folder.history.reading():
-        parts, rows, writes = folder.state.read(lambda db: _stored(db, bounds))
-        rows += _from_parts(folder, parts, bounds, writes)
+        stored = folder.state.read(lambda db: _stored(db, bounds))
+        rows = stored.rows + _from_parts(folder, stored, bounds)
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
     page = rows[:limit]
     people = _identifiers(folder, {row[3] for row in page if row[3] is not None})
@@ -106,47 +111,85 @@ def activities(
     return [_view(row, people) for row in page], after
 
 
-def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...]) -> tuple[list[Part], list[Row], list[Any]]:
-    """Inside one transaction: the parts there are, the tail's rows, and its imported writes."""
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What one transaction says: the parts there are, the tail's rows, its imported writes, and who is gone.
+
+    Their rows in parts stay: a merged person's events were written again as the survivor's, and of their writes the
+    log is the survivor's; the suppressed are not shown at all.
+    """
+
+    parts: list[Part]
+    rows: list[Row]
+    writes: list[Any]
+    survivor: dict[int, int]
+    suppressed: list[int]
+
+    def merged_into(self, person: int | None) -> list[int]:
+        return [one for one, survivor in self.survivor.items() if survivor == person]
+
+
+def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...]) -> _Stored:
+    """Inside one transaction."""
     person, low_us, time_us, seq, types, name, limit = bounds
     who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
     rows: list[Row] = []
     for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
         rows += db.execute(query, bounds).fetchall()
-    writes: list[Any] = []
+    survivor = dict(db.execute("SELECT person, survivor FROM deleted WHERE survivor IS NOT NULL").fetchall())
+    stored = _Stored(
+        read_parts(db),
+        rows,
+        [],
+        survivor,
+        [row[0] for row in db.execute("SELECT person FROM deleted WHERE suppressed")],
+    )
     if name is None and types in _SHOWN:
-        # One more: the first may be the write whose last trace was on the page before.
-        asked = (person, low_us, time_us, seq, limit + 1)
-        writes = db.execute(_TAIL_WRITES.format(shown=_SHOWN[types]), asked).fetchall()
-    return read_parts(db), rows, writes
+        for one in (person, *stored.merged_into(person)):
+            # One more: the first may be the write whose last trace was on the page before.
+            asked = (one, low_us, time_us, seq, limit + 1)
+            stored.writes.extend(db.execute(_TAIL_WRITES.format(shown=_SHOWN[types]), asked))
+    return stored
 
 
-def _from_parts(folder: Folder, named: list[Part], bounds: tuple[Any, ...], writes: list[Any]) -> list[Row]:
+def _from_parts(folder: Folder, stored: _Stored, bounds: tuple[Any, ...]) -> list[Row]:
     """Events in parts, and the traces of imported writes, wherever they are."""
     person, low_us, time_us, seq, types, name, limit = bounds
-    parts = [part for part in named if part.high_us > low_us and part.low_us <= time_us]
+    parts = [part for part in stored.parts if part.high_us > low_us and part.low_us <= time_us]
     rows: list[Row] = []
     files = folder.history.files(parts, "event")
     if files and (types is None or types in EVENT_KINDS):
-        floor_us = low_us if person is not None else _floor_us(folder, files, bounds)
-        rows += folder.history.rows(_PART_EVENTS, files, (person, floor_us, time_us, seq, types, name, limit))
+        gone = [*stored.survivor, *stored.suppressed]
+        floor_us = low_us if person is not None else _floor_us(folder, files, bounds, gone)
+        asked = (person, floor_us, time_us, seq, types, name, limit, *([gone] if gone else []))
+        rows += folder.history.rows(_PART_EVENTS_BUT if gone else _PART_EVENTS, files, asked)
     if name is None and types in _SHOWN:
-        files = folder.history.files(parts, "write")
-        if files:
-            asked = (person, low_us, time_us, seq, limit + 1)
-            writes += folder.history.rows(_PART_WRITES.format(shown=_SHOWN[types]), files, asked)
+        writes = stored.writes + _writes_in_parts(folder, stored, folder.history.files(parts, "write"), bounds)
         for row in writes:
-            traces = (trace for trace in _write_traces(row) if types in (None, trace[4]))
+            shown = (*row[:3], stored.survivor.get(row[3], row[3]), *row[4:])
+            traces = (trace for trace in _write_traces(shown) if types in (None, trace[4]))
             rows += [trace for trace in traces if (trace[0], trace[1]) < (time_us, seq)]
     return rows
 
 
-def _floor_us(folder: Folder, files: list[str], bounds: tuple[Any, ...]) -> int:
+def _floor_us(folder: Folder, files: list[str], bounds: tuple[Any, ...], gone: list[int]) -> int:
     """A time after which a page of everybody's events lies. Those of the cursor's own moment may be left out of it."""
     _, low_us, time_us, seq, types, name, limit = bounds
     before_us = time_us - 1 if seq < 1 << 62 else time_us
-    found = folder.history.rows(_PART_FLOOR, files, (low_us, before_us, types, name, limit))[0][0]
+    asked = (low_us, before_us, types, name, limit, *([gone] if gone else []))
+    found = folder.history.rows(_PART_FLOOR_BUT if gone else _PART_FLOOR, files, asked)[0][0]
     return low_us if found is None else max(low_us, found - 1)
+
+
+def _writes_in_parts(folder: Folder, stored: _Stored, files: list[str], bounds: tuple[Any, ...]) -> list[Any]:
+    person, low_us, time_us, seq, types, _, limit = bounds
+    rows: list[Any] = []
+    if files:
+        sql = (_PART_WRITES_BUT if stored.suppressed else _PART_WRITES).format(shown=_SHOWN[types])
+        for one in (person, *stored.merged_into(person)):
+            asked = (one, low_us, time_us, seq, limit + 1, *([stored.suppressed] if stored.suppressed else []))
+            rows += folder.history.rows(sql, files, asked)
+    return rows
 
 
 def _write_traces(row: tuple[Any, ...]) -> list[Row]:
@@ -179,13 +222,14 @@ def _person(folder: Folder, kind: IdentifierKind, value: str, *, deleted: bool) 
 def _find(folder: Folder, identifier: Identifier, *, deleted: bool) -> int | None:
     if deleted:
         rows = folder.state.rows(
-            "SELECT person FROM tombstone WHERE kind = ? AND value = ?", (identifier.kind, identifier.value)
+            "SELECT person FROM tombstone WHERE kind = ? AND value = ? ORDER BY deleted_us DESC LIMIT 1",
+            (identifier.kind, identifier.value),
         )
     elif identifier.kind == "cio_id":
         number = person_of(identifier.value)
         rows = [] if number is None else folder.state.rows("SELECT person FROM person WHERE person = ?", (number,))
     else:
-        column = "id" if identifier.kind == "id" else "email_key"
+        column = COLUMN_OF[identifier.kind]
         rows = folder.state.rows(f"SELECT person FROM person WHERE {column} = ?", (identifier.value,))
     return rows[0][0] if rows else None
 

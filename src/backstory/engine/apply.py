@@ -33,15 +33,18 @@ from backstory.core.leaf import AttributeLeaf
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import LeafKey
 from backstory.engine.apply_campaign import Campaigns
+from backstory.engine.apply_claim import Claims
 from backstory.engine.apply_device import DeviceFacts
 from backstory.engine.apply_event import Events
 from backstory.engine.apply_import import Imports
+from backstory.engine.apply_merge import Merges
 from backstory.engine.apply_message import MessageActivity
 from backstory.engine.apply_metric import MetricFacts
 from backstory.engine.apply_object import ObjectFacts
 from backstory.engine.apply_profile import Profiles
-from backstory.engine.apply_record import Subjects
+from backstory.engine.apply_record import Found, Subjects
 from backstory.engine.apply_relation import RelationFacts
+from backstory.engine.apply_removal import Removals
 from backstory.engine.apply_segment import Segments
 from backstory.engine.build import Builder
 from backstory.engine.checkpoint import Checkpoint
@@ -61,17 +64,29 @@ class Applier:
         self.transitions = Transitions(context, campaigns)
         self.profiles = Profiles(context, self.transitions, campaigns)
         self.events = Events(context, self.profiles, self.transitions, campaigns)
-        subjects = Subjects(context, self.profiles, self.transitions, campaigns)
+        self._subjects = subjects = Subjects(context, self.profiles, self.transitions, campaigns)
         self.record_feed = RecordFeed(context.folder, context.segments)
         self.devices = DeviceFacts(context, subjects, self.record_feed)
         self.objects = ObjectFacts(context, subjects, self.record_feed)
         self.relations = RelationFacts(context, subjects, self.objects, self.record_feed)
+        messages = MessageActivity(context, builder, self.transitions)
+        campaigns.deliveries.on_metric = messages.changed
+        self.merges = Merges(context, self.events, self.transitions, campaigns, messages)
+        self.merges.heirs = [self.devices.merge, self.relations.merge]
+        self.claims = Claims(context, self.events)
+        self.claims.heirs = [self._claim_relations]
+        self.relations.claimant = self.claims.owner
+        self.removals = Removals(context, self.transitions, campaigns)
+        self.profiles.use(self.merges, self.claims)
         self.definitions = Segments(context, builder, self.transitions)
         self.metrics = MetricFacts(context, self.profiles, self.devices, campaigns.deliveries)
         self.imports = Imports(context)
         self._checkpoint = checkpoint
         campaigns.use(self.profiles)
-        campaigns.deliveries.on_metric = MessageActivity(context, builder, self.transitions).changed
+
+    def _claim_relations(self, anonymous_id: str, person: int, now_us: int) -> None:
+        touched = self.relations.claim(anonymous_id, person, now_us)
+        self._subjects.settle(Found(person), touched, now_us, now_us)
 
     def apply(self, fact: Fact, now_us: int) -> Receipt:
         match fact:
@@ -80,11 +95,15 @@ class Applier:
             case Identify():
                 return self.profiles.identify(fact, now_us)
             case TrackAnonymous():
-                return self.events.anonymous(fact, now_us)
+                return self.claims.track(fact, now_us)
             case DeletePerson():
-                return self.profiles.delete(fact, now_us)
-            case MergePeople() | SuppressPerson() | UnsuppressPerson():
-                return Receipt("dropped", reason="this version does not merge or suppress people yet")
+                return self.removals.delete(fact, now_us)
+            case MergePeople():
+                return self.merges.merge(fact, now_us)
+            case SuppressPerson():
+                return self.removals.suppress(fact, now_us)
+            case UnsuppressPerson():
+                return self.removals.unsuppress(fact, now_us)
             case PutDevice():
                 return self.devices.put(fact, now_us)
             case DeleteDevice():

@@ -229,6 +229,11 @@ class Campaigns:
         self.journeys.end_of_person(person, now_us)
         self.deliveries.drop_of_person(person, now_us)
 
+    def on_merge(self, survivor: int, other: int, now_us: int) -> None:
+        """The survivor takes over the journeys and deliveries of the other."""
+        self.journeys.inherit(survivor, other, now_us)
+        self._folder.ledger.move_deliveries(other, survivor)
+
     # -- time and deliveries ------------------------------------------------------------------------------------------
 
     def next_wake_us(self) -> int:

@@ -6,14 +6,16 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.event import Event, canonical, content_key, id_key
-from backstory.core.fact import Identifier, Receipt, Track, TrackAnonymous
+from backstory.core.fact import Identifier, Receipt, Track
 from backstory.core.identity import normal
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import LeafKey
 from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
+from backstory.engine.addressee import SUPPRESSED, Addressees
 from backstory.engine.apply_profile import Profiles
 from backstory.engine.context import Audience, Context, Happened, shown_values
 from backstory.engine.transition import Transitions
+from backstory.store.tombstone import Gone
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 LIVE = 0
@@ -25,6 +27,11 @@ class Waiting(Event, frozen=True, kw_only=True, gc=False):
     """An event whose moment is still to come; ``fires``: it may start journeys then."""
 
     fires: bool = True
+
+
+def event_data(event: Event) -> "Data":
+    """An event's data, for whoever may ask."""
+    return Data(event.data)
 
 
 class Data:
@@ -44,7 +51,7 @@ class Data:
 
 
 class Events:
-    """Events of known and of anonymous people, and the moments of those dated in the future."""
+    """Events of known people, and the moments of those dated in the future."""
 
     def __init__(self, context: Context, profiles: Profiles, transitions: Transitions, audience: Audience) -> None:
         self._context = context
@@ -53,26 +60,34 @@ class Events:
         self._profiles = profiles
         self._transitions = transitions
         self._audience = audience
+        self._addressees = Addressees(context.folder)
         self.next_arrival_us = self._next_arrival()
 
     def track(self, fact: Track, now_us: int) -> Receipt:
         path = normal(fact.person)
-        deleted_us = self._profiles.refused_by_deletion(path, fact.time_us)
-        if deleted_us is not None:
+        person = self._addressees.find(path, fact.time_us)
+        if isinstance(person, Gone):
             return self._failed(fact, "The event is older than the deletion of this person.", now_us)
-        person = self._folder.people.find(path)
         is_new = person is None
         if person is None:
+            if self._addressees.blocked(path):
+                self._context.activity(None, FAILED_EVENT, now_us, now_us, {"reason": SUPPRESSED})
+                return Receipt("suppressed", reason=SUPPRESSED)
             if path.kind == "cio_id":
                 return self._failed(fact, "nobody has this cio_id", now_us)
             person = self._create(fact.person, fact.time_us, now_us)
         event = self._event(fact, person, now_us)
+        receipt = self.take(event, now_us, is_new=is_new)
+        if fact.rescaled and not event.duplicate:
+            reason = "The time was taken as milliseconds or microseconds."
+            self._context.activity(person, FAILED_EVENT, event.time_us, now_us, {"name": fact.name, "warning": reason})
+        return receipt
+
+    def take(self, event: Event, now_us: int, *, is_new: bool = False) -> Receipt:
+        """Keep an event of a person who exists, and let it count unless it repeats another."""
         self._folder.tail.add_event(event)
         if event.duplicate:
             return Receipt("duplicate", reason="an equal event was accepted before")
-        if fact.rescaled:
-            reason = "The time was taken as milliseconds or microseconds."
-            self._context.activity(person, FAILED_EVENT, event.time_us, now_us, {"name": fact.name, "warning": reason})
         return Receipt("applied", reason=self._count(event, now_us, is_new=is_new))
 
     def _create(self, identifier: Identifier, time_us: int | None, now_us: int) -> int:
@@ -85,13 +100,10 @@ class Events:
 
     def _event(self, fact: Track, person: int, now_us: int) -> Event:
         key: int | None = None
-        duplicate = False
         if fact.event_id is not None:
             key = id_key(fact.event_id)
-            duplicate = any(not extra for _, extra, _ in self._known(key, person))
         elif fact.time_us is not None:
             key = content_key(fact.kind, fact.name, fact.time_us, canonical(fact.data))
-            duplicate = self._is_repeat(key, person)
         return Event(
             seq=self._folder.state.take_seq(),
             person=person,
@@ -103,15 +115,23 @@ class Events:
             event_id=fact.event_id,
             key=key,
             import_id=LIVE,
-            duplicate=duplicate,
+            duplicate=self.repeats(key, person, has_id=fact.event_id is not None),
         )
 
-    def _known(self, key: int, person: int) -> list[tuple[int, bool, int]]:
+    def known(self, key: int, person: int) -> list[tuple[int, bool, int]]:
+        """A person's events with this key: (import id, duplicate, how many)."""
         return self._folder.tail.key_counts(key, person) + self._folder.keys.counts(key, person)
 
-    def _is_repeat(self, key: int, person: int) -> bool:
-        """The multiplicity kept is the maximum over sources; the live stream is one source (design section 7)."""
-        known = self._known(key, person)
+    def repeats(self, key: int | None, person: int, *, has_id: bool) -> bool:
+        """Does a live event repeat what is known already?
+
+        The multiplicity kept is the maximum over sources; the live stream is one source (design section 7).
+        """
+        if key is None:
+            return False
+        known = self.known(key, person)
+        if has_id:
+            return any(not extra for _, extra, _ in known)
         kept = sum(count for _, extra, count in known if not extra)
         ordinal = 1 + sum(count for import_id, _, count in known if import_id == LIVE)
         return ordinal <= kept
@@ -143,6 +163,11 @@ class Events:
             (event.seq, event.time_us, event.person, msgspec.msgpack.encode(event)),
         )
         self.next_arrival_us = min(self.next_arrival_us, event.time_us)
+
+    def wait_silently(self, event: Event) -> None:
+        """An event of a merged person that is still to come: it counts from its moment on and starts nothing."""
+        fields = {name: getattr(event, name) for name in Event.__struct_fields__}
+        self._wait(Waiting(**fields, fires=False))
 
     def wait_bulk(
         self,
@@ -195,24 +220,6 @@ class Events:
                 self._audience.on_person(event.person, now_us)
                 if event.fires and self._audience.waits_for(event.kind, event.name):
                     self._audience.on_event(event.person, happened(event, event.time_us), now_us)
-
-    def anonymous(self, fact: TrackAnonymous, now_us: int) -> Receipt:
-        """Kept until somebody claims it."""
-        time_us = now_us if fact.time_us is None else fact.time_us
-        self._folder.state.db.execute(
-            "INSERT INTO anonymous_event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._folder.state.take_seq(),
-                fact.anonymous_id,
-                fact.name,
-                fact.kind,
-                time_us,
-                now_us,
-                fact.data.decode(),
-                fact.event_id,
-            ),
-        )
-        return Receipt("applied")
 
     def _failed(self, fact: Track, reason: str, now_us: int) -> Receipt:
         data = {"name": fact.name, "reason": reason, fact.person.kind: fact.person.value}

@@ -139,6 +139,18 @@ class Journeys:
         self._end("person", person, "the person was deleted", now_us)
         self._filtering.discard(person)
 
+    def inherit(self, survivor: int, other: int, now_us: int) -> None:
+        """A merged person's journeys go on as the survivor's, unless that one is or was in the campaign; all count."""
+        entered = self._ledger.campaigns_entered(survivor)
+        for campaign_id, state, body in self._ledger.bodies_of(other):
+            journey = msgspec.structs.replace(msgspec.msgpack.decode(body, type=Journey), person=survivor)
+            self._ledger.move_journey(journey.journey_id, survivor, msgspec.msgpack.encode(journey))
+            if state in ("filtering", "active") and campaign_id in entered:
+                self._keep(leave(journey, now_us=now_us, reason="merged into somebody who is or was in the campaign"))
+        self._filtering.discard(other)
+        if self._ledger.filtering(survivor):
+            self._filtering.add(survivor)
+
     def _end(self, column: Column, number: int, reason: str, now_us: int) -> None:
         count = self._ledger.count_open(column, number)
         if count:

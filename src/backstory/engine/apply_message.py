@@ -7,6 +7,7 @@ metrics are not counted up: they are told anew, and only when a segment asks for
 from collections.abc import Iterable
 
 from backstory.core.leaf import CountLeaf, WindowLeaf
+from backstory.core.leaf_key import LeafKey
 from backstory.engine.build import Builder
 from backstory.engine.context import Context
 from backstory.engine.transition import Transitions
@@ -23,16 +24,21 @@ class MessageActivity:
 
     def changed(self, people: Iterable[int], now_us: int) -> None:
         """Something happened to messages of these people."""
-        leaves = self._segments.message_leaves()
-        if not leaves:
+        if not self._segments.message_leaves():
             return
         for person in people:
             if person in self._segments.alive:
-                self._read_again(person, leaves, now_us)
-                moved = self._segments.settle(person, [leaf.test for leaf in leaves], now_us)
-                self._segments.expect_all([leaf.test for leaf in leaves], person, now_us)
+                moved = self._segments.settle(person, self.told(person, now_us), now_us)
                 if moved:
                     self._transitions.take(moved, now_us)
+
+    def told(self, person: int, now_us: int) -> list[LeafKey]:
+        """Tell the leaves over messages of a person anew; returns them, for the caller to settle."""
+        leaves = self._segments.message_leaves()
+        keys: list[LeafKey] = [leaf.test for leaf in leaves]
+        self._read_again(person, leaves, now_us)
+        self._segments.expect_all(keys, person, now_us)
+        return keys
 
     def _read_again(self, person: int, leaves: list[CountLeaf | WindowLeaf], now_us: int) -> None:
         events = self._ledger.message_events(person)

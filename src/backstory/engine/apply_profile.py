@@ -1,14 +1,14 @@
-"""Applying identify and delete: judged by the person's state, each refusal leaving a trace."""
+"""Applying identify: judged by the person's state, each refusal leaving a trace."""
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.error import LimitError
-from backstory.core.fact import DeletePerson, Identifier, IdentifierKind, Identify, Receipt, SkippedValue
-from backstory.core.identity import Apply, Drop, Refuse, decide, normal
+from backstory.core.fact import Identifier, IdentifierKind, Identify, Receipt, SkippedValue
+from backstory.core.identity import Apply, Drop, Join, Refuse, decide, normal
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import Change, Document, Loss, Written, root_names, write
 from backstory.core.time import MINUTE_US, SECOND_US
@@ -16,20 +16,27 @@ from backstory.core.trace import (
     ATTRIBUTE_CHANGE,
     FAILED_ATTRIBUTE_CHANGE,
     PROFILE_CREATE,
-    PROFILE_DELETE,
     SKIPPED_UPDATE,
 )
-from backstory.engine.context import Audience, Context, encode_json, identifiers_of, shown_values
-from backstory.engine.record_feed import forget_records
+from backstory.engine.addressee import SUPPRESSED, Addressees
+from backstory.engine.context import Audience, Context, encode_json, shown_values
 from backstory.engine.transition import Transitions
 from backstory.store.people import Profile
+from backstory.store.tombstone import Gone
+
+if TYPE_CHECKING:
+    from backstory.engine.apply_claim import Claims
+    from backstory.engine.apply_merge import Merges
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 FUTURE_US = MINUTE_US
+OLDER = "older than the deletion of this person"
+# Who has each identifier a call names, and the identifiers of those people.
+Owners = tuple[dict[Identifier, int], dict[int, Mapping[IdentifierKind, str]]]
 
 
 class Profiles:
-    """Identify and delete; people made by events come through ``create`` too."""
+    """Identify; people made by events come through ``create`` too."""
 
     def __init__(self, context: Context, transitions: Transitions, audience: Audience) -> None:
         self._context = context
@@ -37,14 +44,13 @@ class Profiles:
         self._segments = context.segments
         self._transitions = transitions
         self._audience = audience
-        self.tombstones = self._folder.state.db.execute("SELECT count(*) FROM tombstone").fetchone()[0]
+        self._addressees = Addressees(context.folder)
+        self._merges: Merges | None = None
+        self._claims: Claims | None = None
 
-    def refused_by_deletion(self, identifier: Identifier, time_us: int | None) -> int | None:
-        """When the named person was deleted, if that was after the fact's own time; such a fact is refused."""
-        if time_us is None or not self.tombstones:
-            return None
-        deleted_us = self._folder.people.deleted_us(identifier)
-        return deleted_us if deleted_us is not None and deleted_us > time_us else None
+    def use(self, merges: "Merges", claims: "Claims") -> None:
+        """Identify merges halves of a person, and claims anonymous ids."""
+        self._merges, self._claims = merges, claims
 
     def create(
         self, identifiers: tuple[Identifier, ...], document: Document, *, time_us: int, now_us: int, import_id: int = 0
@@ -62,13 +68,15 @@ class Profiles:
     def identify(self, fact: Identify, now_us: int) -> Receipt:
         path = normal(fact.person)
         body = _body_identifiers(fact)
-        deleted_us = self.refused_by_deletion(path, fact.time_us)
-        if deleted_us is not None:
-            self._failed(None, path.kind, path.value, "The update is older than the deletion of this person.", now_us)
-            return Receipt("dropped", reason="older than the deletion of this person")
-        owner, owned = self._owners(path, body)
-        decision = decide(path, body, owner, owned, update_only=fact.update_only)
+        found = self.owners(path, body, fact.time_us)
+        if isinstance(found, Receipt):
+            return self._turned_away(found, path, now_us)
+        decision = decide(path, body, *found, update_only=fact.update_only, auto_merge=self._context.auto_merge)
         match decision:
+            case Join(primary=primary, secondary=secondary):
+                assert self._merges is not None
+                self._merges.join(primary, secondary, now_us)
+                return self.identify(fact, now_us)
             case Drop(reason=reason):
                 self._failed(None, path.kind, path.value, reason, now_us)
                 return Receipt("dropped", reason=reason)
@@ -81,23 +89,35 @@ class Profiles:
             case _:
                 assert_never(decision)
 
-    def _owners(
-        self, path: Identifier, body: tuple[Identifier, ...]
-    ) -> tuple[dict[Identifier, int], dict[int, Mapping[IdentifierKind, str]]]:
+    def _turned_away(self, receipt: Receipt, path: Identifier, now_us: int) -> Receipt:
+        """Somebody deleted or suppressed was named: a trace, which of the suppressed says nothing."""
+        if receipt.result == "suppressed":
+            data = {"identifier": {"reason": SUPPRESSED}}
+            self._context.activity(None, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
+        else:
+            self._failed(None, path.kind, path.value, "The update is older than the deletion of this person.", now_us)
+        return receipt
+
+    def owners(self, path: Identifier, body: tuple[Identifier, ...], time_us: int | None) -> Owners | Receipt:
+        """Who has the identifiers that a call names, and what else they have; a receipt when it is turned away."""
         owner: dict[Identifier, int] = {}
         for identifier in (path, *body):
-            person = self._folder.people.find(identifier)
+            person = self._addressees.find(identifier, time_us)
+            if isinstance(person, Gone):
+                return Receipt("dropped", reason=OLDER)
             if person is not None:
                 owner[identifier] = person
+            elif self._addressees.blocked(identifier):
+                return Receipt("suppressed", reason=SUPPRESSED)
         if not body and path in owner:
             return owner, {owner[path]: {}}
-        owned: dict[int, Mapping[IdentifierKind, str]] = {
-            person: self._folder.people.profile(person).owned() for person in set(owner.values())
-        }
-        return owner, owned
+        return owner, {person: self._folder.people.profile(person).owned() for person in set(owner.values())}
 
     def _write(self, fact: Identify, decision: Apply, now_us: int) -> Receipt:
         attributes: dict[str, Json] = _decode(fact.attributes)  # pyright: ignore[reportAssignmentType]
+        unclaimed = self._claim_refusal(fact, decision.person)
+        if fact.anonymous_id is not None and not unclaimed:
+            attributes["anonymous_id"] = fact.anonymous_id
         future = fact.time_us is not None and fact.time_us > now_us + FUTURE_US
         effective_us = now_us if fact.time_us is None or future else fact.time_us
         is_new = decision.person is None
@@ -106,6 +126,7 @@ class Profiles:
         if len(document) > ATTRIBUTES_PER_PERSON.value:
             return self._too_many(decision.person, attributes, now_us)
         assign = _as_sent(decision.assign, fact)
+        before = self._folder.people.profile(decision.person).owned() if decision.person is not None and assign else {}
         if decision.person is None:
             person = self.create(assign, document, time_us=min(effective_us, now_us), now_us=now_us)
         else:
@@ -113,12 +134,32 @@ class Profiles:
             self._folder.people.assign(person, assign) if assign else None
             self._folder.people.set_document(person, document) if written.touched else None
         self._record(person, attributes, effective_us, now_us)
-        self._trace(person, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us)
+        given = identifier_changes(assign, before)
+        self._trace(person, written, given, is_new=is_new, effective_us=effective_us, now_us=now_us)
         if future:
             reason = "The time lies in the future; the time of receipt was taken."
             self._context.activity(person, SKIPPED_UPDATE, now_us, now_us, {"_timestamp": {"reason": reason}})
         self._settle(person, document, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us)
-        return _receipt(attributes, written, bool(assign) or is_new)
+        receipt = _receipt(attributes, written, bool(assign) or is_new)
+        if fact.anonymous_id is None:
+            return receipt
+        return self._claim(fact.anonymous_id, person, receipt, unclaimed, now_us)
+
+    def _claim_refusal(self, fact: Identify, person: int | None) -> str:
+        if fact.anonymous_id is None:
+            return ""
+        assert self._claims is not None
+        return self._claims.refusal(fact.anonymous_id, person)
+
+    def _claim(self, anonymous_id: str, person: int, receipt: Receipt, refusal: str, now_us: int) -> Receipt:
+        """Claim, or say that the rest of the call was applied all the same."""
+        assert self._claims is not None
+        if not refusal:
+            self._claims.claim(person, anonymous_id, now_us)
+            return receipt
+        self._claims.refused(person, anonymous_id, refusal, now_us)
+        reason = f"{refusal} Everything else in the call was applied."
+        return Receipt("conflict", skipped=receipt.skipped, reason=reason)
 
     def update(self, person: int, attributes: dict[str, Json], now_us: int) -> None:
         """A campaign's step writes attributes of a person who exists.
@@ -135,7 +176,7 @@ class Profiles:
         elif written.touched:
             self._folder.people.set_document(person, document)
             self._record(person, attributes, moment_us, now_us)
-            self._trace(person, written, (), is_new=False, effective_us=moment_us, now_us=now_us)
+            self._trace(person, written, {}, is_new=False, effective_us=moment_us, now_us=now_us)
             self._settle(person, document, written, (), is_new=False, effective_us=moment_us, now_us=now_us)
 
     def _record(self, person: int, attributes: dict[str, Json], effective_us: int, now_us: int) -> None:
@@ -147,7 +188,7 @@ class Profiles:
         self,
         person: int,
         written: Written,
-        assign: tuple[Identifier, ...],
+        given: dict[str, object],
         *,
         is_new: bool,
         effective_us: int,
@@ -155,9 +196,7 @@ class Profiles:
     ) -> None:
         if is_new:
             self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
-        changes = changes_json(written.changed)
-        for identifier in assign:
-            changes[identifier.kind] = {"from": "", "to": identifier.value}
+        changes = changes_json(written.changed) | given
         if changes:
             self._context.activity(person, ATTRIBUTE_CHANGE, effective_us, now_us, changes)
         if written.lost:
@@ -204,20 +243,6 @@ class Profiles:
         data = {attribute: {"reason": reason, "value": value}}
         self._context.activity(person, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
 
-    def delete(self, fact: DeletePerson, now_us: int) -> Receipt:
-        person = self._folder.people.find(normal(fact.person))
-        if person is None:
-            return Receipt("skipped", reason="nobody has this identifier")
-        profile = self._folder.people.profile(person)
-        self._transitions.take(self._segments.forget(person, now_us), now_us)
-        self._audience.on_delete(person, now_us)
-        self._folder.definitions.forget_person(person)
-        forget_records(self._folder, person)
-        self._folder.people.delete(profile, now_us)
-        self.tombstones += 1
-        self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))
-        return Receipt("applied")
-
     def shown(self, person: int) -> tuple[Profile, dict[str, Json]]:
         """A person as templates and filters see them."""
         profile = self._folder.people.profile(person)
@@ -230,6 +255,8 @@ def _body_identifiers(fact: Identify) -> tuple[Identifier, ...]:
         body.append(Identifier("id", fact.body_id))
     if fact.body_email is not None:
         body.append(normal(Identifier("email", fact.body_email)))
+    if fact.body_phone is not None:
+        body.append(Identifier("phone", fact.body_phone))
     return tuple(body)
 
 
@@ -239,6 +266,13 @@ def _as_sent(assign: tuple[Identifier, ...], fact: Identify) -> tuple[Identifier
     if fact.body_email is not None:
         sent[normal(Identifier("email", fact.body_email))] = Identifier("email", fact.body_email.strip())
     return tuple(sent.get(identifier, identifier) for identifier in assign)
+
+
+def identifier_changes(
+    assign: tuple[Identifier, ...], before: Mapping[IdentifierKind, str]
+) -> dict[str, object]:
+    """Identifiers that were given or changed, as the activity log shows them."""
+    return {one.kind: {"from": before.get(one.kind, ""), "to": one.value} for one in assign}
 
 
 def changes_json(changes: tuple[Change, ...]) -> dict[str, object]:

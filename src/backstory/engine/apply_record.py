@@ -10,9 +10,11 @@ from backstory.core.limit import Limit
 from backstory.core.person import Written
 from backstory.core.time import MINUTE_US
 from backstory.core.trace import PROFILE_CREATE, SKIPPED_UPDATE
+from backstory.engine.addressee import SUPPRESSED, Addressees
 from backstory.engine.apply_profile import Profiles, changes_json, losses_json
 from backstory.engine.context import Audience, Context, shown_values
 from backstory.engine.transition import Transitions
+from backstory.store.tombstone import Gone
 
 FUTURE_US = MINUTE_US
 TOO_OLD = "older than the deletion of this person"
@@ -37,17 +39,20 @@ class Subjects:
         self._folder = context.folder
         self._segments = context.segments
         self._profiles = profiles
+        self._addressees = Addressees(context.folder)
         self._transitions = transitions
         self._audience = audience
 
     def find(self, identifier: Identifier, time_us: int | None) -> Found:
         """The person who has the identifier, for a fact that names this time."""
         path = normal(identifier)
-        if self._profiles.refused_by_deletion(path, time_us) is not None:
+        person = self._addressees.find(path, time_us)
+        if isinstance(person, Gone):
             return Found(None, reason=TOO_OLD)
-        person = self._folder.people.find(path)
         if person is not None:
             return Found(person)
+        if self._addressees.blocked(path):
+            return Found(None, reason=SUPPRESSED)
         return Found(None, reason=UNKNOWN_CIO_ID if path.kind == "cio_id" else UNKNOWN)
 
     def find_or_make(self, identifier: Identifier, time_us: int | None, now_us: int) -> Found:

@@ -18,6 +18,7 @@ from backstory.core.trace import (
     object_type,
     relationship_type,
 )
+from backstory.engine.addressee import SUPPRESSED
 from backstory.engine.apply_object import (
     NO_OBJECT,
     ObjectFacts,
@@ -77,6 +78,8 @@ class RelationFacts:
         if fact.person is None:
             assert fact.anonymous_id is not None
             claimant = self.claimant(fact.anonymous_id)
+            if claimant is None and self._folder.tombstones.blocked("anonymous_id", fact.anonymous_id):
+                return Found(None, reason=SUPPRESSED)
             return None if claimant is None else Found(claimant)
         if fact.update_only:
             found = self._subjects.find(fact.person, fact.time_us)
@@ -144,7 +147,7 @@ class RelationFacts:
         effective_us = self._subjects.effective_us(fact.time_us, now_us)
         found = self._holder(fact)
         if found is not None and found.person is None and (fact.person is None or found.reason != UNKNOWN):
-            return Receipt("dropped", reason=found.reason)
+            return Receipt("suppressed" if found.reason == SUPPRESSED else "dropped", reason=found.reason)
         # An object nobody has told of yet may be told of by an older fact that is still to come.
         row = row or self._objects.keep(fact.object, None, Record(), effective_us)
         if found is None:
@@ -266,6 +269,10 @@ class RelationFacts:
         now_us: int,
         result: str = "dropped",
     ) -> Receipt:
+        if reason == SUPPRESSED:
+            kind = relationship_type(fact.object.type_id, "failed_attribute_change")
+            self._context.activity(None, kind, now_us, now_us, {"reason": reason})
+            return Receipt("suppressed", reason=reason)
         data = {**identifiers_of_key(fact.object), "reason": reason, "attributes": attributes}
         if person is not None:
             self._context.activity(person, RELATIONSHIP_FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)

@@ -25,7 +25,7 @@ from backstory.engine.context import shown_values
 from backstory.engine.value_column import ValueColumn, read_values
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
-from backstory.store.people import Profile, cio_id_of
+from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import EARLIEST_KNOWN, read_records
 
 IDENTIFIERS = frozenset(("id", "email", "cio_id"))
@@ -140,11 +140,10 @@ class _Question:
 
     def _column(self, root: str, until_us: int) -> ValueColumn:
         if root not in IDENTIFIERS:
-            return read_values(self._folder, root, until_us=until_us, known_at_us=self._known_at_us)
-        found = [(row[0], _identity(Profile(*row)).get(root)) for row in _identified(self._folder)]
-        people = np.array([person for person, _ in found], np.uint32)
-        documents: list[dict[str, Json]] = [{} if value is None else {root: value} for _, value in found]
-        return ValueColumn(people, np.full(len(people), -NEVER_US + 1), np.arange(len(people)), documents)
+            column = read_values(self._folder, root, until_us=until_us, known_at_us=self._known_at_us)
+            return _under_phones(self._folder, column) if root == "phone" else column
+        found = [(profile.person, shown_values(profile, {}).get(root)) for profile in _identified(self._folder)]
+        return _always(root, found)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -227,21 +226,41 @@ def _known_by(folder: Folder, known_at_us: int) -> KnownSince:
     return known
 
 
+def _always(root: str, found: list[tuple[int, Json]]) -> ValueColumn:
+    """What people are called today counts for all days; ``found`` is in the order of their numbers."""
+    people = np.array([person for person, _ in found], np.uint32)
+    documents: list[dict[str, Json]] = [{} if value is None else {root: value} for _, value in found]
+    return ValueColumn(people, np.full(len(people), -NEVER_US + 1), np.arange(len(people)), documents)
+
+
+def _under_phones(folder: Folder, column: ValueColumn) -> ValueColumn:
+    """A phone that is an identifier hides an attribute of that name."""
+    rows: list[tuple[int, Json]] = folder.state.rows(
+        "SELECT person, phone FROM person WHERE phone IS NOT NULL ORDER BY person"
+    )
+    over = _always("phone", rows)
+    keep = ~np.isin(column.people, over.people)
+    people = np.concatenate([column.people[keep], over.people])
+    order = np.argsort(people, kind="stable")
+    return ValueColumn(
+        people[order],
+        np.concatenate([column.times_us[keep], over.times_us])[order],
+        np.concatenate([column.codes[keep], over.codes + len(column.documents)])[order],
+        [*column.documents, *over.documents],
+    )
+
+
 def current_values(folder: Folder) -> Iterator[tuple[int, dict[str, Json]]]:
     """Everybody's values as they are now."""
     last = -1
     while rows := folder.state.rows(
-        "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
+        f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
         (last, PAGE),
     ):
         for row in rows:
-            yield row[0], shown_values(Profile(*row[:4]), decode_document(row[4]))
+            yield row[0], shown_values(Profile(*row[:5]), decode_document(row[5]))
         last = rows[-1][0]
 
 
-def _identified(folder: Folder) -> list[tuple[int, str | None, str | None, int]]:
-    return folder.state.rows("SELECT person, id, email, created_us FROM person ORDER BY person")
-
-
-def _identity(profile: Profile) -> dict[str, Json]:
-    return {"cio_id": cio_id_of(profile.person), "id": profile.id, "email": profile.email}
+def _identified(folder: Folder) -> list[Profile]:
+    return [Profile(*row) for row in folder.state.rows(f"SELECT {PROFILE_COLUMNS} FROM person ORDER BY person")]

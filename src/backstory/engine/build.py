@@ -29,7 +29,7 @@ from backstory.engine.mask import where_mask
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.people import Profile
+from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import everybodys_rows
 
 _decode = msgspec.json.Decoder().decode
@@ -171,13 +171,13 @@ class Builder:
         last = -1
         while True:
             rows = self._folder.state.rows(
-                "SELECT person, id, email, created_us, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
+                f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
                 (last, PEOPLE_AT_ONCE),
             )
             if not rows:
                 break
             for row in rows:
-                values: dict[str, Json] = shown_values(Profile(*row[:4]), decode_document(row[4]))
+                values: dict[str, Json] = shown_values(Profile(*row[:5]), decode_document(row[5]))
                 scratch.set(row[0], values, now_us)
                 people.append(row[0])
             last = rows[-1][0]

@@ -52,7 +52,7 @@ class Bulk:
         self._folder = workspace.folder
         # How values are found in data, where something quicker than DuckDB is at hand.
         self.values_at: ValuesAt | None = None
-        self._tombstones = workspace.applier.profiles.tombstones
+        self._tombstones = workspace.folder.tombstones.count
 
     def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
         """Cut sorted rows by kind and name."""
@@ -158,7 +158,7 @@ class Bulk:
 
     def _living(self, people: NDArray[np.uint32]) -> Truth | None:
         """Which of the people are still there; None: all of them, nobody was deleted since the import began."""
-        if self._workspace.applier.profiles.tombstones == self._tombstones:
+        if self._folder.tombstones.count == self._tombstones:
             return None
         living = member_many(self._segments.alive, people)
         return None if living.all() else living

@@ -25,7 +25,7 @@ from backstory.engine.build import Builder, Since, feed_rows, scan, settle_every
 from backstory.engine.context import Context, shown_values
 from backstory.store.definition import read_segments
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
-from backstory.store.people import Profile
+from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import EARLIEST, everybodys_rows
 
 KNOWN = "known"
@@ -214,10 +214,10 @@ class Checkpoint:
         people.update(row[0] for row in newcomers)
         for person in sorted(people):
             row = self._folder.state.db.execute(
-                "SELECT person, id, email, created_us, document FROM person WHERE person = ?", (person,)
+                f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE person = ?", (person,)
             ).fetchone()
             if row is not None:
-                leaf.set(person, shown_values(Profile(*row[:4]), decode_document(row[4])), now_us)
+                leaf.set(person, shown_values(Profile(*row[:5]), decode_document(row[5])), now_us)
         if leaf.timed:
             self._let_time_pass(leaf, now_us)
 
@@ -226,10 +226,10 @@ class Checkpoint:
         people, _ = leaf.due_many(-(1 << 56), now_us)
         for person in people.tolist():
             row = self._folder.state.db.execute(
-                "SELECT person, id, email, created_us, document FROM person WHERE person = ?", (person,)
+                f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE person = ?", (person,)
             ).fetchone()
             if row is not None:
-                leaf.set(person, shown_values(Profile(*row[:4]), decode_document(row[4])), now_us)
+                leaf.set(person, shown_values(Profile(*row[:5]), decode_document(row[5])), now_us)
 
     def _forget_dead(self, leaf: AnyLeaf) -> None:
         for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):

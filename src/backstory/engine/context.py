@@ -34,6 +34,8 @@ class Audience(Protocol):
 
     def on_delete(self, person: int, now_us: int) -> None: ...
 
+    def on_merge(self, survivor: int, other: int, now_us: int) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
@@ -55,6 +57,7 @@ class Context:
     folder: Folder
     segments: SegmentEngine
     trigger_age_us: int
+    auto_merge: bool = True
     after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def activity(
@@ -78,6 +81,8 @@ def shown_values(profile: Profile, document: Document) -> dict[str, Json]:
         shown["id"] = profile.id
     if profile.email is not None:
         shown["email"] = profile.email
+    if profile.phone is not None:
+        shown["phone"] = profile.phone
     return shown
 
 

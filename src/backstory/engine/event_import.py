@@ -24,10 +24,12 @@ from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
+from backstory.engine.report import FORGOTTEN_ROW
 from backstory.engine.source import Chunk, Place
 from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun, Part
 from backstory.store.part import WrittenPart, write_part
+from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
     from backstory.engine.event_fast import Found, Stranger, Tables
@@ -102,7 +104,7 @@ class EventImport:
             self._tables_of = renamed
         counts = Counts()
         found = read_fast(chunk, self._shape.identifier)
-        self._leave_deleted(found)
+        self._leave_deleted(found, tables)
         rows = self._strict(found.others(), counts)
         counts.rows += len(found)
         found.look_up(tables)
@@ -119,13 +121,19 @@ class EventImport:
         both = joined(fast, rows_of(staged)) if staged.num_rows else fast
         return Staged(both, chunk.end, counts, *self._job.take_reports())
 
-    def _leave_deleted(self, found: Found) -> None:
-        """Whether a row is older than the deletion of its person is for the strict lane to say."""
-        gone: dict[Literal["id", "email"], IdentifierTable] = {}
-        for identifier in self._newcomers.tombstones():
-            if identifier.kind == "id" or identifier.kind == "email":
-                from backstory.engine.identifier_table import IdentifierTable
+    def _leave_deleted(self, found: Found, tables: Tables) -> None:
+        """Whom a row means that names somebody who is gone depends on its time: the strict lane says."""
+        from backstory.engine.identifier_table import IdentifierTable
 
+        if not self._folder.tombstones.any:
+            return
+        strangers: list[tuple[Literal["id", "email"], str]] = []
+        if self._folder.tombstones.hiding:
+            found.look_up(tables)
+            strangers = [(one.kind, one.sent) for one in found.strangers()]
+        gone: dict[Literal["id", "email"], IdentifierTable] = {}
+        for identifier in self._newcomers.left_behind(strangers):
+            if identifier.kind == "id" or identifier.kind == "email":
                 table = gone.setdefault(identifier.kind, IdentifierTable(lower=identifier.kind == "email"))
                 table.put_texts([identifier.value.encode()], [0])
         if gone:
@@ -181,22 +189,25 @@ class EventImport:
             for one in strangers
         }
         good: list[tuple[EventRow, Identifier, int | None]] = []
-        gone = self._newcomers.tombstones()
-        for row in rows:
-            identifier = normal(Identifier(row.person_kind, row.person))
-            time_us = as_of_us if row.time_us is None else row.time_us
-            deleted_us = gone.get(identifier) if gone else None
-            if deleted_us is not None and time_us is not None and deleted_us > time_us:
+        named = [
+            (normal(Identifier(row.person_kind, row.person)), as_of_us if row.time_us is None else row.time_us)
+            for row in rows
+        ]
+        fates = self._newcomers.fates(named)
+        for row, (identifier, time_us) in zip(rows, named, strict=True):
+            fate = fates.get((identifier, time_us), identifier)
+            if fate is None or isinstance(fate, Gone):
                 counts.errors += 1
-                refuse(row, "is older than the deletion of this person")
+                refuse(row, FORGOTTEN_ROW if fate is None else "is older than the deletion of this person")
                 continue
             good.append((row, identifier, time_us))
-            if identifier not in wanted or row.line < wanted[identifier][2]:
+            if isinstance(fate, Identifier) and (identifier not in wanted or row.line < wanted[identifier][2]):
                 wanted[identifier] = (row.person, now_us if time_us is None else time_us, row.line)
         people = self._newcomers.find(wanted, create=self._job.options.rows != "only_existing")
         staged: list[tuple[object, ...]] = []
         for row, identifier, time_us in good:
-            person = people.get(identifier)
+            fate = fates.get((identifier, time_us))
+            person = fate if isinstance(fate, int) else people.get(identifier)
             if person is None and identifier.kind == "cio_id":
                 counts.errors += 1
                 refuse(row, "nobody has this cio_id")

@@ -65,7 +65,7 @@ def _read_life(folder: Folder, person: int, present_us: int | None, known_us: in
 
 
 def _read(db: sqlite3.Connection, person: int, known_us: int) -> _Stored:
-    found = "SELECT person, id, email, min(created_us, accept_us), accept_us FROM person WHERE person = ?"
+    found = "SELECT person, id, email, phone, min(created_us, accept_us), accept_us FROM person WHERE person = ?"
     return _Stored(
         person=db.execute(found, (person,)).fetchone(),
         events=db.execute(
@@ -89,7 +89,7 @@ def _writing(row: tuple[Any, ...], present_us: int | None) -> Writing:
 
 def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing], known_us: int) -> Life | None:
     assert stored.person is not None
-    number, own_id, email, since_us, accept_us = stored.person
+    number, own_id, email, phone, since_us, accept_us = stored.person
     times = [one.time_us for one in occurrences] + [one.time_us for one in writings]
     times += stored.records.told_us()
     if accept_us <= known_us:
@@ -98,7 +98,8 @@ def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing
     if not times:
         return None
     identifiers: dict[str, Json] = {"cio_id": cio_id_of(number)}
-    identifiers |= {name: value for name, value in (("id", own_id), ("email", email)) if value is not None}
+    named = (("id", own_id), ("email", email), ("phone", phone))
+    identifiers |= {name: value for name, value in named if value is not None}
     messages = [
         Occurrence(kind=MESSAGE, name=name, time_us=time_us, data=data, event_id=str(data["delivery_id"]))
         for row in stored.messages

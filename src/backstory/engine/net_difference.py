@@ -32,7 +32,7 @@ from backstory.engine.context import shown_values
 from backstory.engine.effective import PersonInTime
 from backstory.engine.import_job import Job
 from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.people import Profile
+from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import read_records
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
     """Beside the loop: these people's histories."""
     folder = workspace.folder
     marks = ", ".join("?" * len(people))
-    found = f"SELECT person, id, email, created_us FROM person WHERE person IN ({marks}) ORDER BY person"
+    found = f"SELECT {PROFILE_COLUMNS} FROM person WHERE person IN ({marks}) ORDER BY person"
     profiles = folder.state.rows(found, tuple(people))
     events: defaultdict[int, list[tuple[str, str, int, dict[str, Json]]]] = defaultdict(list)
     for person, kind, name, time_us, data in folder.history.events_of(people):

@@ -14,10 +14,12 @@ from backstory.core.identity import normal
 from backstory.core.person import encode_document
 from backstory.core.segment import SegmentEngine
 from backstory.core.trace import FAILED_EVENT
+from backstory.engine.addressee import Addressees
 from backstory.engine.context import shown_values
 from backstory.engine.event_chunk import Rows
 from backstory.engine.import_job import Job
-from backstory.store.people import Profile
+from backstory.store.people import INSERT_PERSON, Profile
+from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -28,6 +30,8 @@ KNOWN_AT_ONCE = 100_000
 # Is told of a kind of identifier, identifiers, and whose they are.
 OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
 _NOTHING = encode_document({})
+# A person, somebody who is gone for good, or (None) somebody suppressed.
+Fate = int | Gone | None
 
 
 class Newcomers:
@@ -39,6 +43,10 @@ class Newcomers:
         self._folder = job.workspace.folder
         self._made: list[int] = []
         self._deleted = self._deleted_count()
+        self._addressees = Addressees(job.workspace.folder)
+        # Names that people have whose owners before were suppressed, and as of what that is so.
+        self._had_before: set[Identifier] = set()
+        self._had_as_of = (-1, -1)
         self._on_new: OnNew = lambda kind, who, people: None
 
     def watch(self, on_new: OnNew) -> None:
@@ -129,11 +137,12 @@ class Newcomers:
                         now_us,
                         self._job.import_id,
                         _NOTHING,
+                        None,
                     )
                 )
                 self._made.append(person)
             numbers.append(person)
-        state.db.executemany("INSERT INTO person VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        state.db.executemany(INSERT_PERSON, rows)
         self._folder.people.version += 1
         self._job.note_people(len(rows))
         self._introduce(rows)
@@ -152,7 +161,7 @@ class Newcomers:
         for leaf in segments.attribute_leaves():
             if leaf.root in ("id", "email", "cio_id"):
                 for row in rows:
-                    profile = Profile(row[0], row[1], row[2], 0)  # pyright: ignore[reportArgumentType]
+                    profile = Profile(row[0], row[1], row[2], None, 0)  # pyright: ignore[reportArgumentType]
                     leaf.set(profile.person, shown_values(profile, {}), now_us)
             elif leaf.holds_nothing(now_us):
                 leaf.true |= people
@@ -169,10 +178,56 @@ class Newcomers:
         made, self._made = BitMap(self._made), []
         return made
 
-    def tombstones(self) -> dict[Identifier, int]:
-        """When the last owners of identifiers were deleted."""
-        rows = self._folder.state.rows("SELECT kind, value, deleted_us FROM tombstone")
-        return {Identifier(row[0], row[1]): row[2] for row in rows}
+    def fates(self, asked: Iterable[tuple[Identifier, int | None]]) -> dict[tuple[Identifier, int | None], Fate]:
+        """Of names at moments: whom each meant, where somebody who had it is gone, or that it is suppressed."""
+        if not self._folder.tombstones.any:
+            return {}
+        wanted = list(dict.fromkeys(asked))
+        found: dict[tuple[Identifier, int | None], Fate] = {}
+        for low in range(0, len(wanted), ASKED_AT_ONCE):
+            some = wanted[low : low + ASKED_AT_ONCE]
+            found.update(self._workspace.call(lambda: self._fates(some)))  # noqa: B023
+        return found
+
+    def _fates(self, asked: list[tuple[Identifier, int | None]]) -> dict[tuple[Identifier, int | None], Fate]:
+        """On the loop."""
+        found: dict[tuple[Identifier, int | None], Fate] = {}
+        for identifier, time_us in asked:
+            person = self._addressees.find(identifier, time_us)
+            if person is not None:
+                found[identifier, time_us] = person
+            elif self._addressees.blocked(identifier):
+                found[identifier, time_us] = None
+        return found
+
+    def left_behind(self, strangers: Iterable[tuple[Literal["id", "email"], str]]) -> set[Identifier]:
+        """Names that meant somebody who is gone, at some time: all known ones, and those among the ``strangers``."""
+        rows = self._folder.state.rows("SELECT DISTINCT kind, value FROM tombstone WHERE kind IN ('id', 'email')")
+        names = {Identifier(row[0], row[1]) for row in rows}
+        tombstones = self._folder.tombstones
+        if not tombstones.hiding:
+            return names
+        secret_known = self._workspace.call(lambda: tombstones.hashed("id", ""))
+        assert secret_known
+        hashes = {row[0] for row in self._folder.state.rows("SELECT DISTINCT hash FROM suppressed")}
+        as_of = (self._folder.people.renamed, len(hashes))
+        if self._had_as_of != as_of:
+            self._had_as_of = as_of
+            self._had_before = set(self._hidden(hashes, self._everybody()))
+        unknown = (normal(Identifier(kind, sent)) for kind, sent in strangers)
+        return names | self._had_before | set(self._hidden(hashes, unknown))
+
+    def _hidden(self, hashes: set[bytes], names: Iterable[Identifier]) -> Iterator[Identifier]:
+        hashed = self._folder.tombstones.hashed
+        return (one for one in names if hashed(one.kind, one.value) in hashes)
+
+    def _everybody(self) -> Iterator[Identifier]:
+        kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
+        for kind in kinds:
+            for texts, lengths, _ in self.known(kind):
+                ends = np.cumsum(lengths).tolist()
+                for low, high in zip([0, *ends], ends, strict=False):
+                    yield Identifier(kind, texts[low:high].decode())
 
     def _deleted_count(self) -> int:
         return self._folder.state.rows("SELECT count(*) FROM deleted")[0][0]
@@ -184,7 +239,13 @@ class Newcomers:
         return BitMap(people.astype(np.uint32)) - self._workspace.segments.alive
 
     def leave_out(self, rows: Rows, departed: BitMap) -> tuple[Rows, int]:
-        """Rows about people who were deleted since they were read: how many were left out is told in each one's log."""
+        """Rows about people who went since they were read: the survivors' where they were merged, else left out.
+
+        How many were left out is told in each one's log.
+        """
+        rows = rows.take(np.arange(len(rows)))
+        rows.people = self._survivors(rows.people, departed)
+        departed = departed & BitMap(rows.people.astype(np.uint32))
         gone = np.isin(rows.people, np.array(departed.to_array(), np.uint32))
         context = self._workspace.context
 
@@ -197,3 +258,11 @@ class Newcomers:
 
         self._workspace.call(tell)
         return rows.take(np.nonzero(~gone)[0]), int(gone.sum())
+
+    def _survivors(self, people: np.ndarray, departed: BitMap) -> np.ndarray:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+        """The same people, with those who were merged into somebody replaced by who survived."""
+        found = self._workspace.call(lambda: {one: self._folder.tombstones.survivor(one) for one in departed})
+        for one, survivor in found.items():
+            if survivor is not None:
+                people = np.where(people == one, np.uint32(survivor), people)
+        return people

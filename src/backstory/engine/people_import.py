@@ -114,11 +114,12 @@ class PeopleImport:
             counts,
             lambda row, reason: errors.append((row.line, batch.line_of(row.line, reason))),
         )
+        merge.keep = lambda: self._keep(merge)
         made = self._insert_all(batch)
         if made is not None:
             rest = batch.odd
         else:
-            deletions = bool(self._workspace.applier.profiles.tombstones)
+            deletions = self._folder.tombstones.any
             found = sort_out(self._folder, batch.quick, batch.odd, apart=batch.apart, deletions=deletions)
             self._known_expected = len(found.known) > len(found.fresh)
             made = self._insert_some(batch, found.fresh, counts)
@@ -139,7 +140,7 @@ class PeopleImport:
         """Insert all quick rows if the state lets us, for nobody has their identifiers; who was made, else None."""
         if self._known_expected or not batch.apart or self._job.options.rows == "only_existing":
             return None
-        if self._workspace.applier.profiles.tombstones:
+        if self._folder.tombstones.any:
             return None
         db = self._folder.state.db
         db.execute("SAVEPOINT people")
@@ -190,7 +191,7 @@ class PeopleImport:
         for leaf in self._segments.attribute_leaves():
             if leaf.root in IDENTIFIERS:
                 for person, id_, email in zip(people.tolist(), ids, emails, strict=True):
-                    leaf.set(person, shown_values(Profile(person, id_, email, 0), {}), now_us)
+                    leaf.set(person, shown_values(Profile(person, id_, email, None, 0), {}), now_us)
             else:
                 _judge(leaf, people, quick.coded(leaf.root, rows), now_us)
         return made
@@ -201,6 +202,7 @@ class PeopleImport:
         """The writes go into the tail."""
         history, self._history = self._history, []
         history += ((w.person, w.time_us, w.attributes, w.traced(), w.created) for w in merge.written)
+        merge.written.clear()
         if not history:
             return
         first = self._folder.state.take_seq(2 * len(history)) + 1

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.condition import Json
-from backstory.core.fact import Identifier
-from backstory.core.identity import Apply, Drop, Refuse, decide, normal
+from backstory.core.fact import Receipt
+from backstory.core.identity import Apply, Drop, Join, Refuse, decide, normal
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import root_names, write
 from backstory.core.time import MINUTE_US
@@ -21,6 +21,7 @@ from backstory.engine.context import encode_json, shown_values
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import PersonRows, restamped
+from backstory.engine.report import FORGOTTEN_ROW
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -62,6 +63,8 @@ class Merge:
         self._keys: dict[str, bytes] = {}
         self.written: list[Written] = []
         self.moved = BitMap()
+        # Puts what was written so far into history, for whoever reads it before the step is over.
+        self.keep: Callable[[], None] = lambda: None
 
     def told_us(self, row: PersonRow) -> int | None:
         """The time that was named for a row, by itself or for all; None for none, and for one still to come."""
@@ -105,27 +108,35 @@ class Merge:
 
     def rows(self, rows: list[PersonRow]) -> None:
         """In their order."""
-        profiles = self._workspace.applier.profiles
         for row in rows:
-            path = normal(row.path)
-            if profiles.refused_by_deletion(path, self.told_us(row)) is not None:
-                self._refused(row, "is older than the deletion of this person")
-            else:
-                self._one(row, path)
+            self._one(row)
 
-    def _one(self, row: PersonRow, path: Identifier) -> None:
-        people = self._folder.people
-        body = tuple(normal(identifier) for identifier in row.body)
-        owner = {i: p for i in (path, *body) if (p := people.find(i)) is not None}
-        owned = {person: people.profile(person).owned() for person in set(owner.values())}
-        decision = decide(path, body, owner, owned, update_only=False)
+    def _one(self, row: PersonRow) -> None:
+        path, *body = row.identifiers()
+        found = self._workspace.applier.profiles.owners(path, tuple(body), self.told_us(row))
+        if isinstance(found, Receipt):
+            suppressed = found.result == "suppressed"
+            self._refused(row, FORGOTTEN_ROW if suppressed else "is older than the deletion of this person")
+            return
+        auto_merge = self._workspace.context.auto_merge
+        decision = decide(path, tuple(body), *found, update_only=False, auto_merge=auto_merge)
         match decision:
+            case Join() if self._job.options.rows == "only_new":
+                self._counts.skipped += 1
+            case Join(primary=primary, secondary=secondary):
+                # Campaigns hear of it at the end of the import, as of all that it moved.
+                now_us = self._folder.state.now_us
+                self.keep()
+                self._workspace.applier.merges.join(primary, secondary, now_us, quiet=True)
+                self._one(row)
             case Drop(reason=reason):
                 self._refused(row, reason)
             case Refuse():
                 self._refused(row, f"{decision.attribute}: {decision.reason}")
             case Apply():
                 self._apply(row, decision)
+            case _:
+                assert_never(decision)
 
     def _refused(self, row: PersonRow, reason: str) -> None:
         self._counts.errors += 1

@@ -42,7 +42,7 @@ def sort_out(
 ) -> Sorted:
     """On the loop: the rows by what is to be done, as the state is now.
 
-    ``apart``: see ``stand_apart``. ``deletions``: somebody was deleted once.
+    ``apart``: see ``stand_apart``. ``deletions``: somebody was deleted, merged or suppressed once.
     """
     if not len(quick):
         return Sorted(rest=odd)
@@ -111,6 +111,7 @@ class _Owners:
 
     def __init__(self, folder: Folder, quick: PersonRows, odd: list[PersonRow], *, deletions: bool) -> None:
         self._db = folder.state.db
+        self._tombstones = folder.tombstones
         self._owner: dict[Identifier, int] = {}
         self.document: dict[int, bytes] = {}
         self._gone: set[Identifier] = set()
@@ -145,7 +146,10 @@ class _Owners:
     def _look_for_deleted(self, kind: str, values: Iterable[str | None]) -> None:
         for marks, some in _stretches(values):
             query = f"SELECT value FROM tombstone WHERE kind = ? AND value IN ({marks})"
-            self._gone.update(Identifier(kind, row[0]) for row in self._db.execute(query, (kind, *some)))  # pyright: ignore[reportArgumentType]
+            gone = [row[0] for row in self._db.execute(query, (kind, *some))]
+            if self._tombstones.hiding:
+                gone += [value for value in some if value and self._tombstones.hidden_among(kind, (value,))]
+            self._gone.update(Identifier(kind, value) for value in gone)  # pyright: ignore[reportArgumentType]
 
     def of(self, identifiers: Iterable[Identifier]) -> set[int]:
         return {self._owner[one] for one in identifiers if one in self._owner}
@@ -154,7 +158,7 @@ class _Owners:
         return all(one in self._owner for one in identifiers)
 
     def left_behind(self, identifiers: Iterable[Identifier]) -> bool:
-        """Is one of them that of somebody who was deleted?"""
+        """Is one of them that of somebody who was deleted, merged or suppressed?"""
         return bool(self._gone) and not self._gone.isdisjoint(identifiers)
 
 

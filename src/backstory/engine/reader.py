@@ -36,13 +36,13 @@ from backstory.store.device import read_devices
 from backstory.store.folder import Folder
 from backstory.store.manifest import read_imports
 from backstory.store.object import read_object_types
-from backstory.store.people import cio_id_of, person_of
+from backstory.store.people import COLUMN_OF, PROFILE_COLUMNS, cio_id_of, person_of
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
 _decode = msgspec.json.Decoder().decode
-_PERSON = "SELECT person, id, email, created_us, document FROM person WHERE "
+_PERSON = f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE "
 ROWS_AT_ONCE = 500
 
 
@@ -64,8 +64,7 @@ class Reader:
             number = person_of(identifier.value)
             rows = [] if number is None else self._folder.state.rows(_PERSON + "person = ?", (number,))
         else:
-            column = "id" if kind == "id" else "email_key"
-            rows = self._folder.state.rows(_PERSON + f"{column} = ?", (identifier.value,))
+            rows = self._folder.state.rows(_PERSON + f"{COLUMN_OF[kind]} = ?", (identifier.value,))
         if not rows:
             return None
         devices = self._folder.state.read(lambda db: read_devices(db, rows[0][0]))
@@ -339,9 +338,9 @@ def _number(cursor: str) -> int:
 
 
 def _person_view(
-    row: tuple[int, str | None, str | None, int, bytes], devices: list[dict[str, Json]]
+    row: tuple[int, str | None, str | None, str | None, int, bytes], devices: list[dict[str, Json]]
 ) -> PersonView:
-    document = decode_document(row[4])
+    document = decode_document(row[5])
     return PersonView(
         person=row[0],
         cio_id=cio_id_of(row[0]),
@@ -349,7 +348,8 @@ def _person_view(
         email=row[2],
         attributes=values(document),
         times_us=times_us(document),
-        created_us=row[3],
+        created_us=row[4],
+        phone=row[3],
         devices=devices,
     )
 

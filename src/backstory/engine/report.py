@@ -19,6 +19,8 @@ import msgspec
 from backstory.core.condition import Json
 
 TEXT_MAX = 100_000
+# The one reason for which a row is told of but not kept.
+FORGOTTEN_ROW = "the person is suppressed; the row is not kept"
 _NAME = re.compile(r"import-\d+-(errors|warnings)(\.|\Z)")
 _OURS = re.compile(r"(line|error)_*\Z")
 T = TypeVar("T")
@@ -97,7 +99,7 @@ class Report:
     def json_line(self, line: int, text: bytes, error: str) -> str:
         """What the report says of a line of JSON."""
         try:
-            row: Json = msgspec.json.decode(text)
+            row: Json = msgspec.json.decode(b"{}" if error == FORGOTTEN_ROW else text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = None
         if isinstance(row, dict):
@@ -116,7 +118,7 @@ class Report:
         """What the report says of a row of cells."""
         assert self._header is not None
         width = len(self._header)
-        padded = (cells + [""] * width)[:width]
+        padded = ([""] * width if error == FORGOTTEN_ROW else cells + [""] * width)[:width]
         return self._csv_line([*padded, str(line), error])
 
     def take(self) -> list[str]:

@@ -68,6 +68,7 @@ class Settings:
     duckdb_threads: int
     temp_folder: Path
     retry_in_doubt: bool
+    auto_merge: bool
     tls_cert: Path | None
     tls_key: Path | None
     tls_dev: bool
@@ -199,6 +200,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="retry_in_doubt", read=_boolean, default=False,
         help="attempt again by itself a message whose outcome a crash hid; it may then arrive twice",
+    ),
+    Setting(
+        name="auto_merge", read=_boolean, default=True,
+        help="merge two people when an identify names one by id and the other by email, and each lacks the other",
     ),
     Setting(name="tls_cert", read=_path, default=None, help="the certificate chain (PEM) to serve https with"),
     Setting(name="tls_key", read=_path, default=None, help="the private key (PEM) of tls_cert"),

@@ -26,7 +26,7 @@ from backstory.store.record import read_records
 PEOPLE_AT_ONCE = 5000
 
 _PERSON = (
-    "SELECT person, id, email, min(created_us, accept_us), import_id, document FROM person"
+    "SELECT person, id, email, min(created_us, accept_us), import_id, document, phone FROM person"
     " WHERE person >= ? AND person < ?"
 )
 _TAIL_EVENTS = (
@@ -77,6 +77,7 @@ class Witness:
     person: int
     id: str | None
     email: str | None
+    phone: str | None
     import_id: int
     document: bytes
     known_us: int
@@ -98,6 +99,8 @@ class Witness:
             identifiers["id"] = self.id
         if self.email is not None:
             identifiers["email"] = self.email
+        if self.phone is not None:
+            identifiers["phone"] = self.phone
         return PersonHistory(
             person=self.person,
             identifiers=identifiers,
@@ -176,7 +179,8 @@ def assemble(folder: Folder, stored: Stored) -> list[Witness]:
     """Parts and tail together, person by person; in the same reading of history as ``read_stored``."""
     people = {
         row[0]: Witness(
-            person=row[0], id=row[1], email=row[2], known_us=row[3], import_id=row[4], document=row[5]
+            person=row[0], id=row[1], email=row[2], known_us=row[3], import_id=row[4], document=row[5],
+            phone=row[6],
         )
         for row in stored.people
     }

@@ -31,6 +31,11 @@ class Transitions:
             self._record(transition, effective_us)
             self._audience.on_transition(transition, effective_us, now_us)
 
+    def note(self, transitions: Sequence[Transition]) -> None:
+        """Record transitions that are nobody's doing: the person goes, and campaigns hear nothing of it."""
+        for transition in transitions:
+            self._record(transition, transition.at_us)
+
     def _read(self, number: int) -> PersonInTime:
         folder = self._context.folder
         profile = folder.people.profile(number)

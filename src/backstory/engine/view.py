@@ -23,6 +23,7 @@ class PersonView(msgspec.Struct, kw_only=True):
     attributes: dict[str, Json]
     times_us: dict[str, int]
     created_us: int
+    phone: str | None = None
     devices: list[dict[str, Json]] = []
 
 

@@ -39,14 +39,23 @@ class Workspace:
     """Accepts facts, answers reads. Closing finishes what was accepted."""
 
     def __init__(
-        self, name: str, folder: Folder, clock: Clock, *, trigger_age_us: int, retry_in_doubt: bool = False
+        self,
+        name: str,
+        folder: Folder,
+        clock: Clock,
+        *,
+        trigger_age_us: int,
+        retry_in_doubt: bool = False,
+        auto_merge: bool = True,
     ) -> None:
         self.name = name
         self.folder = folder
         self.clock = clock
         self._inbox = Inbox()
         self.segments = SegmentEngine()
-        self.context = Context(folder=folder, segments=self.segments, trigger_age_us=trigger_age_us)
+        self.context = Context(
+            folder=folder, segments=self.segments, trigger_age_us=trigger_age_us, auto_merge=auto_merge
+        )
         self.builder = Builder(self.context, self.run_on_loop)
         self.checkpoint = Checkpoint(self.context, self.builder)
         self.campaigns = Campaigns(self.context, retry_in_doubt=retry_in_doubt)
@@ -267,6 +276,7 @@ def open_workspace(
         clock,
         trigger_age_us=round(hours * HOUR_US),
         retry_in_doubt=settings.retry_in_doubt if settings else False,
+        auto_merge=settings.auto_merge if settings else True,
     )
     try:
         workspace.start(threads=threads)

@@ -21,6 +21,7 @@ from backstory.store.record import RecordWrites
 from backstory.store.relation import Relations
 from backstory.store.state import State
 from backstory.store.tail import Tail
+from backstory.store.tombstone import Tombstones
 
 # Where copies of the stores lie while something is tried on them.
 REPLICAS = "replicas"
@@ -38,6 +39,7 @@ class Folder:
     objects: Objects
     relations: Relations
     record_writes: RecordWrites
+    tombstones: Tombstones
     tail: Tail
     definitions: Definitions
     ledger: Ledger
@@ -127,6 +129,7 @@ def open_folder_stores(
         objects=Objects(state.db),
         relations=Relations(state.db),
         record_writes=RecordWrites(state.db),
+        tombstones=Tombstones(state.db),
         tail=Tail(state.db),
         definitions=Definitions(state.db),
         ledger=Ledger(state.db),

@@ -28,6 +28,8 @@ from backstory.store.state import State
 Chosen = Callable[[pa.ChunkedArray, NDArray[np.int64]], NDArray[np.bool_]]
 NEVER_BEFORE_US = -(1 << 62)
 NO_END_SEQ = (1 << 63) - 1
+# A stored event, as the tail has it.
+ROW_COLUMNS = "seq, person, name, kind, time_us, accept_us, data, event_id, key, import_id, duplicate"
 # Stands in a query over parts for the condition that tells which rows count by their seq.
 COUNTED = "{counted}"
 T = TypeVar("T")
@@ -227,23 +229,27 @@ class History:
             table = table.select(["person", "time_us"]).filter(pa.array(mask))
         return sorted_rows(table)
 
+    def _of_person(self, kind: str, columns: str, person: int, counting: str = "") -> list[Any]:
+        """Rows of a person in parts; the tail is the caller's. On the loop's thread."""
+        files = self.files(self.parts, kind)
+        sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2{counting}"
+        return self.rows(sql, files, (person,)) if files else []
+
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
-        """(kind, name, time, data) of a person's events in parts; the tail is the caller's. On the loop's thread."""
-        files = self.files(self.parts, "event")
-        if not files:
-            return []
-        return self.rows(
-            "SELECT kind, name, time_us, data FROM read_parquet($1) WHERE person = $2 AND NOT duplicate",
-            files,
-            (person,),
-        )
+        """(kind, name, time, data) of a person's events that count."""
+        return self._of_person("event", "kind, name, time_us, data", person, " AND NOT duplicate")
+
+    def person_rows(self, person: int) -> list[tuple[Any, ...]]:
+        """All of a person's events, duplicates too, as the tail has them."""
+        return self._of_person("event", ROW_COLUMNS, person)
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
-        """(time, attributes) of a person's writes in parts; the tail is the caller's. On the loop's thread."""
-        files = self.files(self.parts, "write")
-        if not files:
-            return []
-        return self.rows("SELECT time_us, attributes FROM read_parquet($1) WHERE person = $2", files, (person,))
+        """(time, attributes) of a person's writes."""
+        return self._of_person("write", "time_us, attributes", person)
+
+    def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
+        """(time, accept time, attributes, import id) of a person's writes."""
+        return self._of_person("write", "time_us, accept_us, attributes, import_id", person)
 
     def events_of(self, people: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
         """(person, kind, name, time, data) of these people's events that count, as far as they are committed."""

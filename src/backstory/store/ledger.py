@@ -110,6 +110,24 @@ class Ledger:
     def next_wake_us(self) -> int | None:
         return self._db.execute("SELECT min(wake_us) FROM journey WHERE wake_us IS NOT NULL").fetchone()[0]
 
+    def bodies_of(self, person: int) -> list[tuple[int, str, bytes]]:
+        """(campaign, state, body) of all journeys of a person, oldest first."""
+        found = "SELECT campaign_id, state, body FROM journey WHERE person = ? ORDER BY journey_id"
+        return self._db.execute(found, (person,)).fetchall()
+
+    def campaigns_entered(self, person: int) -> set[int]:
+        """The campaigns in which a person is or was."""
+        found = "SELECT DISTINCT campaign_id FROM journey WHERE person = ? AND entered_us IS NOT NULL"
+        return {row[0] for row in self._db.execute(found, (person,))}
+
+    def move_journey(self, journey_id: int, person: int, body: bytes) -> None:
+        """A journey is another person's now."""
+        self._db.execute("UPDATE journey SET person = ?, body = ? WHERE journey_id = ?", (person, body, journey_id))
+
+    def move_deliveries(self, person: int, to: int) -> None:
+        """Deliveries are another person's now."""
+        self._db.execute("UPDATE delivery SET person = ? WHERE person = ?", (to, person))
+
     def filtering(self, person: int) -> list[int]:
         """A person's journeys that wait for their filter, oldest first."""
         rows = self._db.execute(

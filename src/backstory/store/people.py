@@ -1,4 +1,4 @@
-"""People in ``state.db``: identifiers, documents, tombstones. Used by the loop's thread only."""
+"""People in ``state.db``: identifiers and documents. Used by the loop's thread only."""
 
 import sqlite3
 from collections import OrderedDict
@@ -12,9 +12,19 @@ from backstory.core.person import Document, decode_document, encode_document
 CACHE_ROWS = 200_000
 CIO_ID_BASE = 0xA3000001
 
-_INSERT = "INSERT INTO person VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_BY_ID = "SELECT person FROM person WHERE id = ?"
-_BY_EMAIL = "SELECT person FROM person WHERE email_key = ?"
+INSERT_PERSON = (
+    "INSERT INTO person (person, id, email, email_key, created_us, accept_us, import_id, document, phone)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_PLAIN = (
+    "INSERT INTO person (person, id, email, email_key, created_us, accept_us, import_id, document)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+# The columns of a ``Profile``, in its order.
+PROFILE_COLUMNS = "person, id, email, phone, created_us"
+# Where each kind of identifier is found, in the form in which it is compared.
+COLUMN_OF: dict[IdentifierKind, str] = {"id": "id", "email": "email_key", "phone": "phone", "cio_id": "person"}
+_FIND = {kind: f"SELECT person FROM person WHERE {column} = ?" for kind, column in COLUMN_OF.items()}
 
 
 def cio_id_of(person: int) -> str:
@@ -38,6 +48,7 @@ class Profile:
     person: int
     id: str | None
     email: str | None
+    phone: str | None
     created_us: int
 
     def owned(self) -> dict[IdentifierKind, str]:
@@ -47,7 +58,16 @@ class Profile:
             owned["id"] = self.id
         if self.email is not None:
             owned["email"] = self.email.strip().lower()
+        if self.phone is not None:
+            owned["phone"] = self.phone
         return owned
+
+    def identifiers(self) -> tuple[Identifier, ...]:
+        """The identifiers set, as they were sent."""
+        named: tuple[tuple[IdentifierKind, str | None], ...] = (
+            ("id", self.id), ("email", self.email), ("phone", self.phone),
+        )
+        return tuple(Identifier(kind, value) for kind, value in named if value is not None)
 
 
 class People:
@@ -72,13 +92,13 @@ class People:
             number = person_of(value)
             if number is None:
                 return None
-            row = self._db.execute("SELECT person FROM person WHERE person = ?", (number,)).fetchone()
+            row = self._db.execute(_FIND[kind], (number,)).fetchone()
             return None if row is None else row[0]
         name = kind + value
         cached = self._cache.get(name)
         if cached is not None:
             return cached
-        row = self._db.execute(_BY_ID if kind == "id" else _BY_EMAIL, (value,)).fetchone()
+        row = self._db.execute(_FIND[kind], (value,)).fetchone()
         if row is None:
             return None
         self._remember(name, row[0])
@@ -89,8 +109,12 @@ class People:
         if len(self._cache) > CACHE_ROWS:
             self._cache.popitem(last=False)
 
+    def exists(self, person: int) -> bool:
+        """Is there (still) a person with this number?"""
+        return self._db.execute("SELECT 1 FROM person WHERE person = ?", (person,)).fetchone() is not None
+
     def profile(self, person: int) -> Profile:
-        query = "SELECT person, id, email, created_us FROM person WHERE person = ?"
+        query = f"SELECT {PROFILE_COLUMNS} FROM person WHERE person = ?"
         row = self._db.execute(query, (person,)).fetchone()
         return Profile(*row)
 
@@ -112,7 +136,7 @@ class People:
         named = {identifier.kind: identifier.value for identifier in identifiers}
         email = named.get("email")
         self._db.execute(
-            _INSERT,
+            INSERT_PERSON,
             (
                 person,
                 named.get("id"),
@@ -122,6 +146,7 @@ class People:
                 accept_us,
                 import_id,
                 encode_document(document),
+                named.get("phone"),
             ),
         )
 
@@ -140,7 +165,7 @@ class People:
         """Insert people whose identifiers nobody has; raises ``sqlite3.IntegrityError`` where somebody does."""
         self.version += 1
         self._db.executemany(
-            _INSERT,
+            _INSERT_PLAIN,
             zip(people, ids, emails, email_keys, created_us, repeat(accept_us), repeat(import_id), documents),
         )
 
@@ -150,8 +175,9 @@ class People:
         if any(identifier.kind in owned for identifier in identifiers):
             self.renamed += 1
         for identifier in identifiers:
-            if identifier.kind == "id":
-                self._db.execute("UPDATE person SET id = ? WHERE person = ?", (identifier.value, person))
+            if identifier.kind != "email":
+                query = f"UPDATE person SET {COLUMN_OF[identifier.kind]} = ? WHERE person = ?"
+                self._db.execute(query, (identifier.value, person))
             else:
                 key = identifier.value.strip().lower()
                 self._db.execute(
@@ -168,25 +194,12 @@ class People:
         self._db.executemany("UPDATE person SET document = ? WHERE person = ?", documents)
 
     def set_created(self, person: int, created_us: int) -> None:
+        """The person came to be at that moment, if not earlier."""
         self._db.execute("UPDATE person SET created_us = min(created_us, ?) WHERE person = ?", (created_us, person))
 
-    def delete(self, profile: Profile, deleted_us: int) -> None:
-        """The person goes; what names them is kept to refuse older facts."""
-        self._db.execute("DELETE FROM person WHERE person = ?", (profile.person,))
-        self._db.execute(
-            "INSERT INTO deleted VALUES (?, ?, ?, ?)", (profile.person, profile.id, profile.email, deleted_us)
-        )
-        for kind, value in profile.owned().items():
-            self._db.execute(
-                "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?)", (kind, value, deleted_us, profile.person)
-            )
+    def remove(self, person: int) -> None:
+        """The person goes; what is to be remembered of them is written elsewhere."""
+        self._db.execute("DELETE FROM person WHERE person = ?", (person,))
         self.version += 1
         self.renamed += 1
         self._cache.clear()
-
-    def deleted_us(self, identifier: Identifier) -> int | None:
-        """When the identifier's last owner was deleted."""
-        row = self._db.execute(
-            "SELECT deleted_us FROM tombstone WHERE kind = ? AND value = ?", (identifier.kind, identifier.value)
-        ).fetchone()
-        return None if row is None else row[0]

@@ -5,21 +5,39 @@ FORMAT_VERSION = 1
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- id and email are unique among the living; email_key is the email in the form in which it is compared.
+-- Identifiers are unique among the living; email_key is the email in the form in which it is compared.
 CREATE TABLE person (
     person INTEGER PRIMARY KEY,
     id TEXT, email TEXT, email_key TEXT,
     created_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, import_id INTEGER NOT NULL,
-    document BLOB NOT NULL
+    document BLOB NOT NULL, phone TEXT
 );
 CREATE UNIQUE INDEX person_id ON person (id) WHERE id IS NOT NULL;
 CREATE UNIQUE INDEX person_email ON person (email_key) WHERE email_key IS NOT NULL;
+CREATE UNIQUE INDEX person_phone ON person (phone) WHERE phone IS NOT NULL;
 CREATE INDEX person_import ON person (import_id) WHERE import_id > 0;
+-- Until when an identifier named somebody who is gone: they were deleted, or merged into the survivor.
 CREATE TABLE tombstone (
-    kind TEXT NOT NULL, value TEXT NOT NULL, deleted_us INTEGER NOT NULL, person INTEGER NOT NULL,
-    PRIMARY KEY (kind, value)
+    kind TEXT NOT NULL, value TEXT NOT NULL, deleted_us INTEGER NOT NULL, person INTEGER NOT NULL, survivor INTEGER,
+    PRIMARY KEY (kind, value, deleted_us, person)
 ) WITHOUT ROWID;
-CREATE TABLE deleted (person INTEGER PRIMARY KEY, id TEXT, email TEXT, deleted_us INTEGER NOT NULL);
+CREATE INDEX tombstone_person ON tombstone (person);
+-- Everybody who is gone; survivor is who has taken over a merged person, whatever became of those in between.
+CREATE TABLE deleted (
+    person INTEGER PRIMARY KEY, id TEXT, email TEXT, phone TEXT, deleted_us INTEGER NOT NULL, survivor INTEGER,
+    suppressed INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX deleted_survivor ON deleted (survivor) WHERE survivor IS NOT NULL;
+-- All that is kept of who was suppressed: keyed hashes of their identifiers, as tombstones and, while blocked, as a
+-- bar; those with one number are freed together.
+CREATE TABLE suppressed (
+    hash BLOB NOT NULL, at_us INTEGER NOT NULL, survivor INTEGER, number INTEGER NOT NULL, blocked INTEGER NOT NULL,
+    PRIMARY KEY (hash, at_us)
+) WITHOUT ROWID;
+CREATE INDEX suppressed_number ON suppressed (number);
+CREATE INDEX suppressed_survivor ON suppressed (survivor) WHERE survivor IS NOT NULL;
+CREATE TABLE claim (anonymous_id TEXT PRIMARY KEY, person INTEGER NOT NULL, at_us INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX claim_person ON claim (person);
 
 -- Records come and go in time: seen_us and gone_us are the newest moments that said each, there when seen >= gone.
 CREATE TABLE device (
@@ -76,7 +94,7 @@ CREATE TABLE attribute_write (
 CREATE INDEX attribute_write_person ON attribute_write (person);
 CREATE TABLE anonymous_event (
     seq INTEGER PRIMARY KEY, anonymous_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, time_us INTEGER NOT NULL,
-    accept_us INTEGER NOT NULL, data TEXT NOT NULL, event_id TEXT
+    accept_us INTEGER NOT NULL, data TEXT NOT NULL, event_id TEXT, timed INTEGER NOT NULL
 );
 CREATE INDEX anonymous_event_id ON anonymous_event (anonymous_id);
 CREATE TABLE activity (
@@ -92,6 +110,7 @@ CREATE INDEX transition_person ON transition (person);
 -- An event dated in the future waits here until its moment.
 CREATE TABLE future (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, person INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX future_at ON future (at_us);
+CREATE INDEX future_person ON future (person);
 
 CREATE TABLE segment (
     segment_id INTEGER PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, conditions TEXT,

@@ -142,6 +142,26 @@ class Tail:
         query = "SELECT time_us, attributes FROM attribute_write WHERE person = ?"
         return self._db.execute(query, (person,)).fetchall()
 
+    def take_events(self, person: int) -> list[tuple[Any, ...]]:
+        """A person's events, all of them, taken out of the tail: the columns of the table, in their order."""
+        self.flush_events()
+        rows = self._db.execute(f"SELECT * FROM event WHERE seq IN ({PERSON_SEQS}) ORDER BY seq", (person,)).fetchall()
+        self._db.executemany("DELETE FROM event WHERE seq = ?", [(row[0],) for row in rows])
+        self._db.execute("DELETE FROM event_by_person WHERE person = ?", (person,))
+        self._db.executemany(
+            "DELETE FROM event_by_key WHERE key = ? AND person = ?",
+            {(row[8], person) for row in rows if row[8] is not None},
+        )
+        for row in rows:
+            self._keys.pop((row[8], person), None)
+        return rows
+
+    def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
+        """(time, accept time, attributes, import id) of a person's writes."""
+        self.flush()
+        query = "SELECT time_us, accept_us, attributes, import_id FROM attribute_write WHERE person = ?"
+        return self._db.execute(query, (person,)).fetchall()
+
     def flush_events(self) -> None:
         if self._events:
             insert_rows(self._db, *_EVENT, [astuple(event) for event in self._events])

@@ -1,0 +1,131 @@
+"""Anonymous events and claims: what a browser did before anybody knew whose it is.
+
+Once claimed, an anonymous id attaches all its events, whenever they come; a second claimant is refused. The claim is
+the accept time of what it attaches, so events within 72 hours of it may start journeys (design sections 6 and 9).
+"""
+
+from collections.abc import Callable
+
+from backstory.core.event import Event, canonical, content_key, id_key
+from backstory.core.fact import Receipt, TrackAnonymous
+from backstory.core.trace import ANON_MERGE, FAILED_ATTRIBUTE_CHANGE, FAILED_EVENT
+from backstory.engine.addressee import SUPPRESSED
+from backstory.engine.apply_event import Events
+from backstory.engine.context import Context
+from backstory.store.tombstone import Gone
+
+CLAIMED = "The anonymous_id belongs to a different profile."
+KIND = "anonymous_id"
+
+
+class Claims:
+    """Which anonymous id is whose; ``heirs`` move what else an anonymous id has: (anonymous id, person, now)."""
+
+    def __init__(self, context: Context, events: Events) -> None:
+        self._context = context
+        self._folder = context.folder
+        self._events = events
+        self.heirs: list[Callable[[str, int, int], None]] = []
+
+    def owner(self, anonymous_id: str) -> int | None:
+        """Who has claimed an anonymous id."""
+        found = "SELECT person FROM claim WHERE anonymous_id = ?"
+        row = self._folder.state.db.execute(found, (anonymous_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def refusal(self, anonymous_id: str, person: int | None) -> str:
+        """Why a person (None: a new one) cannot claim an anonymous id; empty when they can, or have."""
+        owner = self.owner(anonymous_id)
+        if owner is not None:
+            return "" if owner == person else CLAIMED
+        return SUPPRESSED if self._folder.tombstones.blocked(KIND, anonymous_id) else ""
+
+    def refused(self, person: int, anonymous_id: str, reason: str, now_us: int) -> None:
+        """Leave a trace; of a suppressed id only that there was one."""
+        value = "" if reason == SUPPRESSED else anonymous_id
+        data = {KIND: {"reason": reason, "value": value}}
+        self._context.activity(person, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
+
+    def claim(self, person: int, anonymous_id: str, now_us: int) -> None:
+        """From now on what the anonymous id did and does is the person's; nothing happens when it is already."""
+        db = self._folder.state.db
+        if self.owner(anonymous_id) is not None:
+            return
+        db.execute("INSERT INTO claim VALUES (?, ?, ?)", (anonymous_id, person, now_us))
+        rows = db.execute(
+            "SELECT name, kind, time_us, data, event_id, timed FROM anonymous_event WHERE anonymous_id = ?"
+            " ORDER BY seq",
+            (anonymous_id,),
+        ).fetchall()
+        db.execute("DELETE FROM anonymous_event WHERE anonymous_id = ?", (anonymous_id,))
+        self._context.activity(person, ANON_MERGE, now_us, now_us, {KIND: anonymous_id, "events": len(rows)})
+        for name, kind, time_us, data, event_id, timed in rows:
+            fact = TrackAnonymous(
+                anonymous_id=anonymous_id,
+                name=name,
+                kind=kind,
+                data=data.encode(),
+                time_us=time_us,
+                event_id=event_id,
+            )
+            self._attach(fact, person, now_us, timed=bool(timed))
+        for heir in self.heirs:
+            heir(anonymous_id, person, now_us)
+
+    def _attach(self, fact: TrackAnonymous, person: int, now_us: int, *, timed: bool) -> Receipt:
+        key: int | None = None
+        if fact.event_id is not None:
+            key = id_key(fact.event_id)
+        elif timed and fact.time_us is not None:
+            key = content_key(fact.kind, fact.name, fact.time_us, canonical(fact.data))
+        event = Event(
+            seq=self._folder.state.take_seq(),
+            person=person,
+            name=fact.name,
+            kind=fact.kind,
+            time_us=now_us if fact.time_us is None else fact.time_us,
+            accept_us=now_us,
+            data=fact.data,
+            event_id=fact.event_id,
+            key=key,
+            import_id=0,
+            duplicate=self._events.repeats(key, person, has_id=fact.event_id is not None),
+        )
+        return self._events.take(event, now_us)
+
+    def track(self, fact: TrackAnonymous, now_us: int) -> Receipt:
+        """An anonymous event: its claimant's, or kept until somebody claims it."""
+        if fact.anonymous_id is not None:
+            fate = self._folder.tombstones.fate(KIND, fact.anonymous_id, fact.time_us)
+            if isinstance(fate, Gone):
+                return self._failed("older than the deletion of this person", fact, now_us)
+            owner = self.owner(fact.anonymous_id)
+            if owner is not None:
+                return self._attach(fact, owner, now_us, timed=fact.time_us is not None)
+            if self._folder.tombstones.blocked(KIND, fact.anonymous_id):
+                data = {"reason": SUPPRESSED}
+                self._context.activity(None, FAILED_EVENT, now_us, now_us, data)
+                return Receipt("suppressed", reason=SUPPRESSED)
+        self._keep(fact, now_us)
+        return Receipt("applied")
+
+    def _keep(self, fact: TrackAnonymous, now_us: int) -> None:
+        self._folder.state.db.execute(
+            "INSERT INTO anonymous_event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._folder.state.take_seq(),
+                fact.anonymous_id,
+                fact.name,
+                fact.kind,
+                now_us if fact.time_us is None else fact.time_us,
+                now_us,
+                fact.data.decode(),
+                fact.event_id,
+                fact.time_us is not None,
+            ),
+        )
+
+    def _failed(self, reason: str, fact: TrackAnonymous, now_us: int) -> Receipt:
+        data = {"name": fact.name, "reason": reason, KIND: fact.anonymous_id}
+        self._context.activity(None, FAILED_EVENT, fact.time_us or now_us, now_us, data)
+        return Receipt("dropped", reason=reason)

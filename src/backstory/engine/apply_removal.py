@@ -1,0 +1,108 @@
+"""Removing people: delete, which forgets; suppress, which forgets and blocks; unsuppress, which frees.
+
+A tombstone remembers until when an identifier named somebody. Of the suppressed only keyed hashes are kept, and what
+is stored of their past is made unreadable. Source: design section 6, semantics section 1.6.
+"""
+
+from backstory.core.fact import DeletePerson, Identifier, Receipt, SuppressPerson, UnsuppressPerson
+from backstory.core.identity import normal
+from backstory.core.trace import PROFILE_DELETE
+from backstory.engine.addressee import SUPPRESSED, Addressees
+from backstory.engine.context import Audience, Context, identifiers_of
+from backstory.engine.record_feed import forget_records
+from backstory.engine.transition import Transitions
+from backstory.store.forget import forget
+from backstory.store.people import Profile, cio_id_of
+from backstory.store.tombstone import Name
+
+FORGOTTEN = {"forgotten": True}
+
+
+class Removals:
+    """On the loop's thread, inside its transaction."""
+
+    def __init__(self, context: Context, transitions: Transitions, audience: Audience) -> None:
+        self._context = context
+        self._folder = context.folder
+        self._segments = context.segments
+        self._transitions = transitions
+        self._audience = audience
+        self._addressees = Addressees(context.folder)
+
+    def delete(self, fact: DeletePerson, now_us: int) -> Receipt:
+        """A person and their data go; facts timed before are refused from now on."""
+        identifier = normal(fact.person)
+        person = self._folder.people.find(identifier)
+        if person is None:
+            if self._addressees.blocked(identifier):
+                return Receipt("suppressed", reason=SUPPRESSED)
+            return Receipt("skipped", reason="nobody has this identifier")
+        profile = self._folder.people.profile(person)
+        self._remove(profile, now_us)
+        self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))
+        return Receipt("applied")
+
+    def _remove(self, profile: Profile, now_us: int) -> list[Name]:
+        """Take a person out of everything; returns what named them."""
+        person = profile.person
+        self._transitions.take(self._segments.forget(person, now_us), now_us)
+        self._audience.on_delete(person, now_us)
+        self._folder.definitions.forget_person(person)
+        forget_records(self._folder, person)
+        db = self._folder.state.db
+        claims = db.execute("SELECT anonymous_id FROM claim WHERE person = ?", (person,)).fetchall()
+        db.execute("DELETE FROM claim WHERE person = ?", (person,))
+        db.execute("DELETE FROM future WHERE person = ?", (person,))
+        names: list[Name] = [*profile.owned().items(), *(("anonymous_id", row[0]) for row in claims)]
+        shown = (profile.id, profile.email, profile.phone)
+        self._folder.tombstones.bury(person, names, shown, now_us)
+        self._folder.people.remove(person)
+        return names
+
+    def suppress(self, fact: SuppressPerson, now_us: int) -> Receipt:
+        """A person is deleted, all that named them is blocked, and what is stored of them made unreadable."""
+        identifier = normal(fact.person)
+        person = self._folder.people.find(identifier)
+        if person is None:
+            return self._suppress_unknown(identifier, now_us)
+        names = {*self._remove(self._folder.people.profile(person), now_us), ("cio_id", cio_id_of(person))}
+        merged = self._folder.tombstones.merged_into(person)
+        # What named those whom they had taken over is theirs too, where nobody else has it by now.
+        former = set(self._folder.tombstones.names_of(merged)) - names
+        self._hide(person, names | {name for name in former if not self._taken(name)}, [person, *merged], now_us)
+        return Receipt("applied")
+
+    def _suppress_unknown(self, identifier: Identifier, now_us: int) -> Receipt:
+        """Nobody has the identifier; whoever was deleted with it is forgotten now."""
+        if self._addressees.blocked(identifier):
+            return Receipt("skipped", reason="the identifier is suppressed already")
+        if identifier.kind == "cio_id":
+            return Receipt("dropped", reason="nobody has this cio_id")
+        name = (identifier.kind, identifier.value)
+        # Blocked under a number of its own, which no person has.
+        number = -self._folder.state.take_seq()
+        self._hide(number, {name}, self._folder.tombstones.owners(name), now_us)
+        return Receipt("applied")
+
+    def _hide(self, number: int, names: set[Name], people: list[int], now_us: int) -> None:
+        """Block names, keep only hashes of all that named these people, and forget what is stored of them."""
+        tombstones = self._folder.tombstones
+        tombstones.hide(number, people, names)
+        tombstones.block(number, names, now_us)
+        self._folder.tail.flush()
+        forget(self._folder.state.db, self._folder.tail, people, names)
+        self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)
+
+    def _taken(self, name: Name) -> bool:
+        kind, value = name
+        if kind == "anonymous_id":
+            found = self._folder.state.db.execute("SELECT 1 FROM claim WHERE anonymous_id = ?", (value,)).fetchone()
+            return found is not None
+        return self._folder.people.find(Identifier(kind, value)) is not None  # pyright: ignore[reportArgumentType]
+
+    def unsuppress(self, fact: UnsuppressPerson, now_us: int) -> Receipt:
+        """What was blocked together is free again; facts timed before the suppression stay out."""
+        identifier = normal(fact.person)
+        if not self._folder.tombstones.free(identifier.kind, identifier.value):
+            return Receipt("skipped", reason="the identifier is not suppressed")
+        return Receipt("applied")
