@@ -211,3 +211,12 @@ def test_relationships_are_limited_in_number(live: Live) -> None:
     assert {receipt.result for receipt in live.send(*facts)} == {"applied"}
     assert one(live, rel(object_id="one more")).result == "conflict"
     assert one(live, rel(object_id="0", role="x")).result == "applied"
+
+
+def test_being_there_beats_being_gone_at_the_same_moment(tmp_path: Path) -> None:
+    """As a value beats a removal: whichever was told first."""
+    for number, order in enumerate(permutations([rel(time_us=T, role="x"), unrel(time_us=T)])):
+        live = Live(tmp_path / str(number))
+        live.send(*order)
+        assert related(live) == {"acme": ({}, {"role": "x"})}, order
+        live.close()
