@@ -248,7 +248,7 @@ def report(path: str | None) -> list[Any]:
 STRICT = Chunking(fast_bytes_min=1 << 60)
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(25))
 @given(files(), st.sampled_from((None, None, "id", "email")), st.sampled_from((400, 1 << 20)))
 def test_both_lanes_together_say_what_the_strict_one_says(body: bytes, identifier: Any, chunk_bytes: int) -> None:
     """The same people, events, data, keys, counts, errors and warnings."""

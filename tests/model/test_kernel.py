@@ -66,21 +66,21 @@ def compare(line: bytes) -> bool:
     return True
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(200))
 @given(NUMBERS)
 def test_numbers_get_their_canonical_form(text: str) -> None:
     """Whatever is taken is what decoding and encoding it makes of it."""
     compare(b'{"id":"a","name":"n","timestamp":5,"data":{"x":%s}}' % text.encode())
 
 
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(200))
 @given(TIMES)
 def test_times_are_read_to_the_microsecond(text: str) -> None:
     """Whatever is taken is the time the strict lane reads."""
     compare(b'{"id":"a","name":"n","timestamp":%s}' % text.encode())
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 @given(
     st.one_of(
         st.text(min_size=1, max_size=160),
@@ -95,7 +95,7 @@ def test_ids_have_the_keys_of_live_events(event_id: str) -> None:
     compare(b'{"id":"a","name":"n","event_id":%s}' % json.dumps(event_id, ensure_ascii=False).encode())
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=9),
@@ -176,7 +176,7 @@ nested = st.recursive(
 )
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(120))
 @given(st.lists(st.dictionaries(texts, nested, max_size=5), min_size=1, max_size=8), texts, st.integers(0, 2))
 def test_values_at_a_key_are_found(objects: list[dict[str, object]], key: str, skipped: int) -> None:
     """Each row's value, or none, whatever stands around it; each distinct value is told once."""
