@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.condition import Json
-from backstory.core.fact import Fact, Identifier, Identify, Track
+from backstory.core.fact import (
+    DeletePerson,
+    Fact,
+    Identifier,
+    Identify,
+    MergePeople,
+    SuppressPerson,
+    Track,
+    TrackAnonymous,
+    UnsuppressPerson,
+)
 from backstory.core.time import HOUR_US, SECOND_US
 from tests.hunt import examples
 from tests.live import Live
@@ -138,6 +148,82 @@ def test_order_batches_and_repetition_do_not_matter(
     one = outcome(data.draw(ways(facts)), segments_first=True)
     other = outcome(data.draw(ways([*facts, *again])), segments_first=segments_first)
     assert one == other
+
+
+ANN, BOB, CLEO = PEOPLE
+BROWSER = "b1"
+# Facts that act where they stand in the journal.
+PLACED: tuple[Fact, ...] = (
+    MergePeople(primary=ANN, secondary=BOB),
+    MergePeople(primary=BOB, secondary=CLEO),
+    MergePeople(primary=CLEO, secondary=ANN),
+    DeletePerson(person=BOB),
+    SuppressPerson(person=ANN),
+    UnsuppressPerson(person=ANN),
+    Identify(person=BOB, anonymous_id=BROWSER),
+    Identify(person=ANN, body_email="Cleo@X.org"),
+)
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> list[tuple[Fact, list[Fact]]]:
+    """Placed facts, each with the timed facts that come between it and the next."""
+    numbers = iter(range(100))
+    found: list[tuple[Fact, list[Fact]]] = []
+    for placed in draw(st.lists(st.sampled_from(PLACED), min_size=1, max_size=4)):
+        timed: list[Fact] = []
+        for _ in range(draw(st.integers(0, 4))):
+            event = draw(events(event_id=f"e{next(numbers)}"))
+            anonymous = TrackAnonymous(anonymous_id=BROWSER, name=event.name, data=event.data, time_us=event.time_us)
+            timed.append(draw(st.sampled_from((event, event, anonymous, draw(writes())))))
+        found.append((placed, timed))
+    return found
+
+
+def lived_through(story: list[tuple[Fact, list[Fact]]]) -> dict[str, Any]:
+    """What is true in the end, by what people are called."""
+    folder = Path(tempfile.mkdtemp(prefix="backstory-order-"))
+    live = Live(folder / "default", now_us=NOW_US)
+    try:
+        ids = [live.segment(condition) for condition in SEGMENTS]
+        for person in PEOPLE:
+            live.send(Identify(person=person, time_us=NOW_US - HOUR_US))
+        for placed, timed in story:
+            live.send(placed)
+            live.send(*timed)
+            live.advance(BATCH_TAKES_US)
+        live.advance(END_US - live.now_us)
+        return who_is_left(live, ids)
+    finally:
+        live.close()
+        shutil.rmtree(folder)
+
+
+def who_is_left(live: Live, segment_ids: list[int]) -> dict[str, Any]:
+    folder = live.workspace.folder
+    rows = folder.state.rows("SELECT person, id, email_key FROM person")
+    names = {row[0]: f"{row[1]} {row[2]}" for row in rows}
+    events = folder.state.rows("SELECT person, kind, name, time_us, data, event_id FROM event WHERE NOT duplicate")
+    unclaimed = folder.state.rows("SELECT name, time_us, data FROM anonymous_event")
+    return {
+        "people": {name: folder.people.document(person) for person, name in names.items()},
+        "events": sorted(((names[row[0]], *row[1:]) for row in events if row[0] in names), key=repr),
+        "unclaimed": sorted(unclaimed),
+        "members": [
+            {names[number] for number in live.workspace.segments.segments[segment_id].members}
+            for segment_id in segment_ids
+        ],
+    }
+
+
+@settings(max_examples=examples(40))
+@given(story=stages(), data=st.data())
+def test_between_two_placed_facts_the_order_does_not_matter(
+    story: list[tuple[Fact, list[Fact]]], data: st.DataObject
+) -> None:
+    """Merges, claims, deletions and suppressions act where they stand; timed facts between them in any order."""
+    other = [(placed, data.draw(st.permutations(timed))) for placed, timed in story]
+    assert lived_through(story) == lived_through(other)
 
 
 def test_the_segments_are_not_all_empty(tmp_path: Path) -> None:

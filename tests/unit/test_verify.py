@@ -11,7 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from backstory.core.fact import ChangeMembers, DeletePerson, Fact, Identifier, Identify, PutSegment, Track
+from backstory.core.fact import (
+    ChangeMembers,
+    DeletePerson,
+    Fact,
+    Identifier,
+    Identify,
+    MergePeople,
+    PutSegment,
+    SuppressPerson,
+    Track,
+    TrackAnonymous,
+)
 from backstory.core.person import register
 from backstory.core.time import SECOND_US
 from backstory.engine import backfill, verify
@@ -468,3 +479,24 @@ def test_people_who_came_after_the_leaves_were_stored_are_judged(world: World) -
     assert before
     world.crash()
     assert world.members(8) == before
+
+
+def test_nothing_is_found_after_people_were_merged_claimed_and_suppressed(world: World) -> None:
+    """Neither at once nor after a restart or a crash, with events in parts and in the tail."""
+    rows = world.workspace.folder.state.rows("SELECT person FROM person ORDER BY person LIMIT 12")
+    people = [Identifier("cio_id", cio_id_of(row[0])) for row in rows]
+    world.send(TrackAnonymous(anonymous_id="b1", name="bought", data=b'{"price":9}'))
+    world.send(Identify(person=people[0], attributes=b'{"plan":"pro"}', anonymous_id="b1"))
+    world.send(*(MergePeople(primary=one, secondary=other) for one, other in zip(people[:4], people[4:8], strict=True)))
+    world.send(MergePeople(primary=people[1], secondary=people[0]))
+    world.send(SuppressPerson(person=people[2]), DeletePerson(person=people[8]))
+    world.send(Track(person=people[4], name="bought", time_us=NOW_US - SECOND_US))
+    world.wait(1)
+    assert world.verify()[1] == []
+    world.reopen()
+    assert world.verify()[1] == []
+    world.send(MergePeople(primary=people[9], secondary=people[10]))
+    world.crash()
+    assert world.verify()[1] == []
+    world.wait(600)
+    assert world.verify()[1] == []

@@ -92,8 +92,7 @@ class Merges:
         assign = tuple(named for named in gone.identifiers() if named.kind not in profile.owned())
         if assign:
             people.assign(survivor, assign)
-        people.set_created(survivor, min(known_us, gone.created_us))
-        document = self._inherit_values(survivor, theirs, gone, assign, now_us)
+        document = self._inherit_values(survivor, theirs, gone, assign, known_us, now_us)
         touched |= self._feed(survivor, document, moved, known_us, now_us)
         transitions = self._segments.settle(survivor, touched, now_us)
         placed: list[Transition] = []
@@ -172,13 +171,22 @@ class Merges:
     # -- values ---------------------------------------------------------------------------------------------------
 
     def _inherit_values(
-        self, survivor: int, theirs: Document, gone: Profile, assign: tuple[Identifier, ...], now_us: int
+        self,
+        survivor: int,
+        theirs: Document,
+        gone: Profile,
+        assign: tuple[Identifier, ...],
+        known_us: int,
+        now_us: int,
     ) -> Document:
         """Fill in what the survivor has not, as writes of theirs. Returns the document."""
         document = self._folder.people.document(survivor)
         before = values(document)
         moved, regained, left_out = inherited(document, theirs, registers_max=ATTRIBUTES_PER_PERSON.value)
         rows = self._writes_of(gone.person, moved)
+        if known_us < self._segments.known.get_us(survivor):
+            # A write without attributes tells since when somebody is known.
+            rows.append((known_us, now_us, {}, LIVE))
         rows += [(one.time_us, now_us, {name: _json(one)}, LIVE) for name, one in regained.items()]
         for time_us, _, attributes, _ in rows:
             write(document, attributes, time_us)

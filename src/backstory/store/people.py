@@ -193,10 +193,6 @@ class People:
         """Documents as they are stored, each with its person."""
         self._db.executemany("UPDATE person SET document = ? WHERE person = ?", documents)
 
-    def set_created(self, person: int, created_us: int) -> None:
-        """The person came to be at that moment, if not earlier."""
-        self._db.execute("UPDATE person SET created_us = min(created_us, ?) WHERE person = ?", (created_us, person))
-
     def remove(self, person: int) -> None:
         """The person goes; what is to be remembered of them is written elsewhere."""
         self._db.execute("DELETE FROM person WHERE person = ?", (person,))
