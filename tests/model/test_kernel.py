@@ -13,8 +13,11 @@ from backstory.engine.event_row import RowError, RowShape, decode_line, read_eve
 from backstory.engine.event_scan import scan
 from backstory.engine.field_column import values_at
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
+from backstory.engine.key_count import count_many
 from backstory.engine.source import Chunk, Place
 from backstory.engine.text_column import gather
+from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
+from backstory.store.manifest import KeyRun
 from tests.hunt import examples
 
 digits = st.text("0123456789", min_size=1, max_size=17)
@@ -187,6 +190,34 @@ def test_values_at_a_key_are_found(objects: list[dict[str, object]], key: str, s
         assert (number < len(values)) == (key in one)
         if key in one:
             assert values[number].encode() == canonical_of(one[key])
+
+
+pairs = st.lists(st.tuples(st.integers(-1, 1).map(lambda key: key << 60), st.integers(0, 3)), max_size=60)
+
+
+@given(pairs, pairs)
+def test_keys_are_counted_as_one_by_one(held: list[tuple[int, int]], asked: list[tuple[int, int]]) -> None:
+    """By the kernel, and by the searches for few keys."""
+    held, asked = sorted(held), sorted(asked)
+    marks = KeyRun(run_id=1, path="", rows=len(held), checksum="", import_id=1, duplicate=False)
+    run = OpenRun(marks, *columns(held))
+    keys, people = columns(asked)
+    expected = [held.count(pair) for pair in asked]
+    assert count_many(run, keys, people).tolist() == expected
+    assert run.count_many(keys, people).tolist() == expected
+    assert [run.count(key, person) for key, person in asked] == expected
+
+
+@given(pairs)
+def test_keys_are_put_in_order_with_their_people(some: list[tuple[int, int]]) -> None:
+    """By key, then person."""
+    order = order_by_key(*columns(some)).tolist()
+    assert [some[place] for place in order] == sorted(some)
+    assert sorted(order) == list(range(len(some)))
+
+
+def columns(some: list[tuple[int, int]]) -> tuple[Keys, PeopleArray]:
+    return np.array([key for key, _ in some], np.int64), np.array([person for _, person in some], np.uint32)
 
 
 def test_names_are_numbered_over_a_chunk() -> None:

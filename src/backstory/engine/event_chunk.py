@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.core.column import Truth
-from backstory.store.keyrun import KeyIndex, Keys, PeopleArray
+from backstory.store.keyrun import KeyIndex, Keys, OpenRun, PeopleArray, order_by_key
 
 _FIT_BITS = 63
 # The columns rows are staged in, whichever lane they came by.
@@ -32,6 +32,7 @@ STAGED = {
 }
 
 
+CountMany = Callable[[OpenRun, Keys, PeopleArray], NDArray[np.int64]]
 TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
 
 
@@ -170,15 +171,22 @@ class Seen:
 
 
 def key_order(rows: Rows) -> NDArray[np.int64]:
-    """The rows that have a key, in the order of their keys."""
+    """The rows that have a key, in the order of their keys, then people."""
     if rows.keyed.all():
-        return np.argsort(rows.keys)
+        return order_by_key(rows.keys, rows.people)
     keyed = np.nonzero(rows.keyed)[0]
-    return keyed[np.argsort(rows.keys[keyed])]
+    return keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
 
 
-def repeated(rows: Rows, order: NDArray[np.int64], index: KeyIndex, tail: Seen, import_id: int) -> Truth:
-    """Which rows are already known (design section 7).
+def repeated(
+    rows: Rows,
+    order: NDArray[np.int64],
+    index: KeyIndex,
+    tail: Seen,
+    import_id: int,
+    count_many: CountMany = OpenRun.count_many,
+) -> Truth:
+    """Which rows are already known (design section 7); ``count_many`` counts keys in a run.
 
     ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the
     row's ordinal among equals within this import is at most the number kept so far over all sources.
@@ -190,7 +198,7 @@ def repeated(rows: Rows, order: NDArray[np.int64], index: KeyIndex, tail: Seen, 
     kept = np.zeros(len(order), dtype=np.int64)
     mine = np.zeros(len(order), dtype=np.int64)
     for run in index.runs:
-        counts = run.count_many(keys, people)
+        counts = count_many(run, keys, people)
         if not run.run.duplicate:
             kept += counts
         if run.run.import_id == import_id:

@@ -15,18 +15,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.core.event import content_key, id_key
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.bulk import Bulk, Slice
-from backstory.engine.event_chunk import STAGED, Rows, Seen, TakeTexts, joined, key_order, order_of, repeated, rows_of
-from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, read_event
+from backstory.engine.event_chunk import (
+    STAGED,
+    CountMany,
+    Rows,
+    Seen,
+    TakeTexts,
+    joined,
+    key_order,
+    order_of,
+    repeated,
+    rows_of,
+)
+from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, key_of, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.report import FORGOTTEN_ROW
 from backstory.engine.source import Chunk, Place
-from backstory.store.keyrun import write_run
+from backstory.store.keyrun import OpenRun, write_run
 from backstory.store.manifest import KeyRun, Part
 from backstory.store.part import WrittenPart, write_part
 from backstory.store.tombstone import Gone
@@ -67,6 +77,7 @@ class EventImport:
         # Everybody, for the fast lane; None: the file goes the strict way.
         self._tables: Tables | None = None
         self._take_texts: TakeTexts | None = None
+        self._count_many: CountMany = OpenRun.count_many
         # As of which renaming of people the tables are.
         self._tables_of = -1
 
@@ -81,10 +92,12 @@ class EventImport:
         # Only here: it brings Numba with it.
         from backstory.engine.event_fast import Tables
         from backstory.engine.field_column import values_at
+        from backstory.engine.key_count import count_many
         from backstory.engine.text_column import taken
 
         self._bulk.values_at = values_at
         self._take_texts = taken
+        self._count_many = count_many
         self._tables = Tables(self._newcomers.known)
         self._newcomers.watch(self._tables.add)
 
@@ -215,7 +228,7 @@ class EventImport:
             if person is None:
                 counts.skipped += 1
                 continue
-            key = _key_of(row, time_us)
+            key = key_of(row, time_us)
             staged.append(
                 (
                     person,
@@ -260,7 +273,7 @@ class EventImport:
     def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
         seen, upto_seq = self._tail_keys()
         by_key = key_order(everything)
-        known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id)
+        known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id, self._count_many)
         new = everything
         if known.any():
             new = everything.take(np.nonzero(~known)[0], self._take_texts)
@@ -381,11 +394,3 @@ class EventImport:
 
     def _next(self, table: str, column: str) -> int:
         return self._folder.state.db.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]
-
-
-def _key_of(row: EventRow, time_us: int | None) -> int | None:
-    if row.event_id is not None:
-        return id_key(row.event_id)
-    if time_us is not None:
-        return content_key(row.kind, row.name, time_us, row.data)
-    return None

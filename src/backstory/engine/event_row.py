@@ -11,7 +11,7 @@ from typing import Literal, cast
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.core.event import canonical_of
+from backstory.core.event import canonical_of, content_key, id_key
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
 from backstory.core.time import TimeUnreadable, from_text, from_unix
@@ -56,6 +56,15 @@ class EventRow:
     event_id: str | None
     data: bytes
     warning: str = ""
+
+
+def key_of(row: EventRow, time_us: int | None) -> int | None:
+    """The key of a row whose time, if it has one, is this."""
+    if row.event_id is not None:
+        return id_key(row.event_id)
+    if time_us is not None:
+        return content_key(row.kind, row.name, time_us, row.data)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Is this event known? Sorted keys of the events in parts, as arrays mapped into memory.
 
 A look-up is a binary search in each run: microseconds, whatever the number of events. A key counts only together
-with its person. Runs are immutable files, written aside and named by the manifest.
+with its person, and may be that of millions of people (an event without data, imported for all at one moment), so a run
+is sorted by key and, within a key, by person. Runs are immutable files, written aside and named by the manifest.
 """
 
 import hashlib
@@ -17,10 +18,28 @@ from backstory.store.manifest import KeyRun
 
 Keys = NDArray[np.int64]
 PeopleArray = NDArray[np.uint32]
+# A key shared by more rows of a run is looked up by itself.
+WIDE = 16
+
+
+def order_by_key(keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
+    """The order by key, then person."""
+    order = np.argsort(keys)
+    sorted_keys = keys[order]
+    same = sorted_keys[1:] == sorted_keys[:-1]
+    if same.any():
+        # Few keys are shared as a rule: only those are sorted again.
+        shared = np.nonzero(np.append(same, False) | np.insert(same, 0, False))[0]
+        some = order[shared]
+        order[shared] = some[np.lexsort((people[some], keys[some]))]
+    return order
 
 
 def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple[str, str]:
-    """Write ascending keys with their people as a run; returns (file name, checksum). Synced before return."""
+    """Write keys with their people, in the order of both, as a run; returns (file name, checksum).
+
+    Synced before return.
+    """
     body = keys.astype("<i8", copy=False).tobytes() + people.astype("<u4", copy=False).tobytes()
     path = folder / f"{name}.keys"
     aside = path.with_suffix(".new")
@@ -49,7 +68,7 @@ def map_run(folder: Path, run: KeyRun) -> "OpenRun":
 
 
 class OpenRun:
-    """One run, ready for look-ups: keys ascending, each with its person."""
+    """One run, ready for look-ups: keys ascending, each with its person, and these ascending within a key."""
 
     def __init__(self, run: KeyRun, keys: Keys, people: PeopleArray) -> None:
         self.run = run
@@ -58,13 +77,12 @@ class OpenRun:
 
     def count(self, key: int, person: int) -> int:
         """How many rows have this key and person."""
-        probe = np.int64(key)
-        at = int(self.keys.searchsorted(probe))
-        count = 0
-        while at < len(self.keys) and self.keys[at] == probe:
-            count += int(self.people[at] == person)
-            at += 1
-        return count
+        low, high = self._stretch(np.int64(key))
+        some = self.people[low:high]
+        return int(some.searchsorted(np.uint32(person), side="right") - some.searchsorted(np.uint32(person)))
+
+    def _stretch(self, key: np.int64) -> tuple[int, int]:
+        return int(self.keys.searchsorted(key)), int(self.keys.searchsorted(key, side="right"))
 
     def count_many(self, keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
         """How many rows have each key and person; ``keys`` sorted ascending."""
@@ -80,9 +98,16 @@ class OpenRun:
         high = self.keys.searchsorted(keys[hit], side="right")
         start = low[hit]
         width = high - start
-        for step in range(int(width.max())):
+        for step in range(min(int(width.max()), WIDE)):
             inside = step < width
             counts[hit[inside]] += self.people[start[inside] + step] == people[hit[inside]]
+        shared: Keys = keys[hit[width > WIDE]]
+        for number in dict.fromkeys(shared.tolist()):
+            key = np.int64(number)
+            begin, end = self._stretch(key)
+            rows = slice(int(keys.searchsorted(key)), int(keys.searchsorted(key, side="right")))
+            held, asked = self.people[begin:end], people[rows]
+            counts[rows] = held.searchsorted(asked, side="right") - held.searchsorted(asked)
         return counts
 
 
@@ -109,7 +134,7 @@ class KeyIndex:
 
     def put(self, import_id: int, keys: Keys, people: PeopleArray) -> None:
         """Put keys (any order) in the place of every run of an import's events that count."""
-        order = np.argsort(keys, kind="stable")
+        order = order_by_key(keys, people)
         keys, people = keys[order], people[order]
         for run in self.runs:
             if run.run.import_id == import_id and not run.run.duplicate:

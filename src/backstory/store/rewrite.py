@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from backstory.core.error import StorageError
-from backstory.store.keyrun import checksum_of, map_run, write_run
+from backstory.store.keyrun import checksum_of, map_run, order_by_key, write_run
 from backstory.store.part import write_part, write_tables
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
         for flag in (False, True):
             some = np.nonzero(has_key & (duplicate == flag) & (imports == import_id))[0]
             if len(some):
-                some = some[np.argsort(keys[some], kind="stable")]
+                some = some[order_by_key(keys[some], people[some])]
                 path, checksum = write_run(folder, f"{name}-{import_id}-{int(flag)}", keys[some], people[some])
                 files.append(
                     File(path=path, rows=len(some), checksum=checksum, import_id=import_id, duplicate=flag)
@@ -245,7 +245,7 @@ def merge_runs(folder: Path, runs: Sequence[KeyRun]) -> File:
     opened = [map_run(folder, run) for run in runs]
     keys = np.concatenate([run.keys for run in opened])
     people = np.concatenate([run.people for run in opened])
-    order = np.argsort(keys, kind="stable")
+    order = order_by_key(keys, people)
     first = runs[0]
     name = f"merged-keys-{first.run_id}-{runs[-1].run_id}"
     path, checksum = write_run(folder, name, keys[order], people[order])
