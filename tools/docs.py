@@ -135,17 +135,21 @@ def command_group() -> click.Group | None:
 
 def commands(group: click.Group) -> str:
     parts = [f"# Commands\n\n{MADE}"]
-    root = click.Context(
+    for context in walk(root_context(group)):
+        help_text = context.command.get_help(context).rstrip()
+        parts.append(f"## {context.command_path}\n\n```text\n{help_text}\n```\n")
+    return "\n".join(parts)
+
+
+def root_context(group: click.Group) -> click.Context:
+    """The outermost command as click would call it. A command keeps the help option of whoever asked for it first."""
+    return click.Context(
         group,
         info_name="backstory",
         terminal_width=100,
         max_content_width=100,
         help_option_names=group.context_settings.get("help_option_names"),
     )
-    for context in walk(root):
-        help_text = context.command.get_help(context).rstrip()
-        parts.append(f"## {context.command_path}\n\n```text\n{help_text}\n```\n")
-    return "\n".join(parts)
 
 
 def walk(context: click.Context) -> Iterable[click.Context]:

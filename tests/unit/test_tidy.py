@@ -247,9 +247,7 @@ def test_the_readme_uses_commands_that_exist() -> None:
     """Each `backstory` command in the README, with each of its options, is one the program has."""
     group = docs.command_group()
     assert group is not None
-    known = {
-        context.command_path: context.command for context in docs.walk(click.Context(group, info_name="backstory"))
-    }
+    known = {context.command_path: context.command for context in docs.walk(docs.root_context(group))}
     blocks = "\n".join(BLOCK.findall((ROOT / "README.md").read_text()))
     lines = re.findall(r"^(?:[A-Z_]+=\S+ )*(backstory .+)$", blocks, re.MULTILINE)
     assert lines

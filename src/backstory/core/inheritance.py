@@ -1,6 +1,6 @@
 """What a person inherits from somebody merged into them: values where they have none, events they do not have yet.
 
-The winner is always the survivor (``docs/decisions/0015-merging-people.md``). Source: semantics section 1.6.
+The winner is always the survivor (``docs/decisions/0016-merging-people.md``). Source: semantics section 1.6.
 """
 
 from collections import Counter

@@ -3,7 +3,7 @@
     permissive  200 {}   also for a call that cannot be taken; the header Backstory-Refused then says what was wrong
     strict      400 {"code","message","meta":{"errors":[…]}}   nothing of the request was accepted
 
-A wrong key is 401 in both (decision record 0030). Source: ``api-surface.md`` sections 2 and 6.
+A wrong key is 401 in both (decision record 0019). Source: ``api-surface.md`` sections 2 and 6.
 """
 
 import logging

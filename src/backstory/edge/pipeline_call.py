@@ -3,7 +3,7 @@
 Mapped as the original's own workspace destination does: ``userId`` names the person by its shape, traits become
 attributes, ``createdAt`` and ISO dates in traits become unix seconds, ``messageId`` is the event's id.
 Times: ``timestamp`` counts as sent, else ``originalTimestamp``. The clock of the sender is not corrected by ``sentAt``:
-a call that is sent again must mean the same moment, or it would be another event (decision record 0030).
+a call that is sent again must mean the same moment, or it would be another event (decision record 0019).
 Source: ``api-surface.md`` section 6.
 """
 

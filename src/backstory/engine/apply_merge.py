@@ -2,7 +2,7 @@
 
 Events move with their history (those in parts are written again, under the survivor), values are filled in where the
 survivor has none, and nothing of it triggers event campaigns. The survivor may enter segments by it.
-Source: design section 6, semantics section 1.6, ``docs/decisions/0015-merging-people.md``.
+Source: design section 6, semantics section 1.6, ``docs/decisions/0016-merging-people.md``.
 """
 
 from collections import defaultdict
