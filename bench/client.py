@@ -30,14 +30,21 @@ REQUESTS_MAX = 200_000
 SECONDS_MAX = 120
 
 
-def requests(people: int, credentials: str, *, first: int = 0, count: int = REQUESTS) -> list[bytes]:
-    """Calls of `track` with five properties, made beforehand so that sending one costs no more than a write."""
+def requests(
+    people: int, credentials: str, *, first: int = 0, count: int = REQUESTS, attributes: int = 0
+) -> list[bytes]:
+    """Calls of `track` with five properties, made beforehand so that sending one costs no more than a write.
+
+    With ``attributes`` calls of `identify` with so many.
+    """
     basic = base64.b64encode(credentials.encode()).decode()
     made: list[bytes] = []
     for number, person in enumerate(data.people_of(first, count, people), first):
-        body = json.dumps(data.live_event(number), separators=(",", ":")).encode()
+        made_of = data.live_person(number, attributes) if attributes else data.live_event(number)
+        body = json.dumps(made_of, separators=(",", ":")).encode()
+        target = f"PUT /api/v1/customers/{person}" if attributes else f"POST /api/v1/customers/{person}/events"
         head = (
-            f"POST /api/v1/customers/{person}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"{target} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Authorization: Basic {basic}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)
@@ -179,9 +186,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0, help="calls a second; 0 is as many as are answered")
     parser.add_argument("--first", type=int, default=0, help="the number of the first call")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="different calls; then they come again")
+    parser.add_argument("--attributes", type=int, default=0, help="identify with so many attributes instead of events")
     options = parser.parse_args()
     count = min(options.requests, REQUESTS_MAX)
-    calls = requests(options.people, options.credentials, first=options.first, count=count)
+    calls = requests(
+        options.people, options.credentials, first=options.first, count=count, attributes=options.attributes
+    )
     seconds = min(options.seconds, SECONDS_MAX)
     result = uvloop.run(load(options.port, options.connections, seconds, calls, rate=options.rate))
     json.dump(result, sys.stdout)

@@ -114,6 +114,13 @@ def live_event(number: int) -> dict[str, object]:
     }
 
 
+def live_person(number: int, attributes: int) -> dict[str, object]:
+    """The body of a live identify: so many attributes, numbers and texts in turn, most of them other ones each time."""
+    known: dict[str, object] = {"plan": PLANS[number % 4], "visits": number % 1000}
+    more = {f"field_{i}": number * i % 1000 if i % 2 else f"value {number * i % 500}" for i in range(attributes - 2)}
+    return known | more
+
+
 def _made(path: Path, write: Callable[[Path], None]) -> Path:
     """The file, made if it is not there yet; it appears whole or not at all."""
     if not path.exists():

@@ -26,26 +26,30 @@ class Column:
         self.dtype = np.dtype(dtype)
         self.width = width
         self.pages: list[Numbers | None] = []
+        # The same memory once more: single numbers are read and written here faster.
+        self._cells: list[memoryview | None] = []
         self.dirty: set[int] = set()
 
     def page(self, number: int) -> Numbers:
         """The page for writing; made when missing and marked dirty."""
         while len(self.pages) <= number:
             self.pages.append(None)
+            self._cells.append(None)
         page = self.pages[number]
         if page is None:
             page = np.zeros((PAGE_ROWS, self.width) if self.width > 1 else PAGE_ROWS, dtype=self.dtype)
             self.pages[number] = page
+            self._cells[number] = memoryview(page)
         self.dirty.add(number)
         return page
 
     def get(self, person: int) -> int:
         """One person's number; for columns of width 1."""
         number = person >> PAGE_BITS
-        if number >= len(self.pages):
+        if number >= len(self._cells):
             return 0
-        page = self.pages[number]
-        return 0 if page is None else page.item(person & PAGE_MASK)
+        cells = self._cells[number]
+        return 0 if cells is None else cells[person & PAGE_MASK]
 
     def row(self, person: int) -> list[int]:
         """One person's numbers; for columns of width above 1."""
@@ -53,8 +57,17 @@ class Column:
         page = self.pages[number] if number < len(self.pages) else None
         return [0] * self.width if page is None else page[person & PAGE_MASK].tolist()
 
-    def set(self, person: int, value: int | list[int]) -> None:
-        self.page(person >> PAGE_BITS)[person & PAGE_MASK] = value
+    def set(self, person: int, value: int) -> None:
+        """Write one person's number; for columns of width 1."""
+        number = person >> PAGE_BITS
+        self.page(number)
+        cells = self._cells[number]
+        assert cells is not None
+        cells[person & PAGE_MASK] = value
+
+    def set_row(self, person: int, values: list[int]) -> None:
+        """Write one person's numbers; for columns of width above 1."""
+        self.page(person >> PAGE_BITS)[person & PAGE_MASK] = values
 
     def gather(self, people: People) -> Numbers:
         """The numbers of many people (sorted ascending), as rows in the same order."""

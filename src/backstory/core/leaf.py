@@ -153,7 +153,7 @@ class WindowLeaf:
         before = self.holds(person, now_us)
         row[-1] = stored
         row.sort(reverse=True)
-        self.column.set(person, row)
+        self.column.set_row(person, row)
         return self.holds(person, now_us) != before
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
@@ -210,7 +210,10 @@ class WindowLeaf:
 
     def forget(self, person: int) -> None:
         if self._times(person):
-            self.column.set(person, 0 if self.keep == 1 else [0] * self.keep)
+            if self.keep == 1:
+                self.column.set(person, 0)
+            else:
+                self.column.set_row(person, [0] * self.keep)
 
 
 class KnownLeaf:

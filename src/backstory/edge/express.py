@@ -131,6 +131,7 @@ class ExpressProtocol(HttpToolsProtocol):
         self._express = express
         # The plain call whose body is being read; None on the ordinary way.
         self._reading: Plain | None = None
+        self._answered_s = 0.0
         # The answer to an accepted call, as long as the headers that all answers share are these.
         self._accepted: tuple[object, bytes] = (None, b"")
 
@@ -202,6 +203,34 @@ class ExpressProtocol(HttpToolsProtocol):
         if not call.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    # -- one timer for a connection's idle times, not one for each ----------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        self._answered_s = self.loop.time()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The timer goes on: when its time has come, it looks whether the connection was idle all along."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        left_s = self._answered_s + self.timeout_keep_alive - self.loop.time()
+        if not self.cycle.response_complete:
+            return  # The end of the call under way starts the next timer.
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        super()._unset_keepalive_if_required()
 
     def _bytes(self, answer: Answer, *, keep_alive: bool) -> bytes:
         shared = self.server_state.default_headers

@@ -146,7 +146,8 @@ class Events:
         touched = self._segments.feed_known(event.person, event.time_us, now_us)
         data = Data(event.data)
         touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
-        self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
+        if touched or is_new:
+            self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
         self._audience.on_person(event.person, now_us)
         if not self._audience.waits_for(event.kind, event.name):
             return ""

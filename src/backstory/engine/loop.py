@@ -88,7 +88,7 @@ class Loop:
         for entry in self._folder.journal.read_from(self._folder.state.position):
             skip = max(self._folder.state.position - entry.position, 0)
             self._last_accept_us = max(self._last_accept_us, entry.accept_us + len(entry.facts) - 1)
-            self.commit(lambda: self._apply_facts(entry.facts[skip:], entry.accept_us + skip))  # noqa: B023
+            self.commit(lambda: self._apply_facts(entry.facts[skip:], entry.accept_us + skip, []))  # noqa: B023
             count += len(entry.facts) - skip
         return count
 
@@ -204,16 +204,16 @@ class Loop:
         count = 0
         while self._backlog and count < APPLY_FACTS:
             ticket = self._backlog.popleft()
-            self._done.append((ticket, []))
-            self._done[-1][1].extend(self._apply_facts(ticket.facts, ticket.accept_us))
+            receipts: list[Receipt] = []
+            self._done.append((ticket, receipts))
+            self._apply_facts(ticket.facts, ticket.accept_us, receipts)
             count += len(ticket.facts)
         self._inbox.backlog -= count
         if not self._backlog and not self.guard.jumped():
             self._advance(self._clock.now_us())
 
-    def _apply_facts(self, facts: list[Fact], accept_us: int) -> list[Receipt]:
+    def _apply_facts(self, facts: list[Fact], accept_us: int, receipts: list[Receipt]) -> None:
         state, applier = self._folder.state, self._applier
-        receipts: list[Receipt] = []
         for now_us, fact in enumerate(facts, accept_us):
             if now_us > state.now_us:
                 self._advance(now_us)
@@ -222,7 +222,6 @@ class Loop:
             state.position += 1
             receipts.append(receipt)
         self._dirty = True
-        return receipts
 
     def _advance(self, now_us: int) -> None:
         """Time passes up to ``now_us``; it never goes back."""

@@ -4,10 +4,12 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from msgspec.structs import astuple
 
 from backstory.core.event import Event
 from backstory.store.database import insert_rows
+from backstory.store.sieve import Sieve
 
 # The columns are the fields of an event, in their order; data is bytes there.
 _EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
@@ -24,6 +26,7 @@ PERSON_SEQS = (
     " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0) AND person = ?1"
 )
 INDEX_ROWS = 10_000
+SIEVED_ROWS = 100_000
 
 
 class Tail:
@@ -37,10 +40,15 @@ class Tail:
         self._transitions: list[tuple[Any, ...]] = []
         # Keys of events after ``indexed_seq``, whether written already or not.
         self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+        # Every key of the tail, so that most new ones are known to be new without a look into the index.
+        self._sieve = Sieve()
         self._unindexed = 0
         self._restore_keys()
 
     def _restore_keys(self) -> None:
+        indexed = self._db.execute("SELECT key FROM event_by_key")
+        while rows := indexed.fetchmany(SIEVED_ROWS):
+            self._sieve.put_many(np.array(rows, np.int64)[:, 0])
         rows = self._db.execute(
             "SELECT key, person, import_id, duplicate FROM event"
             " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
@@ -48,6 +56,7 @@ class Tail:
         for key, person, import_id, duplicate in rows:
             self._unindexed += 1
             if key is not None:
+                self._sieve.put(key)
                 self._keys.setdefault((key, person), []).append((import_id, bool(duplicate)))
 
     @property
@@ -105,6 +114,7 @@ class Tail:
         self._events.append(event)
         self._unindexed += 1
         if event.key is not None:
+            self._sieve.put(event.key)
             self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
 
     def add_write(self, seq: int, person: int, time_us: int, accept_us: int, attributes: str) -> None:
@@ -126,6 +136,8 @@ class Tail:
 
     def key_counts(self, key: int, person: int) -> list[tuple[int, bool, int]]:
         """Events with this key: (import id, duplicate, how many)."""
+        if not self._sieve.may_hold(key):
+            return []
         found = [(row[0], bool(row[1]), row[2]) for row in self._db.execute(_KEY, (key, person)).fetchall()]
         return found + [(import_id, duplicate, 1) for import_id, duplicate in self._keys.get((key, person), ())]
 
