@@ -81,13 +81,16 @@ class Road:
         await self.idle()
 
     async def idle(self) -> None:
-        """Until the call under way is answered, and what was waiting behind it."""
+        """Until the call under way is answered, and what was waiting behind it; then the connection is gone."""
+        await self.turn()
+        self.protocol.connection_lost(None)
+
+    async def turn(self) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(50):
             turned = loop.create_future()
             loop.call_soon(turned.set_result, None)
             await turned
-        self.protocol.connection_lost(None)
 
     @property
     def facts(self) -> list[Fact]:
@@ -275,3 +278,29 @@ def test_an_orderly_end_waits_for_the_answer() -> None:
     road = asyncio.run(run())
     assert b"connection: close" in road.wire.written
     assert road.wire.closed
+
+
+def test_idle_connections_are_closed() -> None:
+    """One timer sees to it: it goes on while calls come, waits for one under way, and closes after true idleness."""
+
+    async def run() -> None:
+        road = Road(lane=True)
+        road.protocol = road.open()
+        call = request("POST", "/api/v1/customers/5/events", EVENT)
+        for _ in range(2):
+            road.protocol.data_received(call)
+            road.protocol.timeout_keep_alive_handler()  # It comes while a call is under way.
+            await road.turn()
+        timer = road.protocol.timeout_keep_alive_task
+        assert timer is not None
+        road.protocol.timeout_keep_alive_handler()  # It comes too early for the latest call.
+        assert not road.wire.closed
+        assert road.protocol.timeout_keep_alive_task not in (None, timer)
+        road.protocol.timeout_keep_alive = 0
+        road.protocol.timeout_keep_alive_handler()
+        assert road.wire.closed
+        timer.cancel()
+        await road.idle()
+        assert road.protocol.timeout_keep_alive_task is None
+
+    asyncio.run(run())

@@ -39,7 +39,7 @@ class Column:
         if page is None:
             page = np.zeros((PAGE_ROWS, self.width) if self.width > 1 else PAGE_ROWS, dtype=self.dtype)
             self.pages[number] = page
-            self._cells[number] = memoryview(page)
+            self._cells[number] = page.data
         self.dirty.add(number)
         return page
 

@@ -16,7 +16,7 @@ class Sieve:
 
     def __init__(self) -> None:
         self._bytes: NDArray[np.uint8] = np.zeros(BITS >> 3, np.uint8)
-        self._cells = memoryview(self._bytes)
+        self._cells = self._bytes.data
 
     def put(self, key: int) -> None:
         place = key & _MASK
