@@ -40,6 +40,8 @@ class Tail:
         self._transitions: list[tuple[Any, ...]] = []
         # Keys of events after ``indexed_seq``, whether written already or not.
         self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
+        # The same events by person: late facts ask for all of somebody's, and without an index that is a long look.
+        self._recent: dict[int, list[Event]] = {}
         # Every key of the tail, so that most new ones are known to be new without a look into the index.
         self._sieve = Sieve()
         self._unindexed = 0
@@ -49,15 +51,19 @@ class Tail:
         indexed = self._db.execute("SELECT key FROM event_by_key")
         while rows := indexed.fetchmany(SIEVED_ROWS):
             self._sieve.put_many(np.array(rows, np.int64)[:, 0])
-        rows = self._db.execute(
-            "SELECT key, person, import_id, duplicate FROM event"
-            " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
-        )
-        for key, person, import_id, duplicate in rows:
-            self._unindexed += 1
-            if key is not None:
-                self._sieve.put(key)
-                self._keys.setdefault((key, person), []).append((import_id, bool(duplicate)))
+        for row in self._db.execute(
+            "SELECT * FROM event WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
+            " ORDER BY seq"
+        ):
+            self._remember(event_of(row))
+
+    def _remember(self, event: Event) -> None:
+        """An event that is in no index yet."""
+        self._unindexed += 1
+        self._recent.setdefault(event.person, []).append(event)
+        if event.key is not None:
+            self._sieve.put(event.key)
+            self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
 
     @property
     def wants_index(self) -> bool:
@@ -77,6 +83,7 @@ class Tail:
             "INSERT OR REPLACE INTO meta SELECT 'indexed_seq', max(seq) FROM event HAVING max(seq) IS NOT NULL"
         )
         self._keys.clear()
+        self._recent.clear()
         self._unindexed = 0
 
     # -- what has become a part ---------------------------------------------------------------------------------------
@@ -88,6 +95,8 @@ class Tail:
         """
         self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
         if kind == "event":
+            for events in self._recent.values():
+                events[:] = [event for event in events if event.seq > seq]
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('gone_seq', ?)", (seq,))
 
     def forget(self, entries: Sequence[tuple[int, int, int | None]]) -> None:
@@ -112,10 +121,7 @@ class Tail:
 
     def add_event(self, event: Event) -> None:
         self._events.append(event)
-        self._unindexed += 1
-        if event.key is not None:
-            self._sieve.put(event.key)
-            self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
+        self._remember(event)
 
     def add_write(self, seq: int, person: int, time_us: int, accept_us: int, attributes: str) -> None:
         self._writes.append((seq, person, time_us, accept_us, attributes, None, False, 0))
@@ -143,14 +149,17 @@ class Tail:
 
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
         """(kind, name, time, data) of a person's events that count."""
-        self.flush_events()
-        return self._db.execute(
-            f"SELECT kind, name, time_us, data FROM event WHERE seq IN ({PERSON_SEQS}) AND NOT duplicate", (person,)
+        indexed = self._db.execute(
+            "SELECT kind, name, time_us, data FROM event_by_person JOIN event USING (seq)"
+            " WHERE event_by_person.person = ? AND NOT duplicate",
+            (person,),
         ).fetchall()
+        recent = [event for event in self._recent.get(person, ()) if not event.duplicate]
+        return indexed + [(event.kind, event.name, event.time_us, event.data.decode()) for event in recent]
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
         """(time, attributes) of a person's identify calls."""
-        self.flush()
+        self._flush_writes()
         query = "SELECT time_us, attributes FROM attribute_write WHERE person = ?"
         return self._db.execute(query, (person,)).fetchall()
 
@@ -166,6 +175,7 @@ class Tail:
         )
         for row in rows:
             self._keys.pop((row[8], person), None)
+        self._recent.pop(person, None)
         return rows
 
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
@@ -182,13 +192,29 @@ class Tail:
     def flush(self) -> None:
         """Inside the transaction: write what waits."""
         self.flush_events()
-        for table, rows in ((_WRITE, self._writes), (_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
+        self._flush_writes()
+        for table, rows in ((_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
             if rows:
                 insert_rows(self._db, *table, rows)
                 rows.clear()
+
+    def _flush_writes(self) -> None:
+        if self._writes:
+            insert_rows(self._db, *_WRITE, self._writes)
+            self._writes.clear()
 
     def discard(self) -> None:
         """After a rollback."""
         for rows in (self._events, self._writes, self._activities, self._transitions):
             rows.clear()
         self._keys.clear()
+        self._recent.clear()
+
+
+def event_of(row: tuple[Any, ...]) -> Event:
+    """A row of the table of events."""
+    seq, person, name, kind, time_us, accept_us, data, event_id, key, import_id, duplicate = row
+    return Event(
+        seq=seq, person=person, name=name, kind=kind, time_us=time_us, accept_us=accept_us, data=data.encode(),
+        event_id=event_id, key=key, import_id=import_id, duplicate=bool(duplicate),
+    )  # fmt: skip

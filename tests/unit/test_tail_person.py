@@ -1,0 +1,60 @@
+"""One person's events in the tail are the same wherever they are at the moment: in memory, written, or indexed."""
+
+import sqlite3
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backstory.core.event import Event
+from backstory.store.schema import TABLES
+from backstory.store.tail import Tail
+
+STEPS = ("add", "add", "add", "flush", "index", "restart", "let go", "take")
+
+
+def made(seq: int) -> Event:
+    """Every third of somebody's events is a duplicate."""
+    return Event(
+        seq=seq, person=seq % 2, name=f"name {seq}", kind="event", time_us=seq * 10, accept_us=seq,
+        data=b'{"a":%d}' % seq, event_id=None, key=seq % 5, import_id=0, duplicate=seq % 3 == 0,
+    )  # fmt: skip
+
+
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
+def test_everything_of_a_person_is_found_once(steps: list[str]) -> None:
+    """Whatever was written, indexed, moved into parts, taken out or read again after a restart."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.executescript(TABLES)
+    tail, kept, seq = Tail(db), list[Event](), 0
+    for step in steps:
+        match step:
+            case "add":
+                seq += 1
+                kept.append(made(seq))
+                tail.add_event(made(seq))
+            case "flush":
+                tail.flush()
+            case "index":
+                tail.index()
+            case "restart":
+                tail.flush()
+                tail = Tail(db)
+            case "take":
+                taken = [row[0] for row in tail.take_events(1)]
+                assert taken == [event.seq for event in kept if event.person == 1]
+                kept = [event for event in kept if event.person != 1]
+            case _:
+                tail.index()
+                tail.let_go("event", seq // 2)
+                kept = [event for event in kept if event.seq > seq // 2]
+        for person in (0, 1):
+            expected = sorted(
+                (event.kind, event.name, event.time_us, event.data.decode())
+                for event in kept
+                if event.person == person and not event.duplicate
+            )
+            assert sorted(tail.person_events(person)) == expected
+        for key in range(5):
+            for person in (0, 1):
+                found = sum(count for _, _, count in tail.key_counts(key, person))
+                assert found == sum(event.key == key and event.person == person for event in kept)
