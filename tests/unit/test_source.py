@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def path(tmp_path: Path) -> Path:
 
 def chunks(path: Path, size: int, place: Place | None = None) -> list[Chunk]:
     source = Source(path, place or Place())
-    found = list(source.chunks(size))
+    # The source reads the next chunk over this one.
+    found = [replace(chunk, body=bytes(chunk.body)) for chunk in source.chunks(size)]
     source.close()
     return found
 
@@ -170,7 +172,7 @@ def test_a_line_past_the_limit_is_passed_over_without_being_held(path: Path, blo
     assert [too_long(text, 10) for text, _ in found] == [False, False, True, False]
     assert found[-1][1].offset == path.stat().st_size
     source = Source(path, Place(), block_bytes=block_bytes)
-    pieces = list(source.chunks(8, 10))
+    pieces = [replace(chunk, body=bytes(chunk.body)) for chunk in source.chunks(8, 10)]
     source.close()
     assert [chunk.too_long for chunk in pieces] == [(), (), (3,), ()]
     assert pieces[-1].end == found[-1][1]

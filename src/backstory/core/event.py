@@ -2,15 +2,15 @@
 
 With an id, an event is (person, id); without one but with an explicit time it is (person, kind, name, time,
 canonical data, ordinal within its source). Without id and time it matches nothing. Source: design section 7.
-The key is the first half of an MD5: stable over versions and computed alike here and inside DuckDB.
-It is a match only together with the person, so 96 bits decide.
+The key is an XXH64, the same on every machine and in every version. It is a match only together with the person, so
+96 bits decide.
 """
 
-import hashlib
 import re
 from typing import cast
 
 import msgspec
+import xxhash
 
 from backstory.core.condition import Json
 
@@ -79,4 +79,5 @@ def content_key(kind: str, name: str, time_us: int, canonical_data: bytes) -> in
 
 
 def _key(text: bytes) -> int:
-    return int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "little", signed=True)
+    key = xxhash.xxh64_intdigest(text)
+    return key - (1 << 64) if key >> 63 else key

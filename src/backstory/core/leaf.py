@@ -21,6 +21,8 @@ from backstory.core.condition import AttributeTest, Between, EventTest, Json, La
 NEVER_US = 1 << 62
 # Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
 SHIFT_US = 1 << 57
+# Where so many numbers lie between one person and the next, people are looked up one by one.
+_SPARSE_FROM = 32
 
 
 class Leaf(Protocol):
@@ -157,7 +159,13 @@ class WindowLeaf:
         return self.holds(person, now_us) != before
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+        if not len(people):
+            return
         ends = np.append(first[1:], len(times_us))
+        if self.keep == 1:
+            held = self.column.gather(people)
+            self.column.scatter(people, np.maximum(held, times_us[ends - 1] + SHIFT_US))
+            return
         newest = np.zeros((len(people), self.keep), dtype=np.int64)
         for rank in range(self.keep):
             at = ends - 1 - rank
@@ -169,7 +177,7 @@ class WindowLeaf:
         both = np.concatenate([held, newest], axis=1)
         both.sort(axis=1)
         best = both[:, ::-1][:, : self.keep]
-        self.column.scatter(people, best[:, 0] if self.keep == 1 else best)
+        self.column.scatter(people, best)
 
     def holds(self, person: int, now_us: int) -> bool:
         edge = now_us - self.last_us
@@ -179,8 +187,8 @@ class WindowLeaf:
         return self._inside(sum(time > edge for time in self._times(person)))
 
     def holds_many(self, people: People, now_us: int) -> Truth:
-        held = self.column.gather(people).reshape(len(people), self.keep)
-        counts = (held > now_us - self.last_us + SHIFT_US).sum(axis=1)
+        inside = self.column.gather(people) > now_us - self.last_us + SHIFT_US
+        counts = inside.astype(np.uint8) if self.keep == 1 else inside.sum(axis=1)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 
@@ -360,10 +368,17 @@ def member_many(members: BitMap, people: People) -> Truth:
     """Which of the sorted distinct people are in the bitmap."""
     if not len(people) or not members:
         return np.zeros(len(people), dtype=bool)
-    held = np.asarray((members & BitMap(people)).to_array(), dtype=np.uint32)
-    truth = np.zeros(len(people), dtype=bool)
-    truth[np.searchsorted(people, held)] = True
-    return truth
+    low, span = int(people[0]), int(people[-1]) - int(people[0]) + 1
+    if span > len(people) * _SPARSE_FROM:
+        held = np.asarray((members & BitMap(people)).to_array(), dtype=np.uint32)
+        truth = np.zeros(len(people), dtype=bool)
+        truth[np.searchsorted(people, held)] = True
+        return truth
+    # People stand close together: marking the whole stretch costs less than looking each of them up.
+    held = np.asarray((members & BitMap(range(low, low + span))).to_array(), dtype=np.uint32)
+    marks = np.zeros(span, dtype=bool)
+    marks[held - np.uint32(low)] = True
+    return marks if span == len(people) else marks[people - np.uint32(low)]
 
 
 def event_leaf(test: EventTest) -> CountLeaf | WindowLeaf:

@@ -6,6 +6,7 @@ order, so nothing needs to be undone. A leaf that is damaged, missing or was not
 history. Where history cannot be read, that is a fault and its segments stay unbuilt: the workspace opens all the same.
 """
 
+import sqlite3
 from collections.abc import Iterator
 
 import msgspec
@@ -49,6 +50,8 @@ class Checkpoint:
         self._segments: SegmentEngine = context.segments
         self._builder = builder
         self._stored: dict[str, LeafMark] = {}
+        # Who was written to since a mark; asked for each leaf, and most have the same mark.
+        self._writers: dict[int, list[int]] = {}
         # Bulk feeds that are still to come make a leaf's seq ambiguous: no checkpoint meanwhile.
         self.held = 0
 
@@ -105,8 +108,7 @@ class Checkpoint:
     def restore(self) -> list[int]:
         """At the start, before anything is applied; returns the segments that have to be built again."""
         segments, folder = self._segments, self._folder
-        people = folder.state.db.execute("SELECT person FROM person").fetchall()
-        segments.alive = BitMap([row[0] for row in people])
+        segments.alive = living(folder.state.db)
         self._stored = read_leaf_marks(folder.state.db)
         self._restore_known()
         rebuild: list[int] = []
@@ -129,6 +131,7 @@ class Checkpoint:
         for segment_id in segments.closure(set(segments.segments)):
             if not segments.segments[segment_id].building:
                 settle_everybody(segments, segment_id, folder.state.now_us)
+        self._writers.clear()
         return rebuild
 
     def _restore_known(self) -> None:
@@ -209,7 +212,9 @@ class Checkpoint:
             feed_rows(leaf, scan(folder, leaf.test, Since(mark.seq, now_us), since_us=mark.now_us), alive)
 
     def _judge_again(self, leaf: AttributeLeaf, mark: LeafMark, now_us: int) -> None:
-        people = set(self._folder.history.writers_since(mark.seq))
+        if mark.seq not in self._writers:
+            self._writers[mark.seq] = list(self._folder.history.writers_since(mark.seq))
+        people = set(self._writers[mark.seq])
         newcomers = self._folder.state.db.execute("SELECT person FROM person WHERE person >= ?", (mark.next_person,))
         people.update(row[0] for row in newcomers)
         for person in sorted(people):
@@ -234,6 +239,19 @@ class Checkpoint:
     def _forget_dead(self, leaf: AnyLeaf) -> None:
         for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
             leaf.forget(person)
+
+
+def living(db: sqlite3.Connection) -> BitMap:
+    """Everybody who is there. Where nobody but the deleted is missing, people are counted instead of being read."""
+    count, first, last = db.execute("SELECT count(*), min(person), max(person) FROM person").fetchone()
+    if not count:
+        return BitMap()
+    gone = db.execute("SELECT person FROM deleted WHERE person BETWEEN ? AND ?", (first, last)).fetchall()
+    people = BitMap(range(first, last + 1)) - BitMap([row[0] for row in gone])
+    # Nobody is both, so as many as there are is all of them.
+    if len(people) == count:
+        return people
+    return BitMap([row[0] for row in db.execute("SELECT person FROM person")])
 
 
 def fill(leaf: AnyLeaf | Column, pages: list[tuple[int, bytes]]) -> None:

@@ -58,7 +58,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.people)
 
-    def take(self, order: NDArray[np.int64], take_texts: "TakeTexts | None" = None) -> "Rows":
+    def take(self, order: NDArray[np.int64], take_texts: TakeTexts | None = None) -> "Rows":
         """The rows at these positions; ``take_texts`` does it for the data, if it is given."""
         index = pa.array(order)
         return Rows(
@@ -144,19 +144,29 @@ def codes_of(coded: pa.DictionaryArray) -> NDArray[np.int64]:
     return rank[coded.indices.to_numpy(zero_copy_only=False)]
 
 
-def order_of(rows: Rows) -> NDArray[np.int64]:
-    """The order by kind, name, person, time: one sort of packed numbers where they fit, else the general one."""
-    if not len(rows):
+def order_of(rows: Rows, some: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The order of the rows, or of some of them, by kind, name, person, time.
+
+    One sort of packed numbers where they fit, else the general one.
+    """
+    every = slice(None) if some is None else some
+    people, times_us = rows.people[every], rows.times_us[every]
+    if not len(people):
         return np.empty(0, np.int64)
-    kinds, names = codes_of(rows.kinds), codes_of(rows.names)
-    low = int(rows.times_us.min())
-    span = rows.times_us - low
+    order = _order(codes_of(rows.kinds)[every], codes_of(rows.names)[every], people, times_us)
+    return order if some is None else some[order]
+
+
+def _order(
+    kinds: NDArray[np.int64], names: NDArray[np.int64], people: PeopleArray, times_us: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    span = times_us - int(times_us.min())
     if not (span % 1_000_000).any():
-        span = span // 1_000_000
-    bits = [int(part.max()).bit_length() for part in (kinds, names, rows.people, span)]
+        span //= 1_000_000
+    bits = [int(part.max()).bit_length() for part in (kinds, names, people, span)]
     if sum(bits) > _FIT_BITS:
-        return np.lexsort((rows.times_us, rows.people, names, kinds))
-    packed = ((kinds << bits[1] | names) << bits[2] | rows.people.astype(np.int64)) << bits[3] | span
+        return np.lexsort((times_us, people, names, kinds))
+    packed = ((kinds << bits[1] | names) << bits[2] | people.astype(np.int64)) << bits[3] | span
     return np.argsort(packed)
 
 

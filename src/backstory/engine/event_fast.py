@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.core.column import Truth
+from backstory.engine.buffer import Buffers
 from backstory.engine.event_chunk import Rows
 from backstory.engine.event_field import BY_ANY, BY_EMAIL, BY_ID, KINDS
 from backstory.engine.event_key import keys_of
@@ -56,7 +57,8 @@ class Found:
         body, starts = self._chunk.body, self._scan.line_at
         numbers = sorted({*self._scan.unsure.tolist(), *self._unsure})
         return [
-            (self._chunk.first_line + at, body[starts[at] : starts[at + 1]].removesuffix(b"\n")) for at in numbers
+            (self._chunk.first_line + at, bytes(body[starts[at] : starts[at + 1]]).removesuffix(b"\n"))
+            for at in numbers
         ]
 
     def leave(self, rows: NDArray[np.int64]) -> None:
@@ -108,7 +110,10 @@ class Found:
             first = np.unique(seen.put(body, at, length, np.arange(len(rows)), keep=True))
             out += [
                 Stranger(
-                    kind, body[place : place + size].decode(), self._chunk.first_line + line, time if timed else None
+                    kind,
+                    bytes(body[place : place + size]).decode(),
+                    self._chunk.first_line + line,
+                    time if timed else None,
                 )
                 for place, size, line, time, timed in zip(
                     at[first].tolist(), length[first].tolist(), found.line[rows][first].tolist(),
@@ -153,11 +158,11 @@ class Found:
         return gather(np.frombuffer(self._chunk.body, np.uint8), found.id_at, found.id_len, np.arange(len(self)))
 
 
-def read_fast(chunk: Chunk, identifier: Kind | None) -> Found:
-    """Read a chunk; ``identifier`` as the import was told."""
+def read_fast(chunk: Chunk, identifier: Kind | None, buffers: Buffers | None = None) -> Found:
+    """Read a chunk; ``identifier`` as the import was told. The rows lie in the ``buffers``."""
     count = chunk.end.line - chunk.first_line + 1
     by = BY_ANY if identifier is None else BY_EMAIL if identifier == "email" else BY_ID
-    return Found(chunk, scan(chunk.body, count, by))
+    return Found(chunk, scan(chunk.body, count, by, buffers))
 
 
 class Tables:

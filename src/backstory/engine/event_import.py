@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
+from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import (
     STAGED,
     CountMany,
     Rows,
     Seen,
-    TakeTexts,
     joined,
     key_order,
     order_of,
@@ -76,7 +76,10 @@ class EventImport:
         self._feeding: Future[None] | None = None
         # Everybody, for the fast lane; None: the file goes the strict way.
         self._tables: Tables | None = None
-        self._take_texts: TakeTexts | None = None
+        self._take_texts: Callable[[pa.Array, NDArray[np.int64], Buffers], pa.Array] | None = None
+        # One chunk is read while the one before is written; the rows of that are fed while the next one is written.
+        self._read_into = (Buffers(), Buffers())
+        self._take_into = (Buffers(), Buffers())
         self._count_many: CountMany = OpenRun.count_many
         # As of which renaming of people the tables are.
         self._tables_of = -1
@@ -103,7 +106,7 @@ class EventImport:
 
     def json_chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
-        if self._tables is None or not chunk.body:
+        if self._tables is None or not len(chunk.body):
             return self._by_strict_lane(chunk)
         return self._by_both_lanes(chunk, self._tables)
 
@@ -116,7 +119,8 @@ class EventImport:
             tables.forget()
             self._tables_of = renamed
         counts = Counts()
-        found = read_fast(chunk, self._shape.identifier)
+        self._read_into = self._read_into[::-1]
+        found = read_fast(chunk, self._shape.identifier, self._read_into[0])
         self._leave_deleted(found, tables)
         rows = self._strict(found.others(), counts)
         counts.rows += len(found)
@@ -158,13 +162,13 @@ class EventImport:
             self._job.report("errors").add_json(line, b"", "the line is too long to be read")
             counts.rows += 1
             counts.errors += 1
-        rows = self._strict(enumerate(chunk.body.split(b"\n"), start=chunk.first_line), counts)
+        rows = self._strict(enumerate(bytes(chunk.body).split(b"\n"), start=chunk.first_line), counts)
         table = self._stage_rows(rows, counts, self._refuser(chunk))
         return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
 
     def _refuser(self, chunk: Chunk) -> Refuse:
         def refuse(row: EventRow, reason: str) -> None:
-            text = chunk.body.split(b"\n")[row.line - chunk.first_line]
+            text = bytes(chunk.body).split(b"\n")[row.line - chunk.first_line]
             self._job.report("errors").add_json(row.line, text, reason)
 
         return refuse
@@ -259,6 +263,7 @@ class EventImport:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
         rows, counts = staged.rows, staged.counts
+        self._take_into = self._take_into[::-1]
         for _ in range(RETRIES_MAX):
             try:
                 self._prepare_and_commit(rows, file, staged.end, counts)
@@ -274,11 +279,8 @@ class EventImport:
         seen, upto_seq = self._tail_keys()
         by_key = key_order(everything)
         known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id, self._count_many)
-        new = everything
-        if known.any():
-            new = everything.take(np.nonzero(~known)[0], self._take_texts)
-        order = order_of(new)
-        rows = new.take(order, self._take_texts)
+        new = np.nonzero(~known)[0] if known.any() else None
+        rows = everything.take(order_of(everything, new), self._texts_at)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         part = self._write(rows, first_seq, name) if len(rows) else None
@@ -297,16 +299,11 @@ class EventImport:
                 self._folder.manifest.add_part(self._named(part, rows, seq))
             for (path, checksum), count, flag in runs:
                 run_id = self._next("key_run", "run_id")
-                self._folder.manifest.add_key_run(
-                    KeyRun(
-                        run_id=run_id,
-                        path=path,
-                        rows=count,
-                        checksum=checksum,
-                        import_id=self._job.import_id,
-                        duplicate=bool(flag),
-                    )
-                )
+                run = KeyRun(
+                    run_id=run_id, path=path, rows=count, checksum=checksum,
+                    import_id=self._job.import_id, duplicate=bool(flag),
+                )  # fmt: skip
+                self._folder.manifest.add_key_run(run)
             tally.held_events += start_journeys(self._job, self._bulk, rows, slices)
             self._bulk.hold(rows, slices, fires=self._job.options.triggers != "none")
             self._job.save(file=file, place=end, counts=tally)
@@ -317,6 +314,11 @@ class EventImport:
         self.settle()
         told = self._workspace.call(commit)
         self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
+
+    def _texts_at(self, texts: pa.Array, order: NDArray[np.int64]) -> pa.Array:
+        if self._take_texts is None:
+            return texts.take(pa.array(order))
+        return self._take_texts(texts, order, self._take_into[0])
 
     def settle(self) -> None:
         """Wait until segments know of all that was committed; raises what went wrong there."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backstory.engine.buffer import Buffers
 from backstory.engine.event_field import (
     DATA,
     F_EMAIL,
@@ -78,16 +79,20 @@ class Scan:
 _R_LINE, _R_KIND, _R_WHO_AT, _R_WHO_LEN, _R_EMAIL, _R_NAME, _R_TIMED, _R_ID_AT, _R_ID_LEN, _COLUMNS = range(10)
 
 
-def scan(body: bytes, count: int, identifier: int) -> Scan:
-    """Scan a chunk of ``count`` lines; ``identifier``: BY_ANY, BY_ID or BY_EMAIL, as the import was told."""
+def scan(body: bytes | memoryview, count: int, identifier: int, buffers: Buffers | None = None) -> Scan:
+    """Scan a chunk of ``count`` lines; ``identifier``: BY_ANY, BY_ID or BY_EMAIL, as the import was told.
+
+    What is found lies in the ``buffers``.
+    """
     source = np.frombuffer(body, np.uint8)
-    rows = np.empty((_COLUMNS, count), np.int32)
-    times_us = np.empty(count, np.int64)
-    cuts = np.empty(count + 1, np.int32)
+    array = (buffers or Buffers()).array
+    rows: Ints = array("rows", _COLUMNS * count, np.int32).reshape(_COLUMNS, count)
+    times_us: NDArray[np.int64] = array("times_us", count, np.int64)
+    cuts: Ints = array("cuts", count + 1, np.int32)
     # Canonical data is never longer than the line it came from; some room, because eight bytes are copied at once.
-    texts = np.empty(len(source) + 16, np.uint8)
-    unsure = np.empty(count, np.int32)
-    line_at = np.empty(count + 1, np.int32)
+    texts: Bytes = array("texts", len(source) + 16, np.uint8)
+    unsure: Ints = array("unsure", count, np.int32)
+    line_at: Ints = array("line_at", count + 1, np.int32)
     name_spans = np.zeros((NAMES_MAX, 2), np.int32)
     scratch = (
         np.full(4 * NAMES_MAX, -1, np.int32),
@@ -112,7 +117,7 @@ def scan(body: bytes, count: int, identifier: int) -> Scan:
         data_at=cuts[:taken],
         data_len=np.diff(cuts[: taken + 1]),
         texts=texts[: cuts[taken]],
-        names=[body[at : at + length] for at, length in name_spans[:names].tolist()],
+        names=[bytes(body[at : at + length]) for at, length in name_spans[:names].tolist()],
         unsure=unsure[:odd],
         line_at=line_at,
     )

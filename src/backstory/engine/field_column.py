@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from backstory.engine.kernel import kernel, piece, pointer, same
 
+_SLOTS_MIN = 4096
+
 
 def values_at(data: pa.Array, key: str) -> tuple[NDArray[np.int64], list[str]]:
     """For each object the number of its value at a key of its own, and the values as JSON, by number.
@@ -23,29 +25,35 @@ def values_at(data: pa.Array, key: str) -> tuple[NDArray[np.int64], list[str]]:
     _, offsets_held, texts = data.buffers()
     offsets = np.frombuffer(offsets_held, np.int32)[data.offset : data.offset + len(data) + 1]
     source = np.frombuffer(texts, np.uint8) if texts else np.zeros(1, np.uint8)
+    wanted = np.frombuffer(msgspec.json.encode(key), np.uint8)
     numbers = np.empty(len(data), np.int64)
-    spans = np.empty((len(data), 2), np.int64)
-    slots = np.full(1 << (2 * len(data)).bit_length(), -1, np.int32)
-    count = _values(source, offsets, np.frombuffer(msgspec.json.encode(key), np.uint8), numbers, spans, slots)
+    spans = np.empty((_SLOTS_MIN // 2, 2), np.int64)
+    slots = np.full(_SLOTS_MIN, -1, np.int32)
+    row, count = _values(source, offsets, wanted, numbers, spans, slots, 0, 0)
+    while row < len(data):
+        # Different values are few as a rule: a small table stays near the processor, so it grows only when it must.
+        spans = np.concatenate([spans, np.empty_like(spans)])
+        slots = np.full(2 * len(slots), -1, np.int32)
+        _place_all(source, spans, slots, count)
+        row, count = _values(source, offsets, wanted, numbers, spans, slots, row, count)
     numbers[numbers < 0] = count
     return numbers, [source[at:end].tobytes().decode() for at, end in spans[:count].tolist()]
 
 
 @kernel
-def _values(source, offsets, key, numbers, spans, slots):
+def _values(source, offsets, key, numbers, spans, slots, first, count):
+    """From a row on: the row before which the table is half full, or that behind the last; and how many values."""
     body, wanted = pointer(source), pointer(key)
-    length, mask, count = len(key), len(slots) - 1, 0
-    for row in range(len(numbers)):
+    length, mask, room = len(key), len(slots) - 1, len(spans)
+    for row in range(first, len(numbers)):
+        if count == room:
+            return row, count
         at = _value_at(body, np.int64(offsets[row]), np.int64(offsets[row + 1]), wanted, length)
         numbers[row] = -1
         if at < 0:
             continue
         end = _behind(body, at)
-        mixed = np.uint64(end - at)
-        for place in range(at, end):
-            mixed = (mixed ^ np.uint64(body[place])) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(32)
-        slot = np.int64(mixed & np.uint64(mask))
+        slot = np.int64(_hash(body, at, end) & np.uint64(mask))
         while slots[slot] >= 0:
             begin, behind = spans[slots[slot], 0], spans[slots[slot], 1]
             if behind - begin == end - at and same(body, at, begin, end - at, end):
@@ -56,7 +64,27 @@ def _values(source, offsets, key, numbers, spans, slots):
             spans[count, 0], spans[count, 1] = at, end
             count += 1
         numbers[row] = slots[slot]
-    return count
+    return len(numbers), count
+
+
+@kernel
+def _place_all(source, spans, slots, count):
+    """Give every value a slot in an empty table; all are different."""
+    body, mask = pointer(source), len(slots) - 1
+    for number in range(count):
+        slot = np.int64(_hash(body, spans[number, 0], spans[number, 1]) & np.uint64(mask))
+        while slots[slot] >= 0:
+            slot = (slot + 1) & mask
+        slots[slot] = number
+
+
+@piece
+def _hash(body, at, end):
+    mixed = np.uint64(end - at)
+    for place in range(at, end):
+        mixed = (mixed ^ np.uint64(body[place])) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 @piece

@@ -38,7 +38,7 @@ class IdentifierTable:
         self._scratch = np.zeros(TEXT_BYTES_MAX + 16, np.uint8)
         self._count = 0
 
-    def find(self, source: bytes, at: Ints, length: Ints) -> Numbers:
+    def find(self, source: bytes | memoryview, at: Ints, length: Ints) -> Numbers:
         """The numbers of the texts that lie at these places, UNKNOWN for those not there."""
         found = np.full(len(at), UNKNOWN, np.int64)
         _find(
@@ -47,7 +47,9 @@ class IdentifierTable:
         )  # fmt: skip
         return found
 
-    def put(self, source: bytes, at: Ints, length: Ints, numbers: Numbers, *, keep: bool = False) -> Numbers:
+    def put(
+        self, source: bytes | memoryview, at: Ints, length: Ints, numbers: Numbers, *, keep: bool = False
+    ) -> Numbers:
         """Put texts with their numbers; ``keep``: those there already stay. Returns the number each has now."""
         if not len(at):
             return np.empty(0, np.int64)

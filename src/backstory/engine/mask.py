@@ -24,8 +24,9 @@ Times = NDArray[np.int64]
 ValuesAt = Callable[[pa.Array, str], tuple[NDArray[np.int64], list[str]]]
 
 _decode = msgspec.json.Decoder().decode
+# How many tests have verdicts kept, and how many values of each.
+TESTS_KEPT, VERDICTS_KEPT = 64, 20_000
 # A key that DuckDB takes from an object just as ``read_path`` does; for it a star in quotes is still a wildcard.
-VERDICTS_KEPT = 100_000
 _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
 # Values do not matter to them alone, but the moment at which the test is judged too.
 _RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
@@ -82,14 +83,24 @@ def _test_mask(
         places: list[int] = indices.tolist()
         rows = zip(places, times_us.tolist(), strict=True)
         return np.array([holds(test, values[place], time_us) for place, time_us in rows], dtype=bool)
-    verdicts = [_verdict(test, text, plain) for text in texts]
-    return np.array([*verdicts, holds(test, [], 0)], dtype=bool)[indices]
+    return np.array([*_verdicts(test, texts, plain), holds(test, [], 0)], dtype=bool)[indices]
 
 
-@lru_cache(VERDICTS_KEPT)
-def _verdict(test: AttributeTest, text: str, plain: bool) -> bool:
-    """Chunk after chunk holds much the same values."""
-    return holds(test, _values(test.field, text, plain), 0)
+def _verdicts(test: AttributeTest, texts: list[str], plain: bool) -> list[bool]:
+    """What comes of each value; chunk after chunk holds much the same ones, so verdicts are kept."""
+    kept = _kept(test, plain)
+    for text in texts:
+        if text not in kept:
+            kept[text] = holds(test, _values(test.field, text, plain), 0)
+    verdicts = [kept[text] for text in texts]
+    if len(kept) > VERDICTS_KEPT:
+        kept.clear()
+    return verdicts
+
+
+@lru_cache(TESTS_KEPT)
+def _kept(test: AttributeTest, plain: bool) -> dict[str, bool]:
+    return {}
 
 
 def _values(field: str, text: str, plain: bool) -> list[Json]:

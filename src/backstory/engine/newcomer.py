@@ -67,7 +67,7 @@ class Newcomers:
             texts, lengths, people, last = self._folder.state.rows(joined, (last,))[0]
             if last is None:
                 return
-            yield texts, np.array(lengths.split(","), np.int32), np.array(people.split(","), np.int64)
+            yield texts, np.fromstring(lengths, np.int32, sep=","), np.fromstring(people, np.int64, sep=",")
 
     def find(self, wanted: dict[Identifier, tuple[str, int, int]], *, create: bool) -> dict[Identifier, int]:
         """People by (normal) identifier, made where missing.
