@@ -1,6 +1,7 @@
 """The command line, over a workspace in memory."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -375,6 +376,36 @@ def test_a_backfill_hands_its_flags_on(world: World) -> None:
         name="June",
     )
     assert second == BackfillOptions(kind="events", paths=(events_file(world),) * 2, time="when", name="events.csv")
+    flags = "--delimiter tab --encoding cp1252 --quote none"
+    assert world.run("backfill", "people", events_file(world), *flags.split()).exit_code == 0
+    assert world.options[2] == BackfillOptions(
+        kind="people", paths=(events_file(world),), name="events.csv", delimiter="\t", encoding="cp1252", quote=""
+    )
+
+
+def test_what_comes_from_elsewhere_is_a_file_first(world: World, tmp_path: Path) -> None:
+    """A folder is its files; standard input and the rows of a query are spooled in the workspace."""
+    workspace = world.folder / "workspaces" / "default"
+    workspace.mkdir(parents=True, exist_ok=True)
+    many = tmp_path / "many"
+    many.mkdir()
+    for name in ("b.csv", "a.csv", ".c.csv"):
+        (many / name).write_text("id\n1\n")
+    with sqlite3.connect(tmp_path / "shop.db") as db:
+        db.execute("CREATE TABLE people (id TEXT)")
+        db.execute("INSERT INTO people VALUES ('ann')")
+    db.close()
+    assert world.run("backfill", "people", str(many)).exit_code == 0
+    assert world.run("backfill", "people", "-", input="id\nann\n").exit_code == 0
+    query = ("--sql", f"sqlite:///{tmp_path / 'shop.db'}", "--query", "SELECT * FROM people", "--key", "id")
+    assert world.run("backfill", "people", *query).exit_code == 0
+    folder, standard, database = world.options
+    assert (folder.paths, folder.name) == ((str(many / "a.csv"), str(many / "b.csv")), "many")
+    assert standard.name == "standard input"
+    assert Path(standard.paths[0]).read_text() == "id\nann\n"
+    assert Path(database.paths[0]).read_text() == '{"id":"ann"}\n'
+    assert database.name == f"query of sqlite:///{tmp_path / 'shop.db'}"
+    assert {Path(one.paths[0]).parent for one in (standard, database)} == {workspace / "spool"}
 
 
 @pytest.mark.parametrize(
@@ -390,13 +421,20 @@ def test_a_backfill_hands_its_flags_on(world: World) -> None:
         "backfill people FILE --as-of yesterday",
         "backfill people FILE --identifier phone",
         "backfill people /no/such/file.csv",
-        "backfill people /",
+        "backfill people EMPTY",
+        "backfill people ftp://example.com/people.csv",
+        "backfill people FILE --sql sqlite:// --query x",
+        "backfill people --sql sqlite://",
+        "backfill people FILE --key id",
+        "backfill people FILE --encoding klingon",
         "backfill objects FILE",
     ],
 )
 def test_a_wrong_backfill_ends_with_2_before_anything_is_opened(world: World, flags: str) -> None:
     """Usage errors are told and nothing is done."""
-    result = world.run(*flags.replace("FILE", events_file(world)).split())
+    (world.folder.parent / "empty").mkdir()
+    named = flags.replace("FILE", events_file(world)).replace("EMPTY", str(world.folder.parent / "empty"))
+    result = world.run(*named.split())
     assert result.exit_code == 2
     assert result.stderr
     assert not world.options

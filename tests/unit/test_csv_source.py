@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from backstory.engine.csv_source import CsvRow, CsvSource
 from backstory.engine.csv_type import cell_value, column_types
-from backstory.engine.source import Place, SourceError
+from backstory.engine.source import Place
+from backstory.engine.unpack import SourceError
 
 HEADER = b"id,name,n\n"
 

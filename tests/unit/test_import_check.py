@@ -11,7 +11,7 @@ from backstory.core.fact import StartImport
 from backstory.engine import backfill
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.options import BackfillOptions
-from backstory.engine.source import SourceError
+from backstory.engine.unpack import SourceError
 from backstory.store.manifest import read_imports
 from tests.live import Live
 

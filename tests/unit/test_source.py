@@ -1,17 +1,21 @@
 """Files as chunks and as lines, with the place behind each, so that an import can go on where it was."""
 
 import gzip
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backstory.engine.line_source import lines_of, too_long
-from backstory.engine.source import Chunk, Place, Source, SourceError, open_source
+from backstory.engine.source import Chunk, Place, Source
+from backstory.engine.unpack import SourceError, open_text
 
 BODY = b"one\ntwo\r\n\nfour"
 bodies = st.lists(st.sampled_from((b"a", b"bb", b"\n", b"\r\n", b"", b"ccccc")), max_size=12).map(b"".join)
@@ -103,15 +107,62 @@ def test_gz_is_told_by_what_it_is(tmp_path: Path) -> None:
     assert lines(path, place_behind(b"one\ntwo\r\n")) == lines(path)[2:]
 
 
-def test_a_gz_file_cut_short_is_an_error(tmp_path: Path) -> None:
-    """It never passes for a shorter file."""
-    whole = gzip.compress(b"".join(b"%d,%d\n" % (n, n * n) for n in range(50_000)))
-    path = tmp_path / "cut.gz"
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SourceError, match=r"cut\.gz cannot be read to its end"):
-        chunks(path, 1 << 20)
-    with pytest.raises(SourceError, match=r"cut\.gz cannot be read to its end"):
-        lines(path)
+def zstd(body: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(body)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_a_packed_file_cut_short_is_an_error(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """It never passes for a shorter file, wherever it was cut."""
+    whole = pack(b"".join(b"%d,%d\n" % (n, n * n) for n in range(50_000)))
+    path = tmp_path / "cut.packed"
+    for size in (len(whole) // 2, len(whole) - 1, 12):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SourceError, match=r"cut\.packed cannot be read"):
+            chunks(path, 1 << 20)
+        with pytest.raises(SourceError, match=r"cut\.packed cannot be read"):
+            lines(path)
+
+
+def test_zst_is_told_by_what_it_is(tmp_path: Path) -> None:
+    """Several files packed one behind the other are one; a place in it is gone on from."""
+    path = tmp_path / "no-ending"
+    path.write_bytes(zstd(BODY[:5]) + zstd(BODY[5:]))
+    (chunk,) = chunks(path, 100)
+    assert (chunk.body, chunk.end) == (BODY, place_behind(BODY))
+    assert lines(path, place_behind(b"one\ntwo\r\n")) == lines(path)[2:]
+
+
+def test_text_that_is_not_in_its_encoding_is_an_error(path: Path) -> None:
+    """It says which encoding, and how to name another."""
+    path.write_bytes("a\nä\n".encode("utf-16")[:-1])
+    with pytest.raises(SourceError, match="is not utf-16 text"):
+        chunks(path, 100)
+
+
+def test_a_line_of_any_length_is_passed_over_in_little_memory(path: Path) -> None:
+    """One of 200 MB here, between two good ones, in a packed file."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"first\n")
+        for _ in range(200):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\nlast\n")
+    tracemalloc.start()
+    source = Source(path, Place(), block_bytes=1 << 20)
+    found = list(source.chunks(1 << 20, 2 << 20))
+    source.close()
+    source = Source(path, Place(), block_bytes=1 << 20)
+    read = [(text[:9], too_long(text)) for text, _ in lines_of(source)]
+    source.close()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [chunk.body for chunk in found if chunk.body] == [b"first\n", b"last\n"]
+    assert [chunk.too_long for chunk in found if chunk.too_long] == [(2,)]
+    assert read == [(b"first\n", False), (b"x" * 9, True), (b"last\n", False)]
+    assert peak < 60 << 20
 
 
 @pytest.mark.parametrize("at", [12, -6])
@@ -128,25 +179,24 @@ def test_a_damaged_gz_file_is_an_error(tmp_path: Path, at: int) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     """With the name and the reason."""
     with pytest.raises(SourceError, match=r"nowhere\.csv: No such file or directory"):
-        open_source(tmp_path / "nowhere.csv")
+        open_text(tmp_path / "nowhere.csv")
     with pytest.raises(SourceError, match="Is a directory"):
-        open_source(tmp_path)
+        open_text(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("beginning", "problem"),
     [
         (b"PK\x03\x04", "is a zip file"),
-        (b"\x28\xb5\x2f\xfd", "is packed with zstd"),
-        (b"PAR1", "is a Parquet file"),
-        (b"\xff\xfei\0d\0", "is UTF-16 text"),
+        (b"BZh", "is packed with bzip2"),
+        (b"PAR1", "cannot be read as Parquet"),
     ],
 )
 def test_what_cannot_be_read_is_told_by_its_beginning(path: Path, beginning: bytes, problem: str) -> None:
     """Rather than as thousands of wrong rows."""
     path.write_bytes(beginning + b"x" * 100)
     with pytest.raises(SourceError, match=problem):
-        open_source(path)
+        open_text(path)
 
 
 def test_an_import_goes_on_only_in_the_same_file(path: Path) -> None:

@@ -3,8 +3,8 @@
 Flags and output are those of issue 2, point 6. Wrong flags and missing files end with 2 before anything is opened.
 """
 
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,10 +26,14 @@ from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, workspace_command
 from backstory.edge.cli_preview import preview_text
+from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import Session
 from backstory.engine import options as engine_options
 from backstory.engine.options import BackfillOptions, Summary
+from backstory.engine.settings import Settings
+from backstory.engine.unpack import ENCODINGS
 
+QUOTES = {"double": '"', "single": "'", "none": ""}
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -37,23 +41,27 @@ F = TypeVar("F", bound=Callable[..., object])
 def backfill() -> None:
     """Read people or events from files, in bulk.
 
-    Files are CSV or JSON lines, plain or .gz. With --preview it says what would happen and changes nothing. It returns
-    when counts are exact and everything is durable. Killed, the same command goes on where it was; run again, it adds
-    nothing.
+    FILE is a file, a folder (its files in the order of their names), - (standard input) or an http(s) URL. Text is
+    CSV or JSON lines, or a Parquet file; plain, .gz or .zst. --sql reads the rows of a query from a database instead.
+    With --preview it says what would happen and changes nothing. It returns when counts are exact and everything is
+    durable. Killed, the same command goes on where it was; run again, it adds nothing.
 
     \b
     Examples:
       backstory backfill people customers.csv --data ./data --preview
       backstory backfill people customers.csv --data ./data
       backstory backfill events 1997.csv 1998.csv.gz --map CustomerID=customer_id --time Date
+      backstory backfill events exports/ --preview
+      zcat log.gz | backstory backfill events -
+      backstory backfill people https://example.com/people.parquet
+      backstory backfill events --sql postgresql://reader@db/shop --query 'SELECT * FROM orders' --key order_id
     """
 
 
 def _flags(function: F) -> F:
-    files = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True)
     for decorate in reversed(
         (
-            click.argument("files", nargs=-1, required=True, type=files, metavar="FILE…"),
+            click.argument("inputs", nargs=-1, type=Input(), metavar="FILE…"),
             click.option("--identifier", type=click.Choice(["id", "email"]), help="What the people are named by."),
             click.option("--map", "pairs", multiple=True, metavar="COLUMN=FIELD", help="Read a column as a field."),
             click.option(
@@ -79,6 +87,18 @@ def _flags(function: F) -> F:
             ),
             click.option("--time", metavar="COLUMN", help="The column with the time of each row."),
             click.option("--as-of", metavar="TIME", help="The time of rows that have none; otherwise now."),
+            click.option("--sql", metavar="URL", help="Read the rows of a query instead of files, from this database."),
+            click.option("--query", metavar="SQL", help="The query, whose columns are those of the rows."),
+            click.option("--key", metavar="COLUMN", help="A column that orders the query's rows, to go on from."),
+            click.option("--delimiter", help="What stands between the cells of CSV files; otherwise found."),
+            click.option(
+                "--encoding", type=click.Choice(ENCODINGS), help="The encoding of the text; otherwise found."
+            ),
+            click.option(
+                "--quote",
+                type=click.Choice(["double", "single", "none"]),
+                help="The quotes around cells of CSV files; otherwise found.",
+            ),
             click.option("--name", default="", help="What to call the import; otherwise the first file's name."),
             click.option("--preview", is_flag=True, help="Say exactly what the import would do, and change nothing."),
             click.option("--yes", is_flag=True, help="Do not ask before --triggers all."),
@@ -126,11 +146,13 @@ def events(run: Run, **flags: Any) -> None:
 
 
 def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
-    options = _options(kind, flags)
+    inputs = _inputs(flags)
+    options = _options(kind, flags, inputs)
     asks = options.triggers == "all" and not flags["yes"] and not flags["preview"]
     if asks and not at_terminal():
         raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
     with run.session(may_create=True) as session:
+        options = _fetched(run.settings, options, inputs)
         if flags["preview"] or asks:
             seen = _work(session, "/local/preview", options, "preview")
             if not asks:
@@ -165,16 +187,40 @@ def _work(session: Session, path: str, options: BackfillOptions, answer: str) ->
     return found[-1]
 
 
-def _options(kind: str, flags: dict[str, Any]) -> BackfillOptions:
+def _inputs(flags: dict[str, Any]) -> Inputs:
+    inputs: tuple[str, ...] = flags["inputs"]
+    if flags["sql"] is None:
+        if flags["query"] or flags["key"]:
+            raise click.UsageError("--query and --key go with --sql, which names the database")
+        if not inputs:
+            raise click.UsageError("name a FILE, a folder, a URL or -, or a database with --sql and --query")
+        return Inputs(names=inputs)
+    if inputs or not flags["query"]:
+        raise click.UsageError("--sql takes a --query, and no files beside it")
+    return Inputs(names=(), sql=flags["sql"], query=flags["query"], key=flags["key"])
+
+
+def _fetched(settings: Settings, options: BackfillOptions, inputs: Inputs) -> BackfillOptions:
+    """The same, once everything that comes from elsewhere is a file."""
+    if not inputs.elsewhere:
+        return options
+    with _Bar(Console(stderr=True)) as bar:
+        paths = fetch_all(
+            settings, inputs, sys.stdin.buffer, keep_nulls=options.on_empty == "clear", on_bytes=bar.fetched
+        )
+    return msgspec.structs.replace(options, paths=paths)
+
+
+def _options(kind: str, flags: dict[str, Any], inputs: Inputs) -> BackfillOptions:
     if kind == "events" and flags["rows"] == "only_new":
         raise click.UsageError("--rows only_new is for people: an event adds to somebody new or known alike")
     if flags["time"] and flags["as_of"]:
         raise click.UsageError("--time and --as-of exclude each other: the time is in a column, or it is one for all")
-    paths: tuple[str, ...] = flags["files"]
+    delimiter: str | None = flags["delimiter"]
     return msgspec.convert(
         {
             "kind": kind,
-            "paths": paths,
+            "paths": inputs.names,
             "identifier": flags["identifier"],
             "map": _map(flags["pairs"]),
             "on_empty": flags["on_empty"],
@@ -182,7 +228,10 @@ def _options(kind: str, flags: dict[str, Any]) -> BackfillOptions:
             "triggers": flags["triggers"],
             "time": flags["time"],
             "as_of_us": _moment(flags["as_of"]),
-            "name": flags["name"] or Path(paths[0]).name,
+            "name": flags["name"] or inputs.title,
+            "delimiter": "\t" if delimiter in ("tab", "\\t") else delimiter,
+            "encoding": flags["encoding"],
+            "quote": QUOTES.get(flags["quote"]),
         },
         BackfillOptions,
     )
@@ -258,6 +307,10 @@ class _Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def fetched(self, came: int, of: int) -> None:
+        """Show how many bytes came, of how many (0: not known)."""
+        self._progress.update(self._task, description="fetching", completed=came, total=of or None)
 
     def update(self, now: engine_options.Progress) -> None:
         """Show where the import is: by bytes where they are known, else by rows."""

@@ -17,7 +17,8 @@ import msgspec
 
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
-from backstory.engine.csv_cell import Cells
+from backstory.engine import spool
+from backstory.engine.csv_cell import Cells, reading_of
 from backstory.engine.csv_source import CsvRow
 from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, RowError, RowShape, read_event
@@ -69,6 +70,8 @@ def cancel(workspace: Workspace, import_id: int) -> None:
         raise NotFoundError(receipt.reason)
     if receipt.result != "applied":
         raise ConflictError(receipt.reason)
+    options = msgspec.json.decode(row_of(workspace, import_id).options, type=BackfillOptions)
+    spool.remove(workspace.folder.path, options.paths)
 
 
 def _begin(workspace: Workspace, options: BackfillOptions, chunking: Chunking) -> Job:
@@ -101,6 +104,7 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
         job.put()
 
     workspace.call(note)
+    spool.begin(workspace.folder.path, job.options.paths)
     return job
 
 
@@ -109,6 +113,7 @@ def _end(job: Job) -> Summary:
     summary = job.summary("imported")
     workspace.apply([FinishImport(import_id=job.import_id, state="imported")])
     workspace.call(workspace.folder.state.sync)
+    spool.remove(workspace.folder.path, job.options.paths)
     return summary
 
 
@@ -178,7 +183,7 @@ class _Run:
 
     def _event_lines(self, path: Path, number: int, place: Place) -> None:
         importer = EventImport(self._job, row_shape(self._options, path))
-        source = Source(path, place)
+        source = Source(path, place, reading=reading_of(self._options, path))
         # The next chunk is read while the one before is written and committed.
         with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
             chunks = source.chunks(self._job.chunking.bytes_max)

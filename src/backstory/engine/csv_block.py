@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from backstory.engine.csv_dialect import Dialect
 from backstory.engine.csv_source import CsvRow, CsvRows, CsvSource, unnamed, wrong_width
 from backstory.engine.source import LINE_BYTES, Place, Source
 
 BLOCK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
-_PECULIAR = (b'"', b"\r", b"\0")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,19 +46,27 @@ class CsvBlocks:
     """A CSV file block by block, from its first row on or from a place. Raises ``SourceError``."""
 
     def __init__(
-        self, path: Path, place: Place | None = None, *, rows_max: int, line_bytes: int = LINE_BYTES
+        self,
+        path: Path,
+        place: Place | None = None,
+        *,
+        rows_max: int,
+        line_bytes: int = LINE_BYTES,
+        dialect: Dialect | None = None,
     ) -> None:
-        source = CsvSource(path, place, line_bytes=line_bytes)
+        source = CsvSource(path, place, line_bytes=line_bytes, dialect=dialect)
         source.close()
-        self.header, self.delimiter = source.header, source.delimiter
+        self.header, self.written = source.header, source.written
         self.place = source.place
         self._rows_max = rows_max
         self._line_bytes = line_bytes
-        self._source = Source(path, source.place)
+        self._source = Source(path, source.place, reading=source.reading)
         # What was read and not given out yet: all of it lies behind ``place``.
         self._held = b""
         self._named = all(self.header)
-        self._arrow = _ArrowReader(len(self.header), self.delimiter)
+        self._arrow = _ArrowReader(len(self.header), self.written.delimiter)
+        quote = self.written.quote.encode()
+        self._peculiar = (b"\r", b"\0", quote) if quote else (b"\r", b"\0")
 
     def __iter__(self) -> Iterator[Block]:
         while lines := self._lines():
@@ -110,7 +118,7 @@ class CsvBlocks:
 
     def _plain(self, lines: bytes) -> Block | None:
         """No cell is in quotes, every line is a row, and every row has its cells."""
-        if lines.startswith(_BOM) or any(mark in lines for mark in _PECULIAR) or len(lines) > self._line_bytes:
+        if lines.startswith(_BOM) or any(mark in lines for mark in self._peculiar) or len(lines) > self._line_bytes:
             return None
         columns = self._arrow.read(lines)
         count = lines.count(b"\n") + (not lines.endswith(b"\n"))
@@ -135,7 +143,7 @@ class CsvBlocks:
         bad: list[CsvRow] = []
         first, width = self.place.line + 1, len(self.header)
         try:
-            reader = csv.reader(io.StringIO(lines.decode(), newline="\n"), delimiter=self.delimiter, strict=True)
+            reader = self.written.reader(io.StringIO(lines.decode(), newline="\n"))
             behind = 0
             for cells in reader:
                 problem = unnamed(self.header, cells) if len(cells) == width else wrong_width(self.header, cells)
@@ -152,7 +160,7 @@ class CsvBlocks:
     def _row_by_row(self, lines: bytes) -> Block:
         """Strictly; a row that begins in these lines may go on behind them."""
         source = _Part(lines, self.place, max(len(lines), 1), self._read_line)
-        rows = CsvRows(source, self.header, self.delimiter, line_bytes=self._line_bytes)
+        rows = CsvRows(source, self.header, self.written, line_bytes=self._line_bytes)
         good: list[CsvRow] = []
         bad: list[CsvRow] = []
         until = self.place.offset + len(lines)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import cast
 
 from backstory.core.condition import Json
+from backstory.engine.csv_dialect import Dialect
 from backstory.engine.csv_source import CsvRow, CsvSource
 from backstory.engine.csv_type import ColumnType, cell_value, column_types
 from backstory.engine.options import BackfillOptions
 from backstory.engine.person_row import encoded
 from backstory.engine.report import is_report, without_verdict
 from backstory.engine.source import Place
+from backstory.engine.unpack import Reading
 
 CELLS_REMEMBERED = 20_000
 # Identifiers, names and times are judged as they are written.
@@ -22,12 +24,27 @@ _TEXT_FIELDS = frozenset(
 )
 
 
+def dialect_of(options: BackfillOptions, path: Path) -> Dialect:
+    """What the import was told of how a file is written; reports are written by us."""
+    if is_report(path):
+        return Dialect(encoding="utf-8", quote='"')
+    return Dialect(encoding=options.encoding, delimiter=options.delimiter, quote=options.quote)
+
+
+def reading_of(options: BackfillOptions, path: Path) -> Reading:
+    """How the text of a file that is no CSV is read."""
+    return Reading(
+        encoding="utf-8" if is_report(path) else options.encoding, keep_nulls=options.on_empty == "clear"
+    )
+
+
 class Cells:
     """The rows of one file, from a place on."""
 
     def __init__(self, path: Path, place: Place, options: BackfillOptions) -> None:
-        types = column_types(path)
-        self._source = CsvSource(path, place)
+        self.dialect = dialect_of(options, path)
+        types = column_types(path, self.dialect)
+        self._source = CsvSource(path, place, dialect=self.dialect)
         # A report of ours is read without the two columns it has for itself.
         self._width = len(without_verdict(dict.fromkeys(self._source.header))) if is_report(path) else None
         self.header = self._source.header[: self._width]

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from backstory.engine.csv_dialect import Dialect, Written, find_dialect
 from backstory.engine.line_source import Readable, lines_of, too_long
-from backstory.engine.source import LINE_BYTES, Place, Source, SourceError
+from backstory.engine.source import LINE_BYTES, Place, Source
+from backstory.engine.unpack import Reading, SourceError
 
 COLUMNS_MAX = 5000
 # How much of an unusable row is told.
 TEXT_BYTES = 100_000
 TEXT_CHARACTERS = 200
-DELIMITERS = ",;\t|"
 _BOM = "\ufeff"
 
 
@@ -29,10 +30,10 @@ class CsvRow:
 class CsvRows:
     """The rows of what is read from a place on, by the columns that the file's header names."""
 
-    def __init__(self, source: Readable, header: list[str], delimiter: str, *, line_bytes: int = LINE_BYTES) -> None:
+    def __init__(self, source: Readable, header: list[str], written: Written, *, line_bytes: int = LINE_BYTES) -> None:
         self._lines = _Lines(source, line_bytes)
         self._header = header
-        self._delimiter = delimiter
+        self._written = written
 
     def __iter__(self) -> Iterator[CsvRow]:
         """Blank lines are passed over.
@@ -40,7 +41,7 @@ class CsvRows:
         Of a row that is no CSV only its first line is given up, so that one stray quote does not take others along.
         """
         lines, width = self._lines, len(self._header)
-        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        reader = self._written.reader(lines)
         while True:
             line = lines.begin_row()
             try:
@@ -50,7 +51,7 @@ class CsvRows:
             except (csv.Error, _Unreadable) as error:
                 lines.unread(keep=1)
                 yield CsvRow(line, [lines.text()], lines.place, f"cannot be read as CSV: {error}")
-                reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+                reader = self._written.reader(lines)
                 continue
             if len(cells) == width:
                 yield CsvRow(line, cells, lines.place, unnamed(self._header, cells))
@@ -85,11 +86,17 @@ def wrong_width(header: list[str], cells: list[str]) -> str:
 class CsvSource:
     """A CSV file read from its header on, or gone on with behind a row. Raises ``SourceError``."""
 
-    def __init__(self, path: Path, place: Place | None = None, *, line_bytes: int = LINE_BYTES) -> None:
+    def __init__(
+        self, path: Path, place: Place | None = None, *, line_bytes: int = LINE_BYTES, dialect: Dialect | None = None
+    ) -> None:
         # The limit of the library is one for the whole process, and too small for a cell that holds a document.
         csv.field_size_limit(line_bytes)
         self.path = path
-        self._source = Source(path, Place())
+        self.written = find_dialect(path, dialect or Dialect())
+        self.delimiter = self.written.delimiter
+        # How the text under the cells is read.
+        self.reading = Reading(encoding=self.written.encoding)
+        self._source = Source(path, Place(), reading=self.reading)
         try:
             lines = _Lines(self._source, line_bytes)
             self.header = self._read_header(lines)
@@ -104,14 +111,11 @@ class CsvSource:
         if place is not None and place.offset:
             self.place = place
         self.close()
-        self._source = Source(path, self.place)
-        self._rows = CsvRows(self._source, self.header, self.delimiter, line_bytes=line_bytes)
+        self._source = Source(path, self.place, reading=self.reading)
+        self._rows = CsvRows(self._source, self.header, self.written, line_bytes=line_bytes)
 
     def _read_header(self, lines: "_Lines") -> list[str]:
-        first = next(lines, "")
-        self.delimiter = max(DELIMITERS, key=lambda mark: (first.count(mark), mark == ","))
-        lines.unread()
-        header = [name.strip() for name in next(csv.reader(lines, delimiter=self.delimiter, strict=True), list[str]())]
+        header = [name.strip() for name in next(self.written.reader(lines), list[str]())]
         if not any(header):
             raise SourceError(f"{self.path} is empty: the first line must name the columns")
         named = [name for name in header if name]

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from backstory.core.condition import Json
 from backstory.engine.csv_block import CsvBlocks
+from backstory.engine.csv_dialect import Dialect
 
 ColumnType = Literal["number", "boolean", "text"]
 # How many rows are looked at together.
@@ -26,9 +27,9 @@ _SMALL = re.compile(SMALL)
 _TRUTH = pa.array(["true", "false"])
 
 
-def column_types(path: Path) -> list[ColumnType]:
+def column_types(path: Path, dialect: Dialect | None = None) -> list[ColumnType]:
     """The type of each column, over all rows of the file; unusable rows have no say."""
-    blocks = CsvBlocks(path, rows_max=TYPE_ROWS)
+    blocks = CsvBlocks(path, rows_max=TYPE_ROWS, dialect=dialect)
     try:
         return _types_of(len(blocks.header), (block.columns for block in blocks))
     finally:

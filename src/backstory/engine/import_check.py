@@ -7,11 +7,13 @@ import difflib
 from pathlib import Path
 
 from backstory.core.error import RequestError
+from backstory.engine.csv_cell import dialect_of, reading_of
 from backstory.engine.csv_source import CsvSource
 from backstory.engine.options import BackfillOptions
-from backstory.engine.source import open_source
+from backstory.engine.unpack import is_parquet, open_text
 
 COLUMNS_SHOWN = 12
+PACKED = (".gz", ".zst", ".zstd")
 
 
 def check(options: BackfillOptions) -> None:
@@ -22,34 +24,41 @@ def check(options: BackfillOptions) -> None:
         raise RequestError("give a time column or one time for all rows, not both", path="as_of")
     if not options.paths:
         raise RequestError("name at least one file", path="paths")
-    headers = [_header(Path(name)) for name in options.paths]
+    if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '\r\n"'):
+        raise RequestError(f"a delimiter is one character, not {options.delimiter!r}", path="delimiter")
+    headers = [_header(Path(name), options) for name in options.paths]
     for option, columns in (("map", list(options.map)), ("time", [options.time] if options.time else [])):
         for column in columns:
             _check_column(column, option, headers)
 
 
 def is_csv(path: Path) -> bool:
-    """By the name, else by the first character: JSON lines begin with an object."""
-    name = path.name.lower().removesuffix(".gz")
+    """By the name, else by the first character: JSON lines begin with an object. Parquet files become JSON lines."""
+    name = path.name.lower()
+    for ending in PACKED:
+        name = name.removesuffix(ending)
     if name.endswith((".csv", ".tsv")):
         return True
     if name.endswith((".jsonl", ".ndjson", ".json")):
         return False
-    file = open_source(path)
+    if is_parquet(path):
+        return False
+    file = open_text(path)
     try:
         return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     finally:
         file.close()
 
 
-def _header(path: Path) -> list[str] | None:
-    """The columns of a CSV file; None for JSON lines, where every line may have others."""
-    if not is_csv(path):
-        open_source(path).close()
-        return None
-    source = CsvSource(path)
-    source.close()
-    return source.header
+def _header(path: Path, options: BackfillOptions) -> list[str] | None:
+    """The columns of a CSV or Parquet file; None for JSON lines, where every line may have others."""
+    if is_csv(path):
+        source = CsvSource(path, dialect=dialect_of(options, path))
+        source.close()
+        return source.header
+    file = open_text(path, reading_of(options, path))
+    file.close()
+    return getattr(file, "header", None)
 
 
 def _check_column(column: str, option: str, headers: list[list[str] | None]) -> None:

@@ -33,6 +33,10 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     as_of_us: int | None = None
     name: str = ""
     description: str = ""
+    # How CSV files are written, and of all text its encoding; None: found by their beginnings. ``quote`` "": none.
+    delimiter: str | None = None
+    encoding: Literal["utf-8", "utf-16", "latin-1", "cp1252"] | None = None
+    quote: Literal['"', "'", ""] | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from backstory.core.time import MINUTE_US
 from backstory.engine.csv_block import Block, CsvBlocks
-from backstory.engine.csv_cell import Cells
+from backstory.engine.csv_cell import Cells, reading_of
 from backstory.engine.event_row import RowError, RowShape, decode_line
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.line_source import lines_of, too_long
@@ -67,7 +67,7 @@ class PeopleCells(_Rows):
         self._cells.close()
         job.begin_file(number, path, header=self._cells.header, delimiter=self._cells.delimiter)
         self._columns = PersonColumns(self._cells, shape, clear=self._clear, latest_us=self.latest_us)
-        self._blocks = CsvBlocks(path, place, rows_max=self._rows_max)
+        self._blocks = CsvBlocks(path, place, rows_max=self._rows_max, dialect=self._cells.dialect)
 
     def __iter__(self) -> Iterator[Batch]:
         width = len(self._cells.header)
@@ -115,7 +115,7 @@ class PeopleLines(_Rows):
     def __init__(self, job: Job, path: Path, number: int, place: Place, shape: RowShape) -> None:
         super().__init__(job, number, shape)
         job.begin_file(number, path)
-        self._source = Source(path, place)
+        self._source = Source(path, place, reading=reading_of(job.options, path))
 
     def __iter__(self) -> Iterator[Batch]:
         lines = lines_of(self._source)

@@ -29,7 +29,9 @@ T = TypeVar("T")
 def report_path(folder: Path, import_id: int, kind: str, source: Path, number: int, files: int) -> Path:
     """Where the report on an import's ``number``-th file goes; those on several files share a folder."""
     stem = f"import-{import_id}-{kind}"
-    name = source.name.removesuffix(".gz")
+    name = re.sub(r"\.(gz|zstd?)\Z", "", source.name)
+    # What cannot be written line by line is told in JSON lines.
+    name = re.sub(r"\.(parquet|pq)\Z", ".jsonl", name)
     if files == 1:
         return folder / f"{stem}{Path(name).suffix}"
     return folder / stem / f"{number + 1}-{name}"

@@ -73,6 +73,8 @@ class Settings:
     tls_key: Path | None
     tls_dev: bool
     rate_per_s: int
+    import_max_mb: int
+    private_urls: bool
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -214,6 +216,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="rate_per_s", read=_whole(0, 1_000_000), default=0,
         help="how many calls a second each key may make, above which it is 429; 0: as many as it likes",
+    ),
+    Setting(
+        name="import_max_mb", read=_whole(1, 100_000_000), default=20_000,
+        help="the most an import brings by URL, upload, query or standard input, in MB",
+    ),
+    Setting(
+        name="private_urls", read=_boolean, default=False,
+        help="let imports fetch from private addresses, such as those of this machine and its network",
     ),
 )
 

@@ -1,10 +1,10 @@
-"""Files as chunks of whole lines, plain or gz, that can be gone on with where an import stopped.
+"""Files as chunks of whole lines of UTF-8 text, that can be gone on with where an import stopped.
 
-An offset counts bytes of the uncompressed text. The running checksum over what was read lets a resumed import refuse
-a file that has changed. A line longer than the limit is an error of its own, and is passed over without being held.
+What a file is (packed, in another encoding, Parquet) is undone by ``unpack``: an offset counts bytes of the text. The
+running checksum over what was read lets a resumed import refuse a file that has changed. A line longer than the limit
+is an error of its own, and is passed over without being held.
 """
 
-import gzip
 import io
 import mmap
 import zlib
@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from backstory.core.error import BackstoryError
+from backstory.engine.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
 
 CHUNK_BYTES = 96 << 20
 LINE_BYTES = 8 << 20
@@ -23,10 +23,6 @@ READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10
 _COUNT_BYTES = 256 << 10
 _LINE_FEED = 10
-
-
-class SourceError(BackstoryError):
-    """The source cannot be read: missing, cut short, changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +47,18 @@ class Chunk:
     too_long: tuple[int, ...] = ()
 
 
-# What other files begin with, by what can be done about them.
-_FOREIGN = {
-    b"PK\x03\x04": "is a zip file (or a spreadsheet): unpack it, or save it as CSV",
-    b"\x28\xb5\x2f\xfd": "is packed with zstd: unpack it, or pack it with gzip",
-    b"BZh": "is packed with bzip2: unpack it, or pack it with gzip",
-    b"\xfd7zXZ": "is packed with xz: unpack it, or pack it with gzip",
-    b"PAR1": "is a Parquet file: save it as CSV or JSON lines",
-    b"\xff\xfe": "is UTF-16 text: save it as UTF-8",
-    b"\xfe\xff": "is UTF-16 text: save it as UTF-8",
-}
-
-
-def open_source(path: Path) -> BinaryIO:
-    """Open a file, unpacking gz by what it is, not by its name. Raises ``SourceError``."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-        magic = file.read(8)
-        file.seek(0)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    for beginning, problem in _FOREIGN.items():
-        if magic.startswith(beginning):
-            file.close()
-            raise SourceError(f"{path} {problem}")
-    if magic.startswith(b"\x1f\x8b"):
-        file.close()
-        return cast("BinaryIO", gzip.open(path, "rb"))
-    return file
-
-
 class Source:
     """One file, read chunk by chunk from a place on, ``block_bytes`` at a time."""
 
-    def __init__(self, path: Path, place: Place, *, block_bytes: int = READ_BYTES) -> None:
+    def __init__(
+        self, path: Path, place: Place, *, block_bytes: int = READ_BYTES, reading: Reading | None = None
+    ) -> None:
         self.path = path
         self.block_bytes = block_bytes
         self.place = place
-        self._file = open_source(path)
+        self._file: Text = open_text(path, reading)
+        # Where it is no more than the file itself, it can be looked at further on.
+        self._plain = cast("BinaryIO", self._file) if _is_plain(self._file) else None
         self._rest = b""
         # Read into again and again: memory never touched before costs more than what is done with the lines.
         self._memory = mmap.mmap(-1, PEEK_BYTES)
@@ -102,7 +72,7 @@ class Source:
         """Up to ``size`` bytes of text; b"" at the end. Raises ``SourceError`` for a damaged or vanished file."""
         try:
             return self._file.read(size)
-        except (OSError, EOFError, zlib.error) as error:
+        except READ_ERRORS as error:
             raise SourceError(f"{self.path} cannot be read to its end: {error}") from error
 
     def _skip_to(self, place: Place) -> None:
@@ -141,13 +111,14 @@ class Source:
 
         What is read then is handed on as it is, and not copied to be cut.
         """
-        if self._rest or size <= PEEK_BYTES or isinstance(self._file, gzip.GzipFile):
+        plain = self._plain
+        if self._rest or size <= PEEK_BYTES or plain is None:
             return size
         try:
-            here = self._file.tell()
-            self._file.seek(here + size - PEEK_BYTES)
+            here = plain.tell()
+            plain.seek(here + size - PEEK_BYTES)
             window = self.read(PEEK_BYTES)
-            self._file.seek(here)
+            plain.seek(here)
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
         end = window.rfind(b"\n") + 1
@@ -168,8 +139,8 @@ class Source:
     def _read_into(self, room: memoryview) -> int:
         """Up to as many bytes of text as there is room for; 0 at the end. Raises as ``read`` does."""
         try:
-            return cast("io.BufferedIOBase", self._file).readinto(room)
-        except (OSError, EOFError, zlib.error) as error:
+            return self._file.readinto(room)
+        except READ_ERRORS as error:
             raise SourceError(f"{self.path} cannot be read to its end: {error}") from error
 
     def _chunk(self, body: memoryview) -> Chunk:
@@ -203,6 +174,10 @@ def _line_ends(body: memoryview) -> int:
     return sum(
         int(np.count_nonzero(items[at : at + _COUNT_BYTES] == _LINE_FEED)) for at in range(0, len(items), _COUNT_BYTES)
     )
+
+
+def _is_plain(file: object) -> bool:
+    return isinstance(file, io.BufferedReader)
 
 
 def size_of(paths: list[Path]) -> int:

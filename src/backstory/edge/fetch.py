@@ -1,0 +1,147 @@
+"""What ``backstory backfill`` is given to read, as files: what comes from elsewhere is fetched into spools first."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from backstory.core.error import BackstoryError
+from backstory.edge import fetch_sql, fetch_url
+from backstory.engine.import_check import is_csv
+from backstory.engine.settings import Settings
+from backstory.engine.spool import Spool, spool_folder, sweep
+from backstory.engine.unpack import is_parquet
+
+STDIN = "-"
+BLOCK_BYTES = 1 << 20
+_MB = 1 << 20
+# Is told how many bytes came, and of how many (0: not known).
+OnBytes = Callable[[int, int], None]
+
+
+class Input(click.ParamType[str]):
+    """A path that is there, ``-``, or an http(s) URL; paths become absolute."""
+
+    name = "input"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text == STDIN or fetch_url.is_web_address(text):
+            return text
+        if "://" in text:
+            self.fail(f"{text!r} is no http or https address; --sql reads databases", param, ctx)
+        path = Path(text)
+        if not path.exists():
+            self.fail(f"there is no file or folder {text!r}", param, ctx)
+        if not os.access(path, os.R_OK):
+            self.fail(f"{text!r} may not be read", param, ctx)
+        if path.is_dir() and not _within(path):
+            self.fail(f"the folder {text!r} holds no files", param, ctx)
+        return str(path.resolve())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What was named: files, folders, URLs and standard input in their order, or a query."""
+
+    names: tuple[str, ...]
+    sql: str | None = None
+    query: str = ""
+    key: str | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Is any of it not a file yet?"""
+        return self.sql is not None or any(not _is_file(name) for name in self.names)
+
+    @property
+    def title(self) -> str:
+        """What to call the import."""
+        if self.sql is not None:
+            return f"query of {fetch_sql.origin(self.sql)}"
+        first = self.names[0]
+        if first == STDIN:
+            return "standard input"
+        return fetch_url.shown(first) if fetch_url.is_web_address(first) else Path(first).name
+
+
+def fetch_all(
+    settings: Settings, inputs: Inputs, standard: BinaryIO, *, keep_nulls: bool, on_bytes: OnBytes
+) -> tuple[str, ...]:
+    """The files, those that were fetched among them. Raises ``SourceError``."""
+    if inputs.sql is not None:
+        return (_sql(settings, inputs, inputs.sql, keep_nulls=keep_nulls, on_bytes=on_bytes),)
+    paths: list[str] = []
+    for name in inputs.names:
+        if name == STDIN:
+            paths.append(_stdin(settings, standard, on_bytes))
+        elif fetch_url.is_web_address(name):
+            paths.append(_url(settings, name, on_bytes))
+        else:
+            paths += files_of(Path(name))
+    return tuple(paths)
+
+
+def files_of(path: Path) -> list[str]:
+    """A file, or the files of a folder in the order of their names; hidden ones and folders in it are left alone."""
+    return [str(one.resolve()) for one in _within(path)] if path.is_dir() else [str(path)]
+
+
+def _within(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+
+
+def _is_file(name: str) -> bool:
+    return name != STDIN and not fetch_url.is_web_address(name) and not Path(name).is_dir()
+
+
+def _spool(settings: Settings, name: str) -> Spool:
+    workspace = (settings.data / "workspaces" / settings.workspace).resolve()
+    if not workspace.is_dir():
+        raise BackstoryError(f"there is no workspace {settings.workspace!r} in {settings.data}")
+    sweep(spool_folder(workspace))
+    return Spool(spool_folder(workspace) / name, bytes_max=settings.import_max_mb * _MB)
+
+
+def _url(settings: Settings, url: str, on_bytes: OnBytes) -> str:
+    last = unquote(urlsplit(url).path).rpartition("/")[2]
+    safe = "".join(letter for letter in last if letter.isalnum() or letter in "._-")[-60:].lstrip(".")
+    with _spool(settings, f"url-{_hash(url)}-{safe or 'file'}") as spool:
+        if not spool.ready():
+            fetch_url.fetch(url, spool, private=settings.private_urls, on_bytes=on_bytes)
+            spool.finish()
+    return str(spool.path)
+
+
+def _sql(settings: Settings, inputs: Inputs, url: str, *, keep_nulls: bool, on_bytes: OnBytes) -> str:
+    name = _hash("\0".join((url, inputs.query, inputs.key or "", str(keep_nulls))))
+    with _spool(settings, f"sql-{name}.jsonl") as spool:
+        if not spool.ready():
+            fetch_sql.fetch(url, inputs.query, spool, key=inputs.key, keep_nulls=keep_nulls, on_bytes=on_bytes)
+            spool.finish()
+    return str(spool.path)
+
+
+def _stdin(settings: Settings, standard: BinaryIO, on_bytes: OnBytes) -> str:
+    """Named by what it holds, so that the same input goes on where its import was."""
+    hashed = hashlib.sha256()
+    with _spool(settings, f"stdin-{os.getpid()}") as spool:
+        spool.start_again()
+        while block := standard.read(BLOCK_BYTES):
+            spool.write(block)
+            hashed.update(block)
+            on_bytes(spool.size, 0)
+        whole = spool.finish()
+    ending = ".parquet" if is_parquet(whole) else ".csv" if is_csv(whole) else ".jsonl"
+    path = whole.with_name(f"stdin-{hashed.hexdigest()[:16]}{ending}")
+    whole.replace(path)
+    return str(path)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
