@@ -20,10 +20,10 @@ def test_it_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         one.note({"version": "1"})
     assert not path.exists()
     with Spool(path, bytes_max=MB) as one:
-        assert (one.size, one.noted(), one.ready()) == (3, {"version": "1"}, False)
+        assert (one.size, one.noted(), one.ready(0)) == (3, {"version": "1"}, False)
         one.write(b"ann\n")
         one.finish()
-        assert one.ready()
+        assert one.ready(path.stat().st_mtime)
     assert path.read_bytes() == b"id\nann\n"
     assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
     assert path.stat().st_mode & 0o077 == 0
@@ -55,16 +55,16 @@ def test_what_an_import_has_begun_with_stays_until_it_ends(tmp_path: Path) -> No
     with Spool(path, bytes_max=MB) as one:
         one.finish()
         made_s = path.stat().st_mtime
-        assert one.ready(now_s=made_s + FRESH_S - 1)
-        assert not one.ready(now_s=made_s + FRESH_S + 1)
+        assert one.ready(made_s + FRESH_S - 1)
+        assert not one.ready(made_s + FRESH_S + 1)
         spool.begin(tmp_path, (str(path), "/elsewhere/other.csv"))
-        assert one.ready(now_s=made_s + FORGOTTEN_S + 1)
-    spool.sweep(path.parent, now_s=made_s + FORGOTTEN_S + 1)
+        assert one.ready(made_s + FORGOTTEN_S + 1)
+    spool.sweep(path.parent, made_s + FORGOTTEN_S + 1)
     assert path.exists()
     spool.remove(tmp_path, (str(path),))
     assert os.listdir(path.parent) == []
     path.touch()
-    spool.sweep(path.parent, now_s=made_s)
+    spool.sweep(path.parent, made_s)
     assert path.exists()
-    spool.sweep(path.parent, now_s=path.stat().st_mtime + FORGOTTEN_S + 1)
+    spool.sweep(path.parent, path.stat().st_mtime + FORGOTTEN_S + 1)
     assert os.listdir(path.parent) == []

@@ -11,7 +11,9 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from backstory.core.error import BackstoryError
+from backstory.core.time import SECOND_US
 from backstory.edge import fetch_sql, fetch_url
+from backstory.engine.clock import SystemClock
 from backstory.engine.import_check import is_csv
 from backstory.engine.settings import Settings
 from backstory.engine.spool import Spool, spool_folder, sweep
@@ -104,7 +106,7 @@ def _spool(settings: Settings, name: str) -> Spool:
     workspace = (settings.data / "workspaces" / settings.workspace).resolve()
     if not workspace.is_dir():
         raise BackstoryError(f"there is no workspace {settings.workspace!r} in {settings.data}")
-    sweep(spool_folder(workspace))
+    sweep(spool_folder(workspace), _now_s())
     return Spool(spool_folder(workspace) / name, bytes_max=settings.import_max_mb * _MB)
 
 
@@ -112,7 +114,7 @@ def _url(settings: Settings, url: str, on_bytes: OnBytes) -> str:
     last = unquote(urlsplit(url).path).rpartition("/")[2]
     safe = "".join(letter for letter in last if letter.isalnum() or letter in "._-")[-60:].lstrip(".")
     with _spool(settings, f"url-{_hash(url)}-{safe or 'file'}") as spool:
-        if not spool.ready():
+        if not spool.ready(_now_s()):
             fetch_url.fetch(url, spool, private=settings.private_urls, on_bytes=on_bytes)
             spool.finish()
     return str(spool.path)
@@ -121,7 +123,7 @@ def _url(settings: Settings, url: str, on_bytes: OnBytes) -> str:
 def _sql(settings: Settings, inputs: Inputs, url: str, *, keep_nulls: bool, on_bytes: OnBytes) -> str:
     name = _hash("\0".join((url, inputs.query, inputs.key or "", str(keep_nulls))))
     with _spool(settings, f"sql-{name}.jsonl") as spool:
-        if not spool.ready():
+        if not spool.ready(_now_s()):
             fetch_sql.fetch(url, inputs.query, spool, key=inputs.key, keep_nulls=keep_nulls, on_bytes=on_bytes)
             spool.finish()
     return str(spool.path)
@@ -141,6 +143,10 @@ def _stdin(settings: Settings, standard: BinaryIO, on_bytes: OnBytes) -> str:
     path = whole.with_name(f"stdin-{hashed.hexdigest()[:16]}{ending}")
     whole.replace(path)
     return str(path)
+
+
+def _now_s() -> float:
+    return SystemClock().now_us() / SECOND_US
 
 
 def _hash(text: str) -> str:

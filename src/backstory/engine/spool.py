@@ -5,7 +5,6 @@ go on with it. It goes away when its import has ended. Nothing of the workspace 
 """
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -59,13 +58,12 @@ class Spool:
             except OSError:
                 pass
 
-    def ready(self, *, now_s: float | None = None) -> bool:
+    def ready(self, now_s: float) -> bool:
         """Is there a whole one that may be used: begun with, or young?"""
         try:
             made_s = self.path.stat().st_mtime
         except OSError:
             return False
-        now_s = time.time() if now_s is None else now_s
         return _beside(self.path, ".begun").exists() or now_s - made_s < FRESH_S
 
     def write(self, block: bytes) -> None:
@@ -151,9 +149,8 @@ def remove(workspace: Path, paths: tuple[str, ...]) -> None:
             _beside(path, ending).unlink(missing_ok=True)
 
 
-def sweep(folder: Path, *, now_s: float | None = None) -> None:
+def sweep(folder: Path, now_s: float) -> None:
     """Remove what nobody came back to for a week, and no import has begun with."""
-    now_s = time.time() if now_s is None else now_s
     for path in folder.iterdir() if folder.is_dir() else ():
         whole = path.name
         for ending in _WAYS[:-1]:
