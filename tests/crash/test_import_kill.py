@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from backstory.engine.import_job import Chunking
+
 KILLS = 4
-ROWS = 400_000
+FILES = 3
+ROWS = 390_000
 PEOPLE = 20_000
 
 
@@ -24,16 +27,23 @@ def run(command: list[str]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def write_events(path: Path) -> None:
-    with path.open("w") as file:
-        for number in range(ROWS):
-            row = {
-                "customer_id": f"p{number * 7919 % PEOPLE}",
-                "name": ("bought", "seen")[number % 2],
-                "timestamp": 1_600_000_000 + number % 5_000,
-                "data": {"price": number % 97 / 4},
-            }
-            file.write(json.dumps(row) + "\n")
+def write_events(folder: Path) -> list[str]:
+    """Files large enough for the compiled readers, each with a commit of its own."""
+    names: list[str] = []
+    for first in range(0, ROWS, ROWS // FILES):
+        path = folder / f"events-{first}.jsonl"
+        with path.open("w") as file:
+            for number in range(first, first + ROWS // FILES):
+                row = {
+                    "customer_id": f"p{number * 7919 % PEOPLE}",
+                    "name": ("bought", "seen")[number % 2],
+                    "timestamp": 1_600_000_000 + number % 5_000,
+                    "data": {"price": number % 97 / 4},
+                }
+                file.write(json.dumps(row) + "\n")
+        assert path.stat().st_size > Chunking().fast_bytes_min
+        names.append(str(path))
+    return names
 
 
 def killed_now_and_then(command: list[str], whole_s: float) -> int:
@@ -58,16 +68,15 @@ def timed(command: list[str]) -> tuple[dict[str, Any], float]:
 
 def test_a_killed_import_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """The same rows are kept, the same are duplicates, and verify finds nothing."""
-    events = tmp_path / "events.jsonl"
-    write_events(events)
+    events = write_events(tmp_path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     # On a new machine the first large import compiles its kernels: that time says nothing about the others.
-    timed(backstory(tmp_path / "first", "backfill", "events", str(events)))
-    expected, whole_s = timed(backstory(whole, "backfill", "events", str(events)))
-    killed = killed_now_and_then(backstory(broken, "backfill", "events", str(events)), whole_s)
+    timed(backstory(tmp_path / "first", "backfill", "events", *events))
+    expected, whole_s = timed(backstory(whole, "backfill", "events", *events))
+    killed = killed_now_and_then(backstory(broken, "backfill", "events", *events), whole_s)
     assert killed
-    summary = run(backstory(broken, "backfill", "events", str(events)))
-    again = run(backstory(broken, "backfill", "events", str(events)))
+    summary = run(backstory(broken, "backfill", "events", *events))
+    again = run(backstory(broken, "backfill", "events", *events))
     assert again["created"] == 0
     if summary["created"]:
         same = ("rows", "created", "duplicate", "errors", "people_created")

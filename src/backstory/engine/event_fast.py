@@ -4,6 +4,7 @@ Importing this module imports Numba; it is done where a file is large enough to 
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,6 +101,10 @@ class Found:
         pairs: list[tuple[Kind, NDArray[np.int64]]] = [("id", rows[~by_email]), ("email", rows[by_email])]
         return [(kind, some) for kind, some in pairs if len(some)]
 
+    def kinds(self) -> list[Kind]:
+        """By which identifiers the lines name people."""
+        return [kind for kind, _ in self._by_kind(np.arange(len(self)))]
+
     def strangers(self) -> list[Stranger]:
         """Each of those unknown once, by the first row that names them."""
         body, found = self._chunk.body, self._scan
@@ -170,16 +175,25 @@ class Tables:
 
     def __init__(self, everybody: Everybody) -> None:
         self._everybody = everybody
-        self._tables: dict[Kind, IdentifierTable] = {}
+        self._tables: dict[Kind, Future[IdentifierTable]] = {}
+
+    def begin(self, kind: Kind) -> None:
+        """Read a kind beside what the caller does next, which will need it."""
+        if kind not in self._tables:
+            reading = ThreadPoolExecutor(1, thread_name_prefix="everybody")
+            self._tables[kind] = reading.submit(self._read, kind)
+            reading.shutdown(wait=False)
 
     def of(self, kind: Kind) -> IdentifierTable:
-        table = self._tables.get(kind)
-        if table is None:
-            table = self._tables[kind] = IdentifierTable(lower=kind == "email")
-            for texts, length, people in self._everybody(kind):
-                at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
-                short = length < TEXT_BYTES_MAX
-                table.put(texts, at[short], length[short], people[short])
+        self.begin(kind)
+        return self._tables[kind].result()
+
+    def _read(self, kind: Kind) -> IdentifierTable:
+        table = IdentifierTable(lower=kind == "email")
+        for texts, length, people in self._everybody(kind):
+            at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
+            short = length < TEXT_BYTES_MAX
+            table.put(texts, at[short], length[short], people[short])
         return table
 
     def forget(self) -> None:
@@ -188,6 +202,5 @@ class Tables:
 
     def add(self, kind: Kind, texts: list[str], people: list[int]) -> None:
         """Take up people who came to be, or were found, since."""
-        table = self._tables.get(kind)
-        if table is not None:
-            table.put_texts([text.encode() for text in texts], people)
+        if kind in self._tables:
+            self.of(kind).put_texts([text.encode() for text in texts], people)

@@ -30,15 +30,15 @@ from backstory.engine.event_chunk import (
     repeated,
     rows_of,
 )
+from backstory.engine.event_part import named_part, write_rows
 from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, key_of, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.report import FORGOTTEN_ROW
-from backstory.engine.source import Chunk, Place
+from backstory.engine.source import PEEK_BYTES, Chunk, Place
 from backstory.store.keyrun import OpenRun, write_run
-from backstory.store.manifest import KeyRun, Part
-from backstory.store.part import WrittenPart, write_part
+from backstory.store.manifest import KeyRun
 from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class EventImport:
         if not worth or shape.columns or shape.time_column or shape.is_report:
             return
         # Only here: it brings Numba with it.
-        from backstory.engine.event_fast import Tables
+        from backstory.engine.event_fast import Tables, read_fast
         from backstory.engine.field_column import values_at
         from backstory.engine.key_count import count_many
         from backstory.engine.text_column import taken
@@ -103,6 +103,10 @@ class EventImport:
         self._count_many = count_many
         self._tables = Tables(self._newcomers.known)
         self._newcomers.watch(self._tables.add)
+        self._tables_of = self._renamed()
+        # Everybody is read while the first lines are: the beginning of them shows by which identifiers.
+        for kind in read_fast(first.beginning(PEEK_BYTES), shape.identifier).kinds():
+            self._tables.begin(kind)
 
     def json_chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
@@ -113,8 +117,7 @@ class EventImport:
     def _by_both_lanes(self, chunk: Chunk, tables: Tables) -> Staged:
         from backstory.engine.event_fast import read_fast
 
-        # Asked of the loop, so that all it counts is committed.
-        renamed = self._workspace.call(lambda: self._folder.people.renamed)
+        renamed = self._renamed()
         if self._tables_of != renamed:
             tables.forget()
             self._tables_of = renamed
@@ -137,6 +140,10 @@ class EventImport:
         fast = found.rows(now_us, all_timed=as_of_us is not None)
         both = joined(fast, rows_of(staged)) if staged.num_rows else fast
         return Staged(both, chunk.end, counts, *self._job.take_reports())
+
+    def _renamed(self) -> int:
+        # Asked of the loop, so that all it counts is committed.
+        return self._workspace.call(lambda: self._folder.people.renamed)
 
     def _leave_deleted(self, found: Found, tables: Tables) -> None:
         """Whom a row means that names somebody who is gone depends on its time: the strict lane says."""
@@ -283,7 +290,7 @@ class EventImport:
         rows = everything.take(order_of(everything, new), self._texts_at)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
-        part = self._write(rows, first_seq, name) if len(rows) else None
+        part = write_rows(self._folder.parts_path, name, rows, first_seq, self._job.row) if len(rows) else None
         runs = [
             (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)
             for some, flag in ((by_key[~known[by_key]], 0), (by_key[known[by_key]], 1))
@@ -296,7 +303,8 @@ class EventImport:
             self._check_unchanged(everything, known, upto_seq)
             seq = self._folder.state.take_seq()
             if part is not None:
-                self._folder.manifest.add_part(self._named(part, rows, seq))
+                named = named_part(part, rows, self._next("part", "part_id"), self._job.import_id, seq)
+                self._folder.manifest.add_part(named)
             for (path, checksum), count, flag in runs:
                 run_id = self._next("key_run", "run_id")
                 run = KeyRun(
@@ -360,39 +368,6 @@ class EventImport:
         departed = self._newcomers.departed(everything.people)
         if departed:
             raise Departed(departed)
-
-    def _write(self, rows: Rows, first_seq: int, name: str) -> WrittenPart:
-        count = len(rows)
-        table = pa.table(
-            {
-                "seq": pa.array(np.arange(first_seq, first_seq + count, dtype=np.int64)),
-                "person": pa.array(rows.people),
-                "name": rows.names,
-                "kind": rows.kinds,
-                "time_us": pa.array(rows.times_us),
-                "accept_us": pa.array(np.full(count, self._job.row.accept_us, dtype=np.int64)),
-                "data": rows.data,
-                "event_id": rows.event_ids,
-                "key": pa.array(rows.keys, mask=~rows.keyed),
-                "import_id": pa.array(np.full(count, self._job.import_id, dtype=np.int32)),
-                "duplicate": pa.array(np.zeros(count, dtype=bool)),
-            }
-        )
-        return write_part(self._folder.parts_path, name, table)
-
-    def _named(self, part: WrittenPart, rows: Rows, seq: int) -> Part:
-        return Part(
-            part_id=self._next("part", "part_id"),
-            kind="event",
-            path=part.path,
-            rows=part.rows,
-            checksum=part.checksum,
-            bytes=part.bytes,
-            low_us=int(rows.times_us.min()),
-            high_us=int(rows.times_us.max()),
-            import_id=self._job.import_id,
-            seq=seq,
-        )
 
     def _next(self, table: str, column: str) -> int:
         return self._folder.state.db.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()[0]

@@ -9,7 +9,7 @@ import io
 import mmap
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from backstory.engine.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
 
-CHUNK_BYTES = 96 << 20
+CHUNK_BYTES = 64 << 20
 LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10
@@ -45,6 +45,12 @@ class Chunk:
     first_line: int
     end: Place
     too_long: tuple[int, ...] = ()
+
+    def beginning(self, size: int) -> "Chunk":
+        """The first whole lines of the chunk, no more than so many bytes of them; none where the first is longer."""
+        cut = len(self.body) if len(self.body) <= size else bytes(self.body[:size]).rfind(b"\n") + 1
+        lines = bytes(self.body[:cut]).count(b"\n")
+        return Chunk(self.body[:cut], self.first_line, replace(self.end, line=self.first_line + lines))
 
 
 class Source:

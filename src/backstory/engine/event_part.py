@@ -1,0 +1,47 @@
+"""The part that a chunk of events becomes: its columns, and what the manifest says of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from backstory.engine.event_chunk import Rows
+from backstory.store.manifest import ImportRow, Part
+from backstory.store.part import WrittenPart, write_part
+
+
+def write_rows(parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow) -> WrittenPart:
+    """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``."""
+    count = len(rows)
+    table = pa.table(
+        {
+            "seq": pa.array(np.arange(first_seq, first_seq + count, dtype=np.int64)),
+            "person": pa.array(rows.people),
+            "name": rows.names,
+            "kind": rows.kinds,
+            "time_us": pa.array(rows.times_us),
+            "accept_us": pa.array(np.full(count, row.accept_us, dtype=np.int64)),
+            "data": rows.data,
+            "event_id": rows.event_ids,
+            "key": pa.array(rows.keys, mask=~rows.keyed),
+            "import_id": pa.array(np.full(count, row.import_id, dtype=np.int32)),
+            "duplicate": pa.array(np.zeros(count, dtype=bool)),
+        }
+    )
+    return write_part(parts, name, table)
+
+
+def named_part(part: WrittenPart, rows: Rows, part_id: int, import_id: int, seq: int) -> Part:
+    """How the manifest names the part of these rows, committed at ``seq``."""
+    return Part(
+        part_id=part_id,
+        kind="event",
+        path=part.path,
+        rows=part.rows,
+        checksum=part.checksum,
+        bytes=part.bytes,
+        low_us=int(rows.times_us.min()),
+        high_us=int(rows.times_us.max()),
+        import_id=import_id,
+        seq=seq,
+    )
