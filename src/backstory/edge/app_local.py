@@ -1,10 +1,11 @@
-"""What only the local socket offers: imports from paths, ``verify``, keys, the clock.
+"""What only the local socket offers: imports from paths, ``verify``, keys, purging, the clock.
 
 Whoever can open the socket (0600) may read the data folder anyway; these endpoints exist on no other listener.
 Long work answers NDJSON lines:
 
     POST /local/backfill  {"progress": {…}} … {"summary": {…}}
     POST /local/preview   {"progress": {…}} … {"preview": {…}}
+    POST /local/privacy/purge  {"progress": {…}} … {"purge": {"pending", "stages", "due_at", "purged"}}
     POST /local/verify    {"checked" | "progress" | "note" | "difference": …} … {"result": {"ok", "checked", "found"}}
 
 and ``{"error": {"message"}}`` as the last line when it fails.
@@ -13,7 +14,7 @@ and ``{"error": {"message"}}`` as the last line when it fails.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -29,6 +30,7 @@ from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.store.credential import CredentialStore
 
 if TYPE_CHECKING:
+    from backstory.engine.purger import Progress as PurgeProgress
     from backstory.engine.workspace import Workspace
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
 Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]]
 # Gives each line to the function it gets, the ``result`` last.
 Verify = Callable[[Callable[[dict[str, object]], None]], None]
+# Tells of each step; returns how it stands at the end.
+Purge = Callable[[Callable[[dict[str, object]], None]], dict[str, object]]
 
 
 class NewWorkspace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +64,9 @@ class LocalTools:
     cancel_import: Callable[[int], None] = lambda import_id: None
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
     accept_clock: Callable[[], int] = lambda: 0
+    # Purges everybody who is gone, now, telling of each step; and who waits for what.
+    purge: Purge = lambda on_progress: {}
+    purging: Callable[[], dict[str, object]] = dict
     # Called after a key was made or revoked.
     keys_changed: Callable[[], None] = lambda: None
     # The workspaces of the folder, and how to make one: answers its new keys by the names of the settings.
@@ -93,7 +100,13 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
 
         verify.run(workspace, on_line)
 
+    def purge(on_progress: Callable[[dict[str, object]], None]) -> dict[str, object]:
+        purger = workspace.purger
+        return _purge_shape(purger.run(lambda progress: on_progress(_purge_shape(progress))))
+
     return LocalTools(
+        purge=purge,
+        purging=lambda: _purge_shape(workspace.purger.progress()),
         backfill=backfill,
         preview=preview,
         verify=verify,
@@ -116,6 +129,8 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
         ),
         ("GET", "/local/workspaces", lambda call: _workspaces(tools, call)),
         ("POST", "/local/workspaces", lambda call: _create_workspace(tools, call)),
+        ("GET", "/local/privacy/purge", lambda call: answer({"purge": cast("Json", tools.purging())})),
+        ("POST", "/local/privacy/purge", lambda call: _purge(tools)),
         ("POST", "/local/clock/accept", lambda call: _accept_clock(tools, call)),
     ]
 
@@ -154,6 +169,24 @@ def _cancel_import(tools: LocalTools, call: Call) -> Answer:
 
 def _verify(tools: LocalTools, call: Call) -> Answer:
     return LineStream(tools.verify, tools.stopping)
+
+
+def _purge_shape(progress: "PurgeProgress") -> dict[str, object]:
+    """How many people wait, or are at which stage, and by when the first of them has to be gone."""
+    due_us = progress.due_us
+    return {
+        "pending": sum(progress.stages.values()),
+        "stages": dict(progress.stages),
+        "due_at": None if due_us is None else due_us // SECOND_US,
+        "purged": progress.purged,
+    }
+
+
+def _purge(tools: LocalTools) -> Answer:
+    def work(emit: Emit) -> None:
+        emit({"purge": tools.purge(lambda progress: emit({"progress": progress}))})
+
+    return LineStream(work, tools.stopping)
 
 
 def _workspaces(tools: LocalTools, call: Call) -> Answer:

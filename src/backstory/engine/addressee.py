@@ -8,6 +8,10 @@ from backstory.store.folder import Folder
 from backstory.store.tombstone import Gone
 
 SUPPRESSED = "the person is suppressed"
+# Said instead of the name, of which only a hash is kept.
+FORGOTTEN = "older than the deletion of a person whose name is not kept"
+# Why a fact is refused, where its trace must not say whom it named.
+NAMELESS = (SUPPRESSED, FORGOTTEN)
 
 
 class Addressees:
@@ -26,7 +30,7 @@ class Addressees:
             return self._people.find(identifier)
         if isinstance(fate, Gone) or self._people.exists(fate):
             return fate
-        return Gone(time_us)
+        return Gone(time_us, hidden=self._tombstones.hidden_among(identifier.kind, (identifier.value,)))
 
     def blocked(self, identifier: Identifier) -> bool:
         """Is a (normal) identifier, which nobody has, suppressed?"""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from backstory.core.event import Event, canonical, content_key, id_key
 from backstory.core.fact import Receipt, TrackAnonymous
 from backstory.core.trace import ANON_MERGE, FAILED_ATTRIBUTE_CHANGE, FAILED_EVENT
-from backstory.engine.addressee import SUPPRESSED
+from backstory.engine.addressee import FORGOTTEN, SUPPRESSED
 from backstory.engine.apply_event import Events
 from backstory.engine.context import Context
 from backstory.store.tombstone import Gone
@@ -97,6 +97,9 @@ class Claims:
         """An anonymous event: its claimant's, or kept until somebody claims it."""
         if fact.anonymous_id is not None:
             fate = self._folder.tombstones.fate(KIND, fact.anonymous_id, fact.time_us)
+            if isinstance(fate, Gone) and fate.hidden:
+                self._context.activity(None, FAILED_EVENT, now_us, now_us, {"reason": FORGOTTEN})
+                return Receipt("dropped", reason=FORGOTTEN)
             if isinstance(fate, Gone):
                 return self._failed("older than the deletion of this person", fact, now_us)
             owner = self.owner(fact.anonymous_id)

@@ -16,7 +16,7 @@ from backstory.core.person import Written
 from backstory.core.record import Record, put, remove
 from backstory.core.time import SECOND_US
 from backstory.core.trace import DEVICE_CHANGE, FAILED_DEVICE_CHANGE
-from backstory.engine.addressee import SUPPRESSED
+from backstory.engine.addressee import NAMELESS, SUPPRESSED
 from backstory.engine.apply_record import Found, Subjects, past
 from backstory.engine.context import Context, encode_json
 from backstory.engine.record_feed import RecordFeed
@@ -155,9 +155,9 @@ class DeviceFacts:
     def _refused(
         self, person: int | None, fact: PutDevice, reason: str, now_us: int, result: str = "dropped"
     ) -> Receipt:
-        if reason == SUPPRESSED:
+        if reason in NAMELESS:
             self._context.activity(None, FAILED_DEVICE_CHANGE, now_us, now_us, {"reason": reason})
-            return Receipt("suppressed", reason=reason)
+            return Receipt("suppressed" if reason == SUPPRESSED else "dropped", reason=reason)
         data = {"device_id": fact.token, "reason": reason}
         if person is None:
             data[fact.person.kind] = fact.person.value

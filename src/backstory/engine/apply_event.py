@@ -11,7 +11,7 @@ from backstory.core.identity import normal
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import LeafKey
 from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
-from backstory.engine.addressee import SUPPRESSED, Addressees
+from backstory.engine.addressee import FORGOTTEN, SUPPRESSED, Addressees
 from backstory.engine.apply_profile import Profiles
 from backstory.engine.context import Audience, Context, Happened, shown_values
 from backstory.engine.transition import Transitions
@@ -66,6 +66,9 @@ class Events:
     def track(self, fact: Track, now_us: int) -> Receipt:
         path = normal(fact.person)
         person = self._addressees.find(path, fact.time_us)
+        if isinstance(person, Gone) and person.hidden:
+            self._context.activity(None, FAILED_EVENT, now_us, now_us, {"reason": FORGOTTEN})
+            return Receipt("dropped", reason=FORGOTTEN)
         if isinstance(person, Gone):
             return self._failed(fact, "The event is older than the deletion of this person.", now_us)
         is_new = person is None

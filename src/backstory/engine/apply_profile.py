@@ -18,7 +18,7 @@ from backstory.core.trace import (
     PROFILE_CREATE,
     SKIPPED_UPDATE,
 )
-from backstory.engine.addressee import SUPPRESSED, Addressees
+from backstory.engine.addressee import FORGOTTEN, SUPPRESSED, Addressees
 from backstory.engine.context import Audience, Context, encode_json, shown_values
 from backstory.engine.transition import Transitions
 from backstory.store.people import Profile
@@ -90,9 +90,9 @@ class Profiles:
                 assert_never(decision)
 
     def _turned_away(self, receipt: Receipt, path: Identifier, now_us: int) -> Receipt:
-        """Somebody deleted or suppressed was named: a trace, which of the suppressed says nothing."""
-        if receipt.result == "suppressed":
-            data = {"identifier": {"reason": SUPPRESSED}}
+        """Somebody deleted or suppressed was named: a trace, which says no name where only a hash of it is kept."""
+        if receipt.result == "suppressed" or receipt.reason == FORGOTTEN:
+            data = {"identifier": {"reason": receipt.reason}}
             self._context.activity(None, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
         else:
             self._failed(None, path.kind, path.value, "The update is older than the deletion of this person.", now_us)
@@ -104,7 +104,7 @@ class Profiles:
         for identifier in (path, *body):
             person = self._addressees.find(identifier, time_us)
             if isinstance(person, Gone):
-                return Receipt("dropped", reason=OLDER)
+                return Receipt("dropped", reason=FORGOTTEN if person.hidden else OLDER)
             if person is not None:
                 owner[identifier] = person
             elif self._addressees.blocked(identifier):

@@ -10,7 +10,7 @@ from backstory.core.limit import Limit
 from backstory.core.person import Written
 from backstory.core.time import MINUTE_US
 from backstory.core.trace import PROFILE_CREATE, SKIPPED_UPDATE
-from backstory.engine.addressee import SUPPRESSED, Addressees
+from backstory.engine.addressee import FORGOTTEN, SUPPRESSED, Addressees
 from backstory.engine.apply_profile import Profiles, changes_json, losses_json
 from backstory.engine.context import Audience, Context, shown_values
 from backstory.engine.transition import Transitions
@@ -48,7 +48,7 @@ class Subjects:
         path = normal(identifier)
         person = self._addressees.find(path, time_us)
         if isinstance(person, Gone):
-            return Found(None, reason=TOO_OLD)
+            return Found(None, reason=FORGOTTEN if person.hidden else TOO_OLD)
         if person is not None:
             return Found(person)
         if self._addressees.blocked(path):

@@ -18,7 +18,7 @@ from backstory.core.trace import (
     object_type,
     relationship_type,
 )
-from backstory.engine.addressee import SUPPRESSED
+from backstory.engine.addressee import NAMELESS, SUPPRESSED
 from backstory.engine.apply_object import (
     NO_OBJECT,
     ObjectFacts,
@@ -269,10 +269,10 @@ class RelationFacts:
         now_us: int,
         result: str = "dropped",
     ) -> Receipt:
-        if reason == SUPPRESSED:
+        if reason in NAMELESS:
             kind = relationship_type(fact.object.type_id, "failed_attribute_change")
             self._context.activity(None, kind, now_us, now_us, {"reason": reason})
-            return Receipt("suppressed", reason=reason)
+            return Receipt("suppressed" if reason == SUPPRESSED else "dropped", reason=reason)
         data = {**identifiers_of_key(fact.object), "reason": reason, "attributes": attributes}
         if person is not None:
             self._context.activity(person, RELATIONSHIP_FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)

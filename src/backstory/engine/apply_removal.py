@@ -81,6 +81,7 @@ class Removals:
         name = (identifier.kind, identifier.value)
         # Blocked under a number of its own, which no person has.
         number = -self._folder.state.take_seq()
+        self._folder.tombstones.await_purge([number], now_us)
         self._hide(number, {name}, self._folder.tombstones.owners(name), now_us)
         return Receipt("applied")
 

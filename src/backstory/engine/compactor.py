@@ -10,6 +10,7 @@ Rows of the tail do not move while an import runs: it looks for its rows there a
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
@@ -17,11 +18,21 @@ from backstory.core.error import StorageError
 from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task, plan
 from backstory.store.history import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
-from backstory.store.rewrite import File, Oldest, merge_parts, merge_runs, oldest_rows, tail_sizes, write_moved
+from backstory.store.rewrite import (
+    EVENT_COLUMNS,
+    File,
+    Oldest,
+    merge_parts,
+    merge_runs,
+    oldest_rows,
+    tail_sizes,
+    write_moved,
+)
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
+IMPORT_ID, DUPLICATE = (list(EVENT_COLUMNS).index(name) for name in ("import_id", "duplicate"))
 PAUSE_S = 5.0
 FORGET_ROWS = 4_000
 MEMORY_MB = 300
@@ -36,6 +47,8 @@ class Compactor:
         self.sizes = sizes or Sizes()
         # Held by whoever needs the rows of the tail to stay there.
         self.still = threading.Lock()
+        # Held by whoever rewrites files, here or by a purge somebody asked for.
+        self.turn = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="compactor", daemon=True)
         # Files that could not be read: they stay as they are.
@@ -57,10 +70,15 @@ class Compactor:
             count += 1
         return count
 
+    def _in_turn(self) -> bool:
+        """Something done: a purge goes first, as there is a time by which it must be over."""
+        with self.turn:
+            return self._workspace.purger.step() or self.step()
+
     def _work(self) -> None:
         while not self._closing.wait(PAUSE_S):
             try:
-                while not self._closing.is_set() and self.step():
+                while not self._closing.is_set() and self._in_turn():
                     pass
                 self.delete_unread()
             except StorageError as error:
@@ -108,7 +126,7 @@ class Compactor:
             case MergeParts(parts=parts):
                 self._merge_parts(parts)
             case MergeRuns(runs=runs):
-                self._swap_runs(runs, merge_runs(self._folder.parts_path, runs))
+                self.swap_runs(runs, merge_runs(self._folder.parts_path, runs))
             case _:
                 assert_never(task)
 
@@ -135,6 +153,11 @@ class Compactor:
         manifest.add_part(named_part(part, manifest.next_part_id(), oldest.kind))
         for run in runs:
             manifest.add_key_run(named_run(run, manifest.next_run_id()))
+        if oldest.kind == "event":
+            # Of an import's events only copies that a merge made are ever in the tail.
+            copies = Counter(row[IMPORT_ID] for row in oldest.rows if row[IMPORT_ID] and not row[DUPLICATE])
+            for import_id, events in copies.items():
+                manifest.drift(import_id, events)
         self._folder.reload_manifest()
 
     # -- merging ------------------------------------------------------------------------------------------------------
@@ -155,10 +178,27 @@ class Compactor:
 
         self._swap(swap, [part.path for part in parts])
 
-    def _swap_runs(self, runs: tuple[KeyRun, ...], merged: File) -> None:
+    def swap_part(self, part: Part, written: File | None, events: dict[int, int]) -> None:
+        """Put a part that lost rows in the place of what it was, None: nothing; ``events``: lost of each import."""
+
         def swap() -> None:
             manifest = self._folder.manifest
-            manifest.add_key_run(named_run(merged, manifest.next_run_id()))
+            if written is not None:
+                manifest.add_part(named_part(written, manifest.next_part_id(), part.kind))
+            manifest.remove_parts([part.part_id])
+            for import_id, count in events.items():
+                manifest.drift(import_id, -count)
+            self._folder.reload_manifest()
+
+        self._swap(swap, [part.path])
+
+    def swap_runs(self, runs: tuple[KeyRun, ...], merged: File | None) -> None:
+        """Put one run in the place of some, None: nothing."""
+
+        def swap() -> None:
+            manifest = self._folder.manifest
+            if merged is not None:
+                manifest.add_key_run(named_run(merged, manifest.next_run_id()))
             manifest.remove_key_runs(run.run_id for run in runs)
             self._folder.reload_manifest()
 

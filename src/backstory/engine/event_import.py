@@ -35,7 +35,7 @@ from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
-from backstory.engine.report import FORGOTTEN_ROW
+from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 from backstory.engine.source import PEEK_BYTES, Chunk, Place
 from backstory.store.keyrun import OpenRun, write_run
 from backstory.store.manifest import KeyRun
@@ -222,7 +222,8 @@ class EventImport:
             fate = fates.get((identifier, time_us), identifier)
             if fate is None or isinstance(fate, Gone):
                 counts.errors += 1
-                refuse(row, FORGOTTEN_ROW if fate is None else "is older than the deletion of this person")
+                nameless = fate is None or fate.hidden
+                refuse(row, FORGOTTEN_ROW if nameless else OLDER_ROW)
                 continue
             good.append((row, identifier, time_us))
             if isinstance(fate, Identifier) and (identifier not in wanted or row.line < wanted[identifier][2]):

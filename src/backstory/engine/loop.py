@@ -53,6 +53,7 @@ class Loop:
         self._synced_us = 0
         self._trimmed_us = 0
         self._dirty = False
+        self._untrimmed = True
         self.failure: BackstoryError | None = None
 
     @property
@@ -274,9 +275,10 @@ class Loop:
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
             self._synced_us = now_us
             self.commit(self._applier.checkpoint_some)
-            if now_us - self._trimmed_us > TRIM_EVERY_US:
-                self._trimmed_us = now_us
-                position = self._folder.state.position
-                self._folder.state.sync()
-                self._folder.journal.trim(position)
-            self._dirty = False
+            self._dirty, self._untrimmed = False, True
+        if self._untrimmed and now_us - self._trimmed_us > TRIM_EVERY_US and not self._backlog:
+            # When nothing comes after, too: what lies in the journal may be of somebody who is deleted.
+            self._trimmed_us, self._untrimmed = now_us, False
+            position = self._folder.state.position
+            self._folder.state.sync()
+            self._folder.journal.trim(position)

@@ -16,12 +16,13 @@ from backstory.core.identity import Apply, Drop, Join, Refuse, decide, normal
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import root_names, write
 from backstory.core.time import MINUTE_US
+from backstory.engine.addressee import FORGOTTEN
 from backstory.engine.apply_profile import changes_json, losses_json
 from backstory.engine.context import encode_json, shown_values
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import PersonRows, restamped
-from backstory.engine.report import FORGOTTEN_ROW
+from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -115,8 +116,8 @@ class Merge:
         path, *body = row.identifiers()
         found = self._workspace.applier.profiles.owners(path, tuple(body), self.told_us(row))
         if isinstance(found, Receipt):
-            suppressed = found.result == "suppressed"
-            self._refused(row, FORGOTTEN_ROW if suppressed else "is older than the deletion of this person")
+            nameless = found.result == "suppressed" or found.reason == FORGOTTEN
+            self._refused(row, FORGOTTEN_ROW if nameless else OLDER_ROW)
             return
         auto_merge = self._workspace.context.auto_merge
         decision = decide(path, tuple(body), *found, update_only=False, auto_merge=auto_merge)

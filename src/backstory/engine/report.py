@@ -20,7 +20,9 @@ from backstory.core.condition import Json
 
 TEXT_MAX = 100_000
 # The one reason for which a row is told of but not kept.
-FORGOTTEN_ROW = "the person is suppressed; the row is not kept"
+FORGOTTEN_ROW = "the person was deleted or suppressed, and is forgotten; the row is not kept"
+# Why a row is refused that speaks of somebody deleted, whoever has the name now.
+OLDER_ROW = "is older than the deletion of this person"
 _NAME = re.compile(r"import-\d+-(errors|warnings)(\.|\Z)")
 _OURS = re.compile(r"(line|error)_*\Z")
 T = TypeVar("T")

@@ -75,6 +75,7 @@ class Settings:
     rate_per_s: int
     import_max_mb: int
     private_urls: bool
+    purge_days: float
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -224,6 +225,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="private_urls", read=_boolean, default=False,
         help="let imports fetch from private addresses, such as those of this machine and its network",
+    ),
+    Setting(
+        name="purge_days", read=_number(0, 36_500), default=30.0,
+        help="within how many days after somebody was deleted or suppressed the last byte of their data is gone",
     ),
 )
 

@@ -8,7 +8,7 @@ from backstory.core.error import StorageError
 from backstory.engine.finding import Findings
 from backstory.store.folder import Folder
 from backstory.store.keyrun import checksum_of
-from backstory.store.manifest import ImportRow, KeyRun, Part, read_imports, read_key_runs, read_parts
+from backstory.store.manifest import ImportRow, KeyRun, Part, read_drift, read_imports, read_key_runs, read_parts
 
 KEY_BYTES = 12
 OUTCOMES = ("created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors")
@@ -120,7 +120,10 @@ def _events_held(folder: Folder) -> dict[int, int]:
     with folder.history.reading():
         files = folder.history.files(folder.state.read(read_parts), "event")
         counted = "SELECT import_id, count(*) FROM read_parquet($1) WHERE NOT duplicate GROUP BY import_id"
-        return dict(folder.history.rows(counted, files)) if files else {}
+        held: dict[int, int] = dict(folder.history.rows(counted, files)) if files else {}
+    for import_id, events in folder.state.read(read_drift).items():
+        held[import_id] = held.get(import_id, 0) - events
+    return held
 
 
 def _verify_import(row: ImportRow, held: int | None, findings: Findings) -> None:

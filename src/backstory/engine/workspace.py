@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -10,7 +10,7 @@ from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import EffectOutcome, Fact, Receipt
 from backstory.core.message import Delivery
 from backstory.core.segment import SegmentEngine
-from backstory.core.time import HOUR_US, SECOND_US
+from backstory.core.time import DAY_US, HOUR_US, SECOND_US
 from backstory.engine.apply import Applier
 from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.build import Builder
@@ -20,6 +20,7 @@ from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
+from backstory.engine.purger import Purger
 from backstory.engine.reader import Reader
 from backstory.engine.settings import Settings
 from backstory.store.definition import read_segments
@@ -28,6 +29,7 @@ from backstory.store.journal import Journal
 
 T = TypeVar("T")
 DEFAULT = "default"
+MAILBOX = "mailbox"
 CHECKPOINT_S = 5.0
 CLOCK_FAULT = (
     "the clock of this machine was set, or the machine slept: it is {apart_s:+,} seconds off what passed. Timers and "
@@ -47,6 +49,8 @@ class Workspace:
         trigger_age_us: int,
         retry_in_doubt: bool = False,
         auto_merge: bool = True,
+        purge_us: int = 30 * DAY_US,
+        mailboxes: Sequence[Path] = (),
     ) -> None:
         self.name = name
         self.folder = folder
@@ -63,6 +67,7 @@ class Workspace:
         self.loop = Loop(folder, self.applier, self._inbox, clock)
         self.reader = Reader(self)
         self.compactor = Compactor(self)
+        self.purger = Purger(self, keep_us=purge_us, mailboxes=mailboxes)
         # Without threads of its own a workspace may still be called by an import that reads ahead.
         self._inline = threading.RLock()
         self._closing = threading.Event()
@@ -277,10 +282,20 @@ def open_workspace(
         trigger_age_us=round(hours * HOUR_US),
         retry_in_doubt=settings.retry_in_doubt if settings else False,
         auto_merge=settings.auto_merge if settings else True,
+        purge_us=round((settings.purge_days if settings else 30.0) * DAY_US),
+        mailboxes=_mailboxes(path, settings),
     )
     try:
         workspace.start(threads=threads)
+        if journal is None:
+            workspace.purger.rebuild_waiting()
     except BaseException:
         folder.close()
         raise
     return workspace
+
+
+def _mailboxes(path: Path, settings: Settings | None) -> list[Path]:
+    """Where messages of a workspace may have been written to; the default's beside all workspaces."""
+    own = path / MAILBOX
+    return [own] if settings is None or path.name != DEFAULT else [own, settings.data / MAILBOX]

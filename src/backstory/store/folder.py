@@ -129,7 +129,7 @@ def open_folder_stores(
         objects=Objects(state.db),
         relations=Relations(state.db),
         record_writes=RecordWrites(state.db),
-        tombstones=Tombstones(state.db),
+        tombstones=Tombstones(state.db, lambda: state.now_us),
         tail=Tail(state.db),
         definitions=Definitions(state.db),
         ledger=Ledger(state.db),

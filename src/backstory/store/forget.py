@@ -1,7 +1,7 @@
 """Forgetting: what ``state.db`` holds of people who were suppressed, made unreadable, row by row.
 
 Their log becomes anonymous entries that say only that something was forgotten. What lies in parts is left out by all
-readers, as the people do not exist any more.
+readers, as the people do not exist any more. ``forget_some`` is how a purge takes out what is left of anybody gone.
 """
 
 import sqlite3
@@ -41,3 +41,53 @@ def forget(db: sqlite3.Connection, tail: Tail, people: Iterable[int], names: Ite
             " failure = CASE WHEN failure IS NOT NULL THEN 'forgotten' END WHERE person = ?",
             (person,),
         )
+
+
+# A person's rows by table, each with what tells them apart from others of the person.
+_ROWS = (
+    ("attribute_write", "seq", "person = ?1"),
+    ("activity", "seq", "person = ?1"),
+    ("transition", "seq", "person = ?1"),
+    ("future", "seq", "person = ?1"),
+    ("record_write", "seq", "person = ?1"),
+    ("decision", "seq", "journey_id IN (SELECT journey_id FROM journey WHERE person = ?1)"),
+    ("journey", "journey_id", "person = ?1 AND NOT EXISTS (SELECT 1 FROM decision USING_JOURNEY)"),
+)
+
+
+def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) -> int:
+    """Inside the loop's transaction: up to about ``rows_max`` rows of somebody gone; returns how many there were.
+
+    Fewer than ``rows_max``: nothing is left of them in these tables. A message stays as a number in counts of
+    campaigns, without its content; the indexes of the tail must be up to date.
+    """
+    count = tail.drop_events(person, rows_max)
+    for table, key, where in _ROWS:
+        if count >= rows_max:
+            return count
+        where = where.replace("USING_JOURNEY", "WHERE decision.journey_id = journey.journey_id")
+        chosen = f"SELECT {key} FROM {table} WHERE {where} LIMIT ?2"
+        count += db.execute(f"DELETE FROM {table} WHERE {key} IN ({chosen})", (person, rows_max - count)).rowcount
+    for table in ("device", "relationship"):
+        count += db.execute(f"DELETE FROM {table} WHERE person = ?", (person,)).rowcount
+    if count < rows_max:
+        count += _empty_messages(db, person, rows_max - count)
+        db.execute(
+            "DELETE FROM unrelated WHERE (kind, value) IN (SELECT kind, value FROM tombstone WHERE person = ?1)"
+            " AND gone_us <= (SELECT deleted_us FROM deleted WHERE person = ?1)",
+            (person,),
+        )
+    return count
+
+
+def _empty_messages(db: sqlite3.Connection, person: int, rows_max: int) -> int:
+    """Nothing is left of messages but that there was one, and what came of it."""
+    chosen = (
+        "SELECT delivery_id FROM delivery WHERE person = ?1 AND (body <> CAST('{}' AS BLOB)"
+        " OR failure <> 'forgotten' OR trigger_event_id IS NOT NULL) LIMIT ?2"
+    )
+    return db.execute(
+        "UPDATE delivery SET body = CAST('{}' AS BLOB), trigger_event_id = NULL,"
+        f" failure = CASE WHEN failure IS NOT NULL THEN 'forgotten' END WHERE delivery_id IN ({chosen})",
+        (person, rows_max),
+    ).rowcount

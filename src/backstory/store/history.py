@@ -102,6 +102,12 @@ class Readings:
         with self._guard:
             self._retired += [(self._next, name) for name in names]
 
+    @property
+    def waiting(self) -> bool:
+        """Are there retired files that were not given back yet?"""
+        with self._guard:
+            return bool(self._retired)
+
     def take_unread(self) -> list[str]:
         """The retired files that no reading under way began before; each is returned once."""
         with self._guard:

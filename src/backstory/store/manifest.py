@@ -101,6 +101,11 @@ def read_imports(db: sqlite3.Connection) -> list[ImportRow]:
     ]
 
 
+def read_drift(db: sqlite3.Connection) -> dict[int, int]:
+    """By import, how many events more than it made lie in parts: copies that merges made, less what was purged."""
+    return dict(db.execute("SELECT import_id, events FROM import_drift").fetchall())
+
+
 def read_leaf_marks(db: sqlite3.Connection) -> dict[str, LeafMark]:
     """Stored leaves and what each was told."""
     rows = db.execute("SELECT key, seq, now_us, next_person FROM leaf")
@@ -150,6 +155,14 @@ class Manifest:
 
     def remove_key_runs(self, run_ids: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM key_run WHERE run_id = ?", [(run_id,) for run_id in run_ids])
+
+    def drift(self, import_id: int, events: int) -> None:
+        """So many events of an import more than it made (or fewer) lie in parts from this commit on."""
+        self._db.execute(
+            "INSERT INTO import_drift VALUES (?, ?)"
+            " ON CONFLICT (import_id) DO UPDATE SET events = events + excluded.events",
+            (import_id, events),
+        )
 
     def put_import(self, row: ImportRow) -> None:
         self._db.execute(

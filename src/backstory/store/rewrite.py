@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
 from backstory.store.keyrun import checksum_of, map_run, order_by_key, write_run
@@ -147,19 +148,66 @@ def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
     return files
 
 
-def merge_parts(duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[Part]) -> File:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOut:
+    """Which rows are not written again: those of some people, and those that some imports brought."""
+
+    people: Sequence[int] = ()
+    imports: Sequence[int] = ()
+
+    def table(self, duck: duckdb.DuckDBPyConnection) -> None:
+        """Make these known to a connection; the condition ``LEFT_OUT`` asks for them."""
+        for name, numbers in (("people", self.people), ("imports", self.imports)):
+            duck.register("numbers", pa.table({"number": pa.array(numbers, pa.int64())}))
+            duck.execute(f"CREATE OR REPLACE TEMP TABLE left_out_{name} AS SELECT * FROM numbers")
+            duck.unregister("numbers")
+
+
+LEFT_OUT = "(person IN (SELECT number FROM left_out_people) OR import_id IN (SELECT number FROM left_out_imports))"
+EVERYTHING = LeaveOut()
+
+
+def count_left_out(
+    duck: duckdb.DuckDBPyConnection, folder: Path, part: Part, leave_out: LeaveOut
+) -> tuple[int, dict[int, int]]:
+    """How many rows of a part would go, and how many events that count of each import. Raises ``StorageError``."""
+    counted = "count(*) FILTER (NOT duplicate)" if part.kind == "event" else "0"
+    source = f"read_parquet('{_quoted(folder / part.path)}')"
+    try:
+        leave_out.table(duck)
+        rows = duck.execute(
+            f"SELECT import_id, count(*), {counted} FROM {source} WHERE {LEFT_OUT} GROUP BY import_id"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise StorageError(f"history cannot be read: {error}") from error
+    return sum(row[1] for row in rows), {row[0]: row[2] for row in rows if row[0] and row[2]}
+
+
+def merge_parts(
+    duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[Part], leave_out: LeaveOut = EVERYTHING
+) -> File:
     """Parts of one kind as one. Raises ``StorageError`` for a part that is not what was written.
 
     Stretch by stretch of the order the rows lie in, so that it takes little memory, whatever the size of the parts.
+    Some rows may be left out; nothing is written, and the file has no name, where none would be left.
     """
     kind = parts[0].kind
     for part in parts:
         hold_against(folder / part.path, part.checksum)
+    union = _union(folder, kind, parts)
     rows = sum(part.rows for part in parts)
-    stretch_rows = max(min(STRETCH_ROWS, STRETCH_BYTES * rows // sum(part.bytes for part in parts)), 1)
+    if leave_out != EVERYTHING:
+        leave_out.table(duck)
+        union = f"(SELECT * FROM {union} WHERE NOT {LEFT_OUT})"
+        rows = _count(duck, union)
+        if not rows:
+            return File(path="", rows=0, checksum="")
+    in_memory = STRETCH_BYTES * sum(part.rows for part in parts) // sum(part.bytes for part in parts)
+    stretch_rows = max(min(STRETCH_ROWS, in_memory), 1)
     schema = pa.schema([*COLUMNS[kind].items(), ("commit_seq", pa.int64())])
-    tables = _stretches(duck, kind, _union(folder, kind, parts), stretch_rows)
-    name = f"merged-{kind}-{parts[0].part_id}-{parts[-1].part_id}"
+    tables = _stretches(duck, kind, union, stretch_rows)
+    how = "merged" if leave_out == EVERYTHING else "purged"
+    name = f"{how}-{kind}-{parts[0].part_id}-{parts[-1].part_id}"
     written = write_tables(folder, name, schema, tables, rows)
     imports = {part.import_id for part in parts}
     return File(
@@ -172,6 +220,15 @@ def merge_parts(duck: duckdb.DuckDBPyConnection, folder: Path, parts: Sequence[P
         seq=max(part.seq for part in parts),
         import_id=imports.pop() if len(imports) == 1 else 0,
     )
+
+
+def _count(duck: duckdb.DuckDBPyConnection, union: str) -> int:
+    try:
+        found = duck.execute(f"SELECT count(*) FROM {union}").fetchone()
+    except duckdb.Error as error:
+        raise StorageError(f"history cannot be read: {error}") from error
+    assert found is not None
+    return found[0]
 
 
 def _union(folder: Path, kind: str, parts: Sequence[Part]) -> str:
@@ -252,6 +309,23 @@ def merge_runs(folder: Path, runs: Sequence[KeyRun]) -> File:
     return File(
         path=path, rows=len(keys), checksum=checksum, import_id=first.import_id, duplicate=first.duplicate
     )
+
+
+def run_without(folder: Path, run: KeyRun, people: NDArray[np.uint32]) -> File | None:
+    """A run without the keys of some people (sorted); None where it has none of theirs.
+
+    The file has no name where nothing would be left. Raises ``StorageError`` for a run that is not what was written.
+    """
+    opened = map_run(folder, run)
+    kept = ~np.isin(opened.people, people)
+    rows = int(kept.sum())
+    if rows == len(opened.people):
+        return None
+    hold_against(folder / run.path, run.checksum)
+    if not rows:
+        return File(path="", rows=0, checksum="")
+    path, checksum = write_run(folder, f"purged-keys-{run.run_id}", opened.keys[kept], opened.people[kept])
+    return File(path=path, rows=rows, checksum=checksum, import_id=run.import_id, duplicate=run.duplicate)
 
 
 def hold_against(path: Path, checksum: str) -> None:

@@ -36,6 +36,15 @@ CREATE TABLE suppressed (
 ) WITHOUT ROWID;
 CREATE INDEX suppressed_number ON suppressed (number);
 CREATE INDEX suppressed_survivor ON suppressed (survivor) WHERE survivor IS NOT NULL;
+-- Whose data are still to go, since when they are gone, and how far that is (store/purge.py says which stages there
+-- are); a number below zero is that of a name which nobody had when it was suppressed. again_us: named once more since
+-- that began.
+CREATE TABLE purge (
+    number INTEGER PRIMARY KEY, gone_us INTEGER NOT NULL, stage INTEGER NOT NULL, again_us INTEGER
+);
+CREATE INDEX purge_next ON purge (stage, gone_us);
+-- How many events more, or fewer, of an import lie in parts than it made: copies made by merges, and what was purged.
+CREATE TABLE import_drift (import_id INTEGER PRIMARY KEY, events INTEGER NOT NULL);
 CREATE TABLE claim (anonymous_id TEXT PRIMARY KEY, person INTEGER NOT NULL, at_us INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX claim_person ON claim (person);
 

@@ -178,6 +178,17 @@ class Tail:
         self._recent.pop(person, None)
         return rows
 
+    def drop_events(self, person: int, rows_max: int) -> int:
+        """Some events of somebody gone go, as far as they are in the indexes; returns how many."""
+        rows = self._db.execute(
+            "SELECT event_by_person.seq, event.key FROM event_by_person LEFT JOIN event USING (seq)"
+            " WHERE event_by_person.person = ? LIMIT ?",
+            (person, rows_max),
+        ).fetchall()
+        self._db.executemany("DELETE FROM event WHERE seq = ?", [(row[0],) for row in rows])
+        self.forget([(person, row[0], row[1]) for row in rows])
+        return len(rows)
+
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
         """(time, accept time, attributes, import id) of a person's writes."""
         self.flush()

@@ -8,7 +8,7 @@ Used by the loop's thread only.
 import hmac
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 NEVER_BEFORE_US = -(1 << 62)
@@ -19,19 +19,24 @@ _SECRET = "suppression_key"
 
 
 class Gone:
-    """Who was meant is gone for good: they were deleted at ``at_us``, after the fact's own time."""
+    """Who was meant is gone for good: they were deleted at ``at_us``, after the fact's own time.
 
-    __slots__ = ("at_us",)
+    ``hidden``: only a hash of the name is kept, so no trace may say it.
+    """
 
-    def __init__(self, at_us: int) -> None:
+    __slots__ = ("at_us", "hidden")
+
+    def __init__(self, at_us: int, *, hidden: bool = False) -> None:
         self.at_us = at_us
+        self.hidden = hidden
 
 
 class Tombstones:
     """Look-ups and writes; every write happens inside the loop's transaction."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, now_us: Callable[[], int]) -> None:
         self._db = db
+        self._now_us = now_us
         self._secret: bytes | None = None
         # No fact with a time from here on can meet a tombstone: most need no look-up.
         self.latest_us = NEVER_BEFORE_US
@@ -71,13 +76,28 @@ class Tombstones:
             "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)",
             [(kind, value, at_us, person, survivor) for kind, value in names],
         )
-        if survivor is not None:
+        if survivor is None:
+            self.await_purge((person, *self.merged_into(person)), at_us)
+        else:
             # Whoever they had taken over goes along, so that one look-up is enough.
             self._db.execute("UPDATE deleted SET survivor = ? WHERE survivor = ?", (survivor, person))
             self._db.execute("UPDATE tombstone SET survivor = ? WHERE survivor = ?", (survivor, person))
             self._db.execute("UPDATE suppressed SET survivor = ? WHERE survivor = ?", (survivor, person))
         self.latest_us = max(self.latest_us, at_us)
         self.count += 1
+
+    def await_purge(self, numbers: Iterable[int], at_us: int) -> None:
+        """Their data are to go by a set time from ``at_us`` on."""
+        self._db.executemany(
+            "INSERT INTO purge VALUES (?, ?, 0, NULL)"
+            " ON CONFLICT (number) DO UPDATE SET again_us = excluded.gone_us WHERE stage > 0",
+            [(one, at_us) for one in numbers],
+        )
+
+    def _named_again(self, hashed: bytes) -> None:
+        """A call names somebody of whom only a hash is kept: what the journal has of it is to go by a set time, too."""
+        numbers = self._db.execute("SELECT DISTINCT number FROM suppressed WHERE hash = ?", (hashed,)).fetchall()
+        self.await_purge([row[0] for row in numbers], self._now_us())
 
     def fate(self, kind: str, value: str, time_us: int | None) -> int | Gone | None:
         """Whom a (normal) name meant at a moment of the past, if they are gone: the survivor's number, or nobody.
@@ -91,9 +111,9 @@ class Tombstones:
             " ORDER BY deleted_us LIMIT 1",
             (kind, value, time_us),
         ).fetchone()
-        if self.hiding:
-            hidden = self._hidden(kind, value, time_us)
-            row = hidden if row is None or (hidden is not None and hidden[0] <= row[0]) else row
+        hidden = self._hidden(kind, value, time_us) if self.hiding else None
+        if hidden is not None and (row is None or hidden[0] <= row[0]):
+            return Gone(hidden[0], hidden=True) if hidden[1] is None else hidden[1]
         if row is None:
             return None
         return Gone(row[0]) if row[1] is None else row[1]
@@ -101,7 +121,11 @@ class Tombstones:
     def _hidden(self, kind: str, value: str, time_us: int) -> tuple[int, int | None] | None:
         """The same of which only hashes are kept."""
         found = "SELECT at_us, survivor FROM suppressed WHERE hash = ? AND at_us > ? ORDER BY at_us LIMIT 1"
-        return self._db.execute(found, (self.hashed(kind, value), time_us)).fetchone()
+        hashed = self.hashed(kind, value)
+        row = self._db.execute(found, (hashed, time_us)).fetchone()
+        if row is not None:
+            self._named_again(hashed)
+        return row
 
     def merged_into(self, person: int) -> list[int]:
         """Everybody whom a person has taken over."""
@@ -132,8 +156,11 @@ class Tombstones:
         """Is a (normal) name suppressed?"""
         if not self.blocking:
             return False
-        found = "SELECT 1 FROM suppressed WHERE hash = ? AND blocked"
-        return self._db.execute(found, (self.hashed(kind, value),)).fetchone() is not None
+        hashed = self.hashed(kind, value)
+        if self._db.execute("SELECT 1 FROM suppressed WHERE hash = ? AND blocked", (hashed,)).fetchone() is None:
+            return False
+        self._named_again(hashed)
+        return True
 
     def hidden_among(self, kind: str, values: Iterable[str]) -> bool:
         """Was any of these (normal) names ever suppressed?"""
@@ -170,6 +197,11 @@ class Tombstones:
             had = self._hide_rows(number, "kind = ? AND value = ?", (kind, value))
             if kind in ("id", "email", "phone"):
                 self._db.executemany(f"UPDATE deleted SET {kind} = NULL WHERE person = ?", [(one,) for one in had])
+
+    def forget_names(self, person: int) -> None:
+        """Of somebody gone nothing readable is left: what tells older facts from newer ones is a hash from now on."""
+        self._hide_rows(person, "person = ?", (person,))
+        self._db.execute("UPDATE deleted SET id = NULL, email = NULL, phone = NULL WHERE person = ?", (person,))
 
     def _hide_rows(self, number: int, where: str, parameters: tuple[object, ...]) -> list[int]:
         """Turn tombstones into hashes; returns whose they were."""
