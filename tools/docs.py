@@ -33,6 +33,7 @@ def documents() -> dict[Path, str]:
         ROOT / "ARCHITECTURE.md": architecture((ROOT / "ARCHITECTURE.md").read_text()),
     }
     texts[ROOT / "docs" / "compat.md"] = compat()
+    texts[ROOT / "docs" / "privacy.md"] = privacy()
     table = settings_table()
     if table:
         texts[ROOT / "docs" / "settings.md"] = settings(table)
@@ -82,6 +83,45 @@ PIPELINES = """\
 `messageId` is the event's id. A wrong write key is 401 with or without strict mode. In strict mode a batch is taken as
 a whole or not at all. Traits of somebody anonymous have nobody to go to and are refused.
 """
+
+
+PRIVACY = """# Where a person's data are, and when they are gone
+
+A deletion takes a person out of every answer at once: out of segments, searches, counts, conditions as of any day.
+Suppressing does the same, blocks every name of theirs, and makes unreadable at once what `state.db` keeps of them. What
+then still lies in files leaves by **the set time**: `BACKSTORY_PURGE_DAYS` after the deletion, 30 by default.
+
+- A purge in the background takes the rest out, in stages: rows in tables, rows in parts and runs of keys (these are
+  written again without them), names (hashed), other people's traces that name them, reports and archived mail, and at
+  last the bytes: journal and `state.db` are rebuilt, as SQLite leaves remains of moved rows in its pages. It begins
+  when nine tenths of the time are over. `backstory privacy purge` says who waits; `--now` does it at once.
+- While a database is rebuilt nothing else can be written to it, which takes about a second for 150 MB. So one with more
+  than 5 MB in use is rebuilt when a server starts, with `--now`, or at the latest when the set time is nearly over.
+- `backstory privacy prove IDENTIFIER` searches the whole folder, and exits with 1 while anything is there. Identifiers
+  of fewer than six characters are looked for as whole values only, not in raw bytes.
+- What stays: a keyed hash (HMAC-SHA-256) of each name with the time of the deletion, so that an old file does not bring
+  anybody back; the key is in the workspace's own `state.db`. A number without a name, so that it is never given again.
+  A row for each message, without its text, so that counts of campaigns stay right.
+- Somebody who was merged lives on in the survivor: what they had goes when the survivor is deleted.
+- A call that names somebody who was purged or suppressed is refused without saying the name anywhere; what the journal
+  holds of it goes by a set time again.
+- Not ours to find: what other people's data say about somebody (a note, a referrer), names they had given up before
+  they were deleted and that only a report still holds, backups and copies of the folder, mail that was sent, and blocks
+  that a file system keeps of deleted files.
+
+In the tables below *at once* means that the row is gone with the deletion; its bytes may lie in free pages, the log of
+the database and the journal until the set time.
+"""
+
+
+def privacy() -> str:
+    """The page about privacy, from the table of places."""
+    from backstory.engine import place
+
+    head = ("place", "what of a person it holds", "when that is gone")
+    tables = _table(head, [(f"`{one.name}`", one.holds, one.gone) for one in place.TABLES])
+    files = _table(head, [(one.name, one.holds, one.gone) for one in place.FILES])
+    return f"{PRIVACY}\n## Files\n\n{files}\n## Tables of `state.db`\n\n{tables}"
 
 
 def compat() -> str:

@@ -1,11 +1,13 @@
-"""``backstory privacy``: purge."""
+"""``backstory privacy``: prove, purge."""
 
 from typing import cast
 
 import click
 
 from backstory.core.condition import Json
-from backstory.edge.cli_command import Row, Run, moment, row_of, workspace_command
+from backstory.core.error import BackstoryError
+from backstory.core.time import DAY_US, SECOND_US
+from backstory.edge.cli_command import EXIT_FOUND, Row, Run, cell, moment, row_of, workspace_command
 
 
 @click.group()
@@ -13,9 +15,62 @@ def privacy() -> None:
     """What is left of people who were deleted or suppressed, and when it is gone.
 
     \b
-    Example:
+    Examples:
+      backstory privacy prove ann@example.com --data ./data
       backstory privacy purge --data ./data
     """
+
+
+@privacy.command()
+@click.argument("identifier")
+@workspace_command
+@click.pass_context
+def prove(context: click.Context, run: Run, identifier: str) -> None:
+    """Search the whole data folder for somebody; exit code 1 if anything of them is there.
+
+    IDENTIFIER is an id, email, phone, cio_id or anonymous id. Looked for are the identifier, and what else is known
+    of the person: other names, texts of attributes, their number. Every workspace, table, part, report, archived mail
+    and the raw bytes of every file are searched, beside a running server or without one; nothing is written.
+
+    \b
+    Examples:
+      backstory privacy prove ann@example.com
+      backstory privacy prove 42 --json
+    """
+    # Reads Parquet, which loads slowly.
+    from backstory.engine.prove import Finding
+    from backstory.engine.prove import prove as search
+
+    found: list[Finding] = []
+    settings = run.settings
+    if not (settings.data / "workspaces").is_dir():
+        raise BackstoryError(f"the folder {settings.data} holds no workspace")
+    count = search(
+        settings.data, identifier, keep_us=round(settings.purge_days * DAY_US), on_finding=found.append
+    )
+    rows: list[dict[str, Json]] = [
+        {
+            "workspace": one.workspace, "place": one.place, "file": one.file, "found": one.count,
+            "gone_by": None if one.gone_us is None or not one.count else one.gone_us // SECOND_US,
+            "why": one.why,
+        }
+        for one in found
+    ]  # fmt: skip
+    text = f"{count:,} places hold something of them" if count else f"nothing of them in {len(found):,} places"
+    run.show({"clean": not count, "places": rows}, f"{_places(rows)}\n{text}")
+    if count:
+        context.exit(EXIT_FOUND)
+
+
+def _places(rows: list[dict[str, Json]]) -> str:
+    """A line for each place."""
+    lines: list[str] = []
+    for row in rows:
+        gone_by = row["gone_by"]
+        until = f", gone by {moment(gone_by)}" if isinstance(gone_by, int) else ""
+        said = f"{row['found']:,} found; {row['why']}{until}" if row["found"] else "nothing"
+        lines.append(f"{cell(row['workspace']) or '-'}: {cell(row['place'])} ({cell(row['file'])}): {said}")
+    return "\n".join(lines)
 
 
 @privacy.command()

@@ -142,10 +142,8 @@ class Tombstones:
     def hashed(self, kind: str, value: str) -> bytes:
         """The keyed hash of a (normal) name: without the workspace's secret nobody can tell what it is of."""
         if self._secret is None:
-            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (_SECRET,)).fetchone()
-            self._secret = row[0] if row is not None else self._new_secret()
-        assert self._secret is not None
-        return hmac.digest(self._secret, f"{kind}\x1f{value}".encode(), "sha256")
+            self._secret = read_secret(self._db) or self._new_secret()
+        return hashed_name(self._secret, kind, value)
 
     def _new_secret(self) -> bytes:
         secret = os.urandom(32)
@@ -227,3 +225,14 @@ class Tombstones:
         )
         self.refresh()
         return True
+
+
+def read_secret(db: sqlite3.Connection) -> bytes | None:
+    """What names are hashed with, in this workspace; None before there is a hash."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (_SECRET,)).fetchone()
+    return None if row is None else row[0]
+
+
+def hashed_name(secret: bytes, kind: str, value: str) -> bytes:
+    """The keyed hash of a (normal) name."""
+    return hmac.digest(secret, f"{kind}\x1f{value}".encode(), "sha256")
