@@ -111,6 +111,7 @@ def _refused_header(refused: Mapping[int, RequestError]) -> Headers:
         return []
     number, first = next(iter(refused.items()))
     text = f"{len(refused)}; first at {number}: {first.message}"
-    _log.warning("calls to Pipelines were refused: %s", text)
+    # Without the words of the refusal: they say what was sent, and a log is no place for that.
+    _log.warning("%d calls to Pipelines were refused, the first at %d: %s", len(refused), number, first.path or "whole")
     shown = text.encode("ascii", "replace")[:HEADER_CHARACTERS]
     return [(b"backstory-refused", bytes(letter if 32 <= letter < 127 else 63 for letter in shown))]
