@@ -73,6 +73,8 @@ class Life(RuleBasedStateMachine):
     def open(self) -> Workspace:
         workspace = open_workspace(self.path, clock=self.clock, threads=False)
         self.pieces = []
+        # Two events that follow each other are a burst already; a replay takes them one by one.
+        workspace.applier.bursts.at_least, workspace.applier.bursts.round_min = 2, 1
         workspace.builder.run_on_loop = self.pieces.append
         # Times of acceptance go on after the newest moment the state knows.
         self.last_accept_us = max(self.last_accept_us, workspace.folder.state.now_us)

@@ -29,7 +29,7 @@ from backstory.core.fact import (
 )
 from backstory.core.limit import BATCH_ITEM_BYTES, EVENT_ID_BYTES, PIPELINES_BATCH_BYTES, PIPELINES_CALL_BYTES
 from backstory.edge.pipeline import PATHS
-from backstory.edge.pipeline_batch import careful_call, plain_moment, plain_track
+from backstory.edge.pipeline_batch import careful_call, plain_moment, plain_track, plain_tracks
 from backstory.edge.pipeline_call import read_moment
 from tests.unit.write_client import WriteClient, write_client
 
@@ -424,6 +424,16 @@ def test_the_short_way_says_what_the_careful_one_says(call: dict[str, Any], inde
         assert careful_call(text, None) == [fact]
 
 
+@settings(deadline=None, max_examples=300)
+@given(calls=st.lists(TRACKS, min_size=1, max_size=4))
+def test_many_at_once_say_what_the_careful_way_says(calls: list[dict[str, Any]]) -> None:
+    """Where a whole group is taken at once, each fact is the one that the careful way makes."""
+    items = [msgspec.json.encode(call) for call in calls]
+    facts = plain_tracks(items)
+    if facts is not None:
+        assert [list(careful_call(item, None)) for item in items] == [[fact] for fact in facts]
+
+
 def test_the_calls_of_clients_take_the_short_way() -> None:
     """What the official clients send most is not left to the careful way."""
     library = {"library": {"name": "analytics-python", "version": "1.1.0"}}
@@ -436,7 +446,9 @@ def test_the_calls_of_clients_take_the_short_way() -> None:
         integrations={},
     )
     for body in (call, {**call, "anonymousId": None}):
-        assert plain_track(msgspec.json.encode(body)) is not None
+        fact = plain_track(msgspec.json.encode(body))
+        assert fact is not None
+        assert plain_tracks([msgspec.json.encode(body)] * 2) == [fact] * 2
 
 
 @pytest.mark.parametrize(
@@ -451,6 +463,7 @@ def test_the_calls_of_clients_take_the_short_way() -> None:
 def test_repeated_keys_are_found_beside_times(client: WriteClient, item: bytes) -> None:
     """The colons of a time hide no key that is there twice, escaped or not."""
     assert plain_track(item) is None
+    assert plain_tracks([item]) is None
     answer = client.call("POST", "/v1/batch", b'{"batch":[' + item + b"]}", x_strict_mode="1")
     assert (answer.status, client.facts) == (400, [])
     assert "twice" in answer.json["message"]

@@ -28,7 +28,7 @@ from backstory.core.fact import (
     UnsuppressPerson,
 )
 from backstory.core.limit import BATCH_BODY_BYTES, BATCH_ITEM_BYTES, ENTITY_BODY_BYTES
-from backstory.edge.track2_batch import careful_facts, plain_fact
+from backstory.edge.track2_batch import careful_facts, plain_fact, plain_facts
 from tests.unit.write_client import WriteClient, write_client
 
 ANN = Identifier("id", "5")
@@ -310,17 +310,42 @@ def test_the_short_way_says_what_the_careful_one_says(event: dict[str, Any], ind
     text = msgspec.json.encode(event)
     text = msgspec.json.format(text, indent=indent) if indent else text
     # A batch that may hold a NUL goes the careful way as a whole.
-    fact = None if b"\\u0000" in text else plain_fact(msgspec.Raw(text))
+    fact = None if b"\\u0000" in text else plain_fact(text)
     if fact is not None:
-        assert careful_facts(msgspec.Raw(text)) == [fact]
+        assert careful_facts(text) == [fact]
+
+
+@settings(deadline=None, max_examples=300)
+@given(events=st.lists(EVENTS, min_size=1, max_size=4), odd=st.sampled_from([b"", b'"n":1,"n":2,', b'"x":1.50,']))
+def test_many_at_once_say_what_the_careful_way_says(events: list[dict[str, Any]], odd: bytes) -> None:
+    """Where a whole group is taken at once, each fact is the one that the careful way makes."""
+    items = [msgspec.json.encode(event) for event in events]
+    items[-1] = items[-1].replace(b'"attributes":{', b'"attributes":{' + odd).replace(b",}", b"}")
+    facts = plain_facts(items)
+    if facts is not None:
+        assert [list(careful_facts(item)) for item in items] == [[fact] for fact in facts]
+
+
+def test_plain_events_are_taken_at_once_unless_one_is_not() -> None:
+    """What has a key twice, blanks, escapes or a number in another form is not kept as it came."""
+    plain = b'{"type":"person","action":"event","identifiers":{"id":"a:b"},"name":"bo:ught","attributes":{"n":[1]}}'
+    bare = b'{"type":"person","action":"event","identifiers":{"email":"a@b.de"},"name":" seen ","timestamp":1359389415}'
+    assert plain_facts([plain, bare]) == [*careful_facts(plain), *careful_facts(bare)]
+    for sent, other in (
+        (b"[1]", b'[1],"n":[2]'), (b"[1]", b"1.50"), (b"[1]", b" 1"), (b"[1]", b"-0"), (b"[1]", b'"\\u0041"'),
+        (b"[1]", b"[" * 65 + b"]" * 65), (b'"name"', b'"name":"other","name"'), (b'"id"', b'"phone"'),
+        (b'"type"', b'"id":"42","type"'), (b'"type"', b'"more":1,"type"'), (b'"bo:ught"', b'" "'),
+        (b'"a:b"}', b'"a:b","email":"a@b.de"}'), (b'"type"', b'"timestamp":100000000000,"type"'),
+    ):  # fmt: skip
+        assert plain_facts([plain, plain.replace(sent, other, 1)]) is None, other
 
 
 def test_plain_events_take_the_short_way() -> None:
     """What clients send most is not left to the careful way; what could be refused is."""
     plain = person("event", name="bought", attributes={"price": 1.5, "tags": ["a"]}, timestamp=1359389415, id=ULID)
-    assert plain_fact(msgspec.Raw(msgspec.json.encode(plain))) is not None
+    assert plain_fact(msgspec.json.encode(plain)) is not None
     for strange in ({"name": ""}, {"id": "42"}, {"timestamp": "soon"}, {"name": "x" * 101}, {"type": "object"}):
-        raw = msgspec.Raw(msgspec.json.encode({**plain, **strange}))
+        raw = msgspec.json.encode({**plain, **strange})
         assert plain_fact(raw) is None
         with pytest.raises(RequestError):
             careful_facts(raw)

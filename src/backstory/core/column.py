@@ -17,6 +17,8 @@ PAGE_MASK = PAGE_ROWS - 1
 People = NDArray[np.uint32]
 Truth = NDArray[np.bool_]
 Numbers = NDArray[Any]
+# In microseconds: one for everybody, or one for each.
+Moment = int | NDArray[np.int64]
 
 
 class Column:
@@ -71,6 +73,11 @@ class Column:
 
     def gather(self, people: People) -> Numbers:
         """The numbers of many people (sorted ascending), as rows in the same order."""
+        if len(people) and people[0] >> PAGE_BITS == people[-1] >> PAGE_BITS:
+            number = int(people[0]) >> PAGE_BITS
+            page = self.pages[number] if number < len(self.pages) else None
+            if page is not None:
+                return page[people & PAGE_MASK]
         shape = (len(people), self.width) if self.width > 1 else (len(people),)
         out = np.zeros(shape, dtype=self.dtype)
         for number, span in spans(people):

@@ -7,7 +7,10 @@ per million people and leaf) brings in the next stretch. So a million pending ex
 import heapq
 from collections.abc import Iterator, Mapping
 
-from backstory.core.leaf import NEVER_US
+import numpy as np
+
+from backstory.core.column import Moment, Numbers, People
+from backstory.core.leaf import NEVER_US, WindowLeaf
 from backstory.core.leaf_key import AnyLeaf, LeafKey
 from backstory.core.time import MINUTE_US
 
@@ -67,6 +70,21 @@ class Coming:
         if moment <= self._horizon_us:
             heapq.heappush(self._moments, (moment, person, self._rank_of[key]))
             self._find_next()
+
+    def expect_many(self, leaf: WindowLeaf, people: People, moments_us: Numbers, now_us: Moment) -> None:
+        """Many people's times leave a window at these moments, a row of them for each: those that are near are kept.
+
+        A moment too many is looked at for nothing, and no harm done.
+        """
+        if self._stale:
+            return
+        near = moments_us <= self._horizon_us
+        if not near.any():
+            return
+        row, place = np.nonzero(near & (moments_us > np.asarray(now_us)[..., None]))
+        for moment, person in zip(moments_us[row, place].tolist(), people[row].tolist(), strict=True):
+            heapq.heappush(self._moments, (moment, person, self._rank_of[leaf.test]))
+        self._find_next()
 
     def _scan(self, until_us: int) -> None:
         """Read from the leaves every moment in (settled, until]."""

@@ -7,12 +7,16 @@ The key is an XXH64, the same on every machine and in every version. It is a mat
 """
 
 import re
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from backstory.core.condition import Json
+from backstory.core.fact import Track
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z", re.IGNORECASE | re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\Z", re.IGNORECASE | re.ASCII)
@@ -75,7 +79,34 @@ def id_key(event_id: str) -> int:
 
 def content_key(kind: str, name: str, time_us: int, canonical_data: bytes) -> int:
     """The key of an event without id but with an explicit time, as a signed 64-bit integer."""
-    return _key(b"c%s\x1f%s\x1f%d\x1f%s" % (kind.encode(), name.encode(), time_us, canonical_data))
+    return _key(_content(kind, name, time_us, canonical_data))
+
+
+def _content(kind: str, name: str, time_us: int, canonical_data: bytes) -> bytes:
+    return b"c%s\x1f%s\x1f%d\x1f%s" % (kind.encode(), name.encode(), time_us, canonical_data)
+
+
+def event_keys(facts: Sequence[Track]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The key of each event of a person, and whether it has one (0 where it has none)."""
+    found: list[int] = []
+    keyed: list[bool] = []
+    for fact in facts:
+        event_id = fact.event_id
+        if event_id is not None:
+            # Ids in small letters, nearly all there are, are in their normal form.
+            text = event_id if event_id == event_id.lower() else normal_id(event_id)
+            message = b"i" + text.encode()
+        elif fact.time_us is not None:
+            message = _content(fact.kind, fact.name, fact.time_us, canonical(fact.data))
+        else:
+            keyed.append(False)
+            continue
+        keyed.append(True)
+        found.append(xxhash.xxh64_intdigest(message))
+    has = np.array(keyed, dtype=bool)
+    keys = np.zeros(len(keyed), np.int64)
+    keys[has] = np.array(found, np.uint64).view(np.int64)
+    return keys, has
 
 
 def _key(text: bytes) -> int:

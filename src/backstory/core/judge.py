@@ -10,7 +10,7 @@ from typing import assert_never
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import People, Truth
+from backstory.core.column import Moment, People, Truth
 from backstory.core.condition import (
     And,
     AttributeTest,
@@ -26,7 +26,7 @@ from backstory.core.leaf import member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of
 
 Judge = Callable[[int, int], bool]
-JudgeMany = Callable[[People, int], Truth]
+JudgeMany = Callable[[People, Moment], Truth]
 Pair = tuple[Judge, JudgeMany]
 
 
@@ -73,7 +73,7 @@ class Compiler:
         def judge(person: int, now_us: int) -> bool:
             return person in members(segment_id)
 
-        def judge_many(people: People, now_us: int) -> Truth:
+        def judge_many(people: People, now_us: Moment) -> Truth:
             return member_many(members(segment_id), people)
 
         return judge, judge_many
@@ -85,7 +85,7 @@ def _all(parts: list[Pair]) -> Pair:
     def judge(person: int, now_us: int) -> bool:
         return all(one(person, now_us) for one in ones)
 
-    def judge_many(people: People, now_us: int) -> Truth:
+    def judge_many(people: People, now_us: Moment) -> Truth:
         truth = np.ones(len(people), dtype=bool)
         for many in manys:
             truth &= many(people, now_us)
@@ -100,7 +100,7 @@ def _any(parts: list[Pair]) -> Pair:
     def judge(person: int, now_us: int) -> bool:
         return any(one(person, now_us) for one in ones)
 
-    def judge_many(people: People, now_us: int) -> Truth:
+    def judge_many(people: People, now_us: Moment) -> Truth:
         truth = np.zeros(len(people), dtype=bool)
         for many in manys:
             truth |= many(people, now_us)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core import comparison
-from backstory.core.column import Column, Numbers, People, Truth
+from backstory.core.column import Column, Moment, Numbers, People, Truth
 from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
 
 NEVER_US = 1 << 62
@@ -32,7 +32,7 @@ class Leaf(Protocol):
 
     def holds(self, person: int, now_us: int) -> bool: ...
 
-    def holds_many(self, people: People, now_us: int) -> Truth: ...
+    def holds_many(self, people: People, now_us: Moment) -> Truth: ...
 
     def next_change_us(self, person: int, now_us: int) -> int:
         """The first moment after ``now_us`` at which time alone may change the answer, or NEVER_US."""
@@ -80,6 +80,15 @@ class CountLeaf:
         """Does the time lie inside the fixed window?"""
         return (self.from_us is None or time_us >= self.from_us) and (self.to_us is None or time_us < self.to_us)
 
+    def takes_many(self, times_us: NDArray[np.int64]) -> Truth:
+        """The same of many."""
+        inside = np.ones(len(times_us), dtype=bool)
+        if self.from_us is not None:
+            inside &= times_us >= self.from_us
+        if self.to_us is not None:
+            inside &= times_us < self.to_us
+        return inside
+
     def add(self, person: int, time_us: int, now_us: int) -> bool:
         count = self.column.get(person)
         if count >= self.cap or not self.takes(time_us):
@@ -90,11 +99,7 @@ class CountLeaf:
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
         counts = np.diff(np.append(first, len(times_us)))
         if self.from_us is not None or self.to_us is not None:
-            inside = np.ones(len(times_us), dtype=bool)
-            if self.from_us is not None:
-                inside &= times_us >= self.from_us
-            if self.to_us is not None:
-                inside &= times_us < self.to_us
+            inside = self.takes_many(times_us)
             counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
         some = counts > 0
         people, counts = people[some], counts[some]
@@ -105,7 +110,7 @@ class CountLeaf:
         count = self.column.get(person)
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
-    def holds_many(self, people: People, now_us: int) -> Truth:
+    def holds_many(self, people: People, now_us: Moment) -> Truth:
         counts = self.column.gather(people)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
@@ -186,9 +191,13 @@ class WindowLeaf:
             return self._inside(1 if newest and newest - SHIFT_US > edge else 0)
         return self._inside(sum(time > edge for time in self._times(person)))
 
-    def holds_many(self, people: People, now_us: int) -> Truth:
-        inside = self.column.gather(people) > now_us - self.last_us + SHIFT_US
-        counts = inside.astype(np.uint8) if self.keep == 1 else inside.sum(axis=1)
+    def holds_many(self, people: People, now_us: Moment) -> Truth:
+        edge_us = now_us - self.last_us + SHIFT_US
+        held = self.column.gather(people)
+        if self.keep == 1:
+            counts = (held > edge_us).astype(np.uint8)
+        else:
+            counts = (held > np.asarray(edge_us)[..., None]).sum(axis=1)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 
@@ -234,16 +243,16 @@ class KnownLeaf:
         self.before_us = before_us
         self.timed = last_us is not None
 
-    def _edge_us(self, now_us: int) -> int:
+    def _edge_us(self, now_us: Moment) -> Moment:
         if self.last_us is not None:
             return now_us - self.last_us
         assert self.before_us is not None
-        return min(now_us, self.before_us)
+        return min(now_us, self.before_us) if isinstance(now_us, int) else np.minimum(now_us, self.before_us)
 
     def holds(self, person: int, now_us: int) -> bool:
-        return self.known.get_us(person) <= self._edge_us(now_us)
+        return bool(self.known.get_us(person) <= self._edge_us(now_us))
 
-    def holds_many(self, people: People, now_us: int) -> Truth:
+    def holds_many(self, people: People, now_us: Moment) -> Truth:
         return self.known.gather_us(people) <= self._edge_us(now_us)
 
     def next_change_us(self, person: int, now_us: int) -> int:
@@ -337,7 +346,7 @@ class AttributeLeaf:
     def holds(self, person: int, now_us: int) -> bool:
         return person in self.true
 
-    def holds_many(self, people: People, now_us: int) -> Truth:
+    def holds_many(self, people: People, now_us: Moment) -> Truth:
         return member_many(self.true, people)
 
     def next_change_us(self, person: int, now_us: int) -> int:

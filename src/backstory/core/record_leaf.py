@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import Column, People, Truth
+from backstory.core.column import Column, Moment, People, Truth
 from backstory.core.comparison import next_change_us, read_path, where_holds
 from backstory.core.condition import Json, RecordTest, RelationTest, tests_in
 from backstory.core.leaf import NEVER_US, SHIFT_US, due_in, member_many
@@ -64,7 +64,7 @@ class RecordLeaf:
     def holds(self, person: int, now_us: int) -> bool:
         return (person in self.odd) != self._nothing
 
-    def holds_many(self, people: People, now_us: int) -> Truth:
+    def holds_many(self, people: People, now_us: Moment) -> Truth:
         return member_many(self.odd, people) != self._nothing
 
     def next_change_us(self, person: int, now_us: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import People
+from backstory.core.column import Moment, Numbers, People
 from backstory.core.coming import Coming
 from backstory.core.condition import (
     AttributeTest,
@@ -296,9 +296,7 @@ class SegmentEngine:
 
     def forget(self, person: int, now_us: int) -> list[Transition]:
         """The person is deleted: out of every segment, and nothing of them stays in any leaf."""
-        out = [
-            self.move(kept, person, False, now_us) for kept in self.segments.values() if person in kept.members
-        ]
+        out = [self.move(kept, person, False, now_us) for kept in self.segments.values() if person in kept.members]
         for leaf in self.leaves.values():
             leaf.forget(person)
         self.known.forget(person)
@@ -340,6 +338,10 @@ class SegmentEngine:
     def expect_next(self, key: LeafKey, person: int, at_us: int) -> None:
         """After a moment was settled: the same leaf may change again for the same person."""
         self._coming.expect(key, self.leaves[key], person, at_us)
+
+    def expect_many(self, leaf: WindowLeaf, people: People, moments_us: Numbers, now_us: Moment) -> None:
+        """Times of many people in a window, a row each, leave it at these moments."""
+        self._coming.expect_many(leaf, people, moments_us, now_us)
 
     # -- many people ------------------------------------------------------------------------------------------
 

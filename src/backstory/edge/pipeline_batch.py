@@ -18,6 +18,7 @@ from backstory.core.fact import Fact, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
 from backstory.core.time import us_of
 from backstory.edge.pipeline_semantic import SEMANTIC, call_facts
+from backstory.edge.plain_batch import are_as_stored, colons, items_at_once, read_plain
 from backstory.edge.track2_batch import Decoded
 from backstory.edge.value import (
     SHORT_ID,
@@ -54,6 +55,28 @@ class PlainCall(msgspec.Struct, frozen=True, gc=False):
     writeKey: _Text = UNSET
 
 
+_Raw = msgspec.Raw | UnsetType
+
+
+class _Call(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """The same as it is read together with its neighbours."""
+
+    type: Literal["track"]
+    userId: str
+    event: str
+    properties: _Raw = UNSET
+    timestamp: _Text = UNSET
+    messageId: _Text = UNSET
+    anonymousId: _Text = UNSET
+    context: _Raw = UNSET
+    integrations: _Raw = UNSET
+    originalTimestamp: _Text = UNSET
+    sentAt: _Text = UNSET
+    receivedAt: _Text = UNSET
+    channel: _Text = UNSET
+    writeKey: _Text = UNSET
+
+
 class PipelineBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch as it was sent; what stands beside the calls is for all of them."""
 
@@ -67,6 +90,7 @@ class PipelineBatch(msgspec.Struct, frozen=True, gc=False):
 
 _batch = msgspec.json.Decoder(PipelineBatch).decode
 _plain = msgspec.json.Decoder(PlainCall).decode
+_plain_many = msgspec.json.Decoder(list[_Call]).decode
 _REQUIRED = 3
 
 
@@ -80,8 +104,7 @@ def read_batch(raw: bytes) -> PipelineBatch:
         found = read_object(raw).get("batch")
         raise RequestError(f"batch must be a list of calls, not {shown(found)}", path="$.batch") from None
     beside = [one for one in _beside(batch) if one is not UNSET]
-    inside = [bytes(one) for one in (*batch.batch, *beside)]
-    if raw.count(b":") - sum(one.count(b":") for one in inside) != 1 + len(beside):
+    if raw.count(b":") - colons([*batch.batch, *beside]) != 1 + len(beside):
         refuse_repeated(raw)
     return batch
 
@@ -98,20 +121,39 @@ def decode_calls(raw: bytes) -> Decoded:
     facts: list[Fact] = []
     sizes: list[int] = []
     refused: dict[int, RequestError] = {}
-    for number, item in enumerate(batch.batch):
-        fact = None if strange else plain_track(bytes(item))
-        if fact is not None:
-            facts.append(fact)
-            sizes.append(1)
+    for some in items_at_once(batch.batch):
+        plain = plain_tracks(some)
+        if plain is not None:
+            facts += plain
+            sizes += [1] * len(plain)
             continue
-        made: Sequence[Fact] = ()
-        try:
-            made = careful_call(bytes(item), context)
-        except RequestError as error:
-            refused[number] = error
-        facts += made
-        sizes.append(len(made))
+        for item in some:
+            fact = None if strange else plain_track(item)
+            made: Sequence[Fact] = () if fact is None else (fact,)
+            try:
+                made = made or careful_call(item, context)
+            except RequestError as error:
+                refused[len(sizes)] = error
+            facts += made
+            sizes.append(len(made))
     return Decoded(facts=facts, sizes=sizes, refused=refused)
+
+
+def plain_tracks(items: list[bytes]) -> list[Track] | None:
+    """The facts of plain track calls that are kept as they came; None when there is any doubt about one."""
+    calls = read_plain(items, _plain_many)
+    if calls is None:
+        return None
+    data = [b"{}" if isinstance(call.properties, UnsetType) else bytes(call.properties) for call in calls]
+    beside = [one for call in calls for one in (call.context, call.integrations)]
+    if not are_as_stored(data + [bytes(one) for one in beside if not isinstance(one, UnsetType)]):
+        return None
+    names = {name: None if name in SEMANTIC else short_name(name) for name in {call.event for call in calls}}
+    if None in names.values():
+        return None
+    named = [cast("str", names[call.event]) for call in calls]
+    facts = [_track(call.userId, name, text, call) for call, name, text in zip(calls, named, data, strict=True)]
+    return None if None in facts else cast("list[Track]", facts)
 
 
 def careful_call(item: bytes, context: bytes | None) -> Sequence[Fact]:
@@ -133,32 +175,36 @@ def plain_track(item: bytes) -> Track | None:
         data = stored(properties)
     except (msgspec.DecodeError, RecursionError, ValueError, RequestError):
         return None
-    user, name, event_id = call.userId, short_name(call.event), call.messageId
-    if name is None or call.event in SEMANTIC or not 0 < len(user) <= SHORT_ID:
+    user, name = call.userId, short_name(call.event)
+    if name is None or call.event in SEMANTIC:
         return None
-    if _may_repeat(item, call):
+    return None if _may_repeat(item, call) else _track(user, name, data, call)
+
+
+def _track(user: str, name: str, data: bytes, call: PlainCall | _Call) -> Track | None:
+    """The fact of a call of which the rest is plain, if its person, time and id are."""
+    if not 0 < len(user) <= SHORT_ID:
         return None
-    moment = call.timestamp
-    if moment.__class__ is str:
-        time_us = plain_moment(cast("str", moment))
+    moment, event_id = call.timestamp, call.messageId
+    time_us: int | None = None
+    if isinstance(moment, str):
+        time_us = plain_moment(moment)
         if time_us is None:
             return None
-    elif call.originalTimestamp is UNSET or call.originalTimestamp is None:
-        time_us = None
-    else:
+    elif isinstance(call.originalTimestamp, str):
         return None
-    if event_id.__class__ is str:
-        if not 0 < len(cast("str", event_id)) <= SHORT_ID:
+    if isinstance(event_id, str):
+        if not 0 < len(event_id) <= SHORT_ID:
             return None
-        if is_event_id(cast("str", event_id)):
-            event_id = cast("str", event_id).lower()
+        if is_event_id(event_id):
+            event_id = event_id.lower()
     else:
         event_id = None
     try:
         person = person_by_shape(user)
     except RequestError:
         return None
-    return Track(person=person, name=name, data=data, time_us=time_us, event_id=cast("str | None", event_id))
+    return Track(person=person, name=name, data=data, time_us=time_us, event_id=event_id)
 
 
 def _may_repeat(item: bytes, call: PlainCall) -> bool:

@@ -1,22 +1,26 @@
 """Batches of Track API v2: many operations decoded at once, each judged by itself.
 
 Plain events of people, nearly all there is in a batch, take a short way: a typed decoder and the same checks written
-out for the short values they have. Whatever is not plain, or might be refused, goes the careful way of ``track2``.
-The two must agree on everything: a test compares them. Source: ``api-surface.md`` section 5.
+out for the short values they have; a shorter one, many at once, where all are kept just as they came. Whatever is not
+plain, or might be refused, goes the careful way of ``track2``. All must agree on everything: a test compares them.
+Source: ``api-surface.md`` section 5.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
 from backstory.core.event import is_event_id
-from backstory.core.fact import Fact, Track
+from backstory.core.fact import Fact, Identifier, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
 from backstory.core.time import MILLISECONDS_FROM, SECOND_US
+from backstory.edge.plain_batch import are_as_stored, colons, items_at_once, read_plain
 from backstory.edge.track2 import operation_facts
 from backstory.edge.value import (
     count_keys,
@@ -29,6 +33,9 @@ from backstory.edge.value import (
     stored,
 )
 
+# The commonest form of ids, one in each line.
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_UUIDS = re.compile(f"{_UUID}(?:\n{_UUID})*")
 # ``type``, ``action``, ``identifiers`` with its one key, ``name``.
 _KEYS = 5
 
@@ -41,6 +48,23 @@ class PlainEvent(msgspec.Struct, frozen=True, gc=False):
     identifiers: dict[str, str]
     name: str
     attributes: dict[str, object] | None = None
+    timestamp: int | None = None
+    id: str | None = None
+
+
+class _Who(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    id: str | None = None
+    email: str | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """The same as it is read together with its neighbours."""
+
+    type: Literal["person"]
+    action: Literal["event"]
+    identifiers: _Who
+    name: str
+    attributes: msgspec.Raw | UnsetType = UNSET
     timestamp: int | None = None
     id: str | None = None
 
@@ -60,6 +84,7 @@ class Decoded:
 
 _batch = msgspec.json.Decoder(_Batch).decode
 _plain = msgspec.json.Decoder(PlainEvent).decode
+_plain_many = msgspec.json.Decoder(list[_Event]).decode
 
 
 def batch_items(raw: bytes) -> list[msgspec.Raw]:
@@ -71,44 +96,87 @@ def batch_items(raw: bytes) -> list[msgspec.Raw]:
     except (msgspec.DecodeError, RecursionError, ValueError):
         found = read_object(raw).get("batch")
         raise RequestError(f"batch must be a list of operations, not {shown(found)}", path="$.batch") from None
-    if raw.count(b":") - sum(bytes(item).count(b":") for item in items) != 1:
+    if raw.count(b":") - colons(items) != 1:
         refuse_repeated(raw)
     return items
 
 
 def decode_batch(raw: bytes) -> Decoded:
     """All facts of a batch in order; a refused item takes nothing else with it."""
-    items = batch_items(raw)
     facts: list[Fact] = []
     sizes: list[int] = []
     refused: dict[int, RequestError] = {}
     strange = b"\\u0000" in raw
-    for number, item in enumerate(items):
-        fact = None if strange else plain_fact(item)
-        if fact is not None:
-            facts.append(fact)
-            sizes.append(1)
+    for some in items_at_once(batch_items(raw)):
+        plain = plain_facts(some)
+        if plain is not None:
+            facts += plain
+            sizes += [1] * len(plain)
             continue
-        made: Sequence[Fact] = ()
-        try:
-            made = careful_facts(item)
-        except RequestError as error:
-            refused[number] = error
-        facts += made
-        sizes.append(len(made))
+        for item in some:
+            made = _facts(item, len(sizes), refused, strange=strange)
+            facts += made
+            sizes.append(len(made))
     return Decoded(facts=facts, sizes=sizes, refused=refused)
 
 
-def careful_facts(item: msgspec.Raw) -> Sequence[Fact]:
+def _facts(item: bytes, number: int, refused: dict[int, RequestError], *, strange: bool) -> Sequence[Fact]:
+    """The facts of one item; none where it is refused."""
+    fact = None if strange else plain_fact(item)
+    if fact is not None:
+        return (fact,)
+    try:
+        return careful_facts(item)
+    except RequestError as error:
+        refused[number] = error
+        return ()
+
+
+def plain_facts(items: list[bytes]) -> list[Track] | None:
+    """The facts of plain events that are kept as they came; None when there is any doubt about one."""
+    events = read_plain(items, _plain_many)
+    if events is None:
+        return None
+    data = [b"{}" if event.attributes is UNSET else bytes(event.attributes) for event in events]
+    if not are_as_stored(data) or not _are_event_ids([event.id for event in events if event.id is not None]):
+        return None
+    names = {name: short_name(name) for name in {event.name for event in events}}
+    people = [_person(event.identifiers) for event in events]
+    times = [event.timestamp for event in events if event.timestamp is not None]
+    if None in names.values() or None in people or any(abs(time_s) >= MILLISECONDS_FROM for time_s in times):
+        return None
+    return [
+        Track(
+            person=cast("Identifier", person),
+            name=cast("str", names[event.name]),
+            data=text,
+            time_us=None if event.timestamp is None else event.timestamp * SECOND_US,
+            event_id=None if event.id is None else event.id.lower(),
+        )
+        for event, person, text in zip(events, people, data, strict=True)
+    ]
+
+
+def _person(who: _Who) -> Identifier | None:
+    if who.email is None:
+        return None if who.id is None else short_person("id", who.id)
+    return short_person("email", who.email) if who.id is None else None
+
+
+def _are_event_ids(ids: list[str]) -> bool:
+    """The same as ``is_event_id`` of all."""
+    text = "\n".join(ids)
+    return not ids or (text.isascii() and (_UUIDS.fullmatch(text) is not None or all(map(is_event_id, ids))))
+
+
+def careful_facts(text: bytes) -> Sequence[Fact]:
     """One item by the way of a single operation."""
-    text = bytes(item)
     BATCH_ITEM_BYTES.check(len(text))
     return operation_facts(read_object(text))
 
 
-def plain_fact(item: msgspec.Raw) -> Track | None:
+def plain_fact(text: bytes) -> Track | None:
     """The fact of a plain event; None when it has to go the careful way."""
-    text = bytes(item)
     if len(text) > BATCH_ITEM_BYTES.value:
         return None
     try:

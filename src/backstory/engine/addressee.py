@@ -32,6 +32,11 @@ class Addressees:
             return fate
         return Gone(time_us, hidden=self._tombstones.hidden_among(identifier.kind, (identifier.value,)))
 
+    @property
+    def latest_us(self) -> int:
+        """Facts with a time from here on are about whoever has the identifier now."""
+        return self._tombstones.latest_us
+
     def blocked(self, identifier: Identifier) -> bool:
         """Is a (normal) identifier, which nobody has, suppressed?"""
         return self._tombstones.blocking and self._tombstones.blocked(identifier.kind, identifier.value)

@@ -47,6 +47,7 @@ from backstory.engine.apply_relation import RelationFacts
 from backstory.engine.apply_removal import Removals
 from backstory.engine.apply_segment import Segments
 from backstory.engine.build import Builder
+from backstory.engine.burst import Bursts
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.context import Context
 from backstory.engine.record_feed import RecordFeed
@@ -64,6 +65,7 @@ class Applier:
         self.transitions = Transitions(context, campaigns)
         self.profiles = Profiles(context, self.transitions, campaigns)
         self.events = Events(context, self.profiles, self.transitions, campaigns)
+        self.bursts = Bursts(context, self.transitions, campaigns)
         self._subjects = subjects = Subjects(context, self.profiles, self.transitions, campaigns)
         self.record_feed = RecordFeed(context.folder, context.segments)
         self.devices = DeviceFacts(context, subjects, self.record_feed)

@@ -221,6 +221,10 @@ class Campaigns:
         """A filter that waits for this person may hold now."""
         self.journeys.on_person(person, now_us)
 
+    def people_waiting(self) -> set[int]:
+        """Those for whom some journey waits for its filter."""
+        return self.journeys.filtering
+
     def on_people(self, people: BitMap, now_us: int) -> None:
         """The same of many: an import changed something about them."""
         self.journeys.on_people(people, now_us)

@@ -66,7 +66,7 @@ class Journeys:
         self._runs = runs
         self._profiles: Profiles | None = None
         # People some journey of whom waits for its filter.
-        self._filtering: set[int] = set()
+        self.filtering: set[int] = set()
         self._depth = 0
         self.next_wake_us = NEVER_US
 
@@ -76,7 +76,7 @@ class Journeys:
 
     def restore(self) -> None:
         """At the start: waiting filters, the next wake."""
-        self._filtering = self._ledger.people_filtering()
+        self.filtering = self._ledger.people_filtering()
         self._find_next_wake()
 
     # -- what makes them move -----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class Journeys:
 
     def on_person(self, person: int, now_us: int) -> None:
         """A filter that waits for this person may hold now."""
-        if person in self._filtering and person in self._context.segments.alive:
+        if person in self.filtering and person in self._context.segments.alive:
             for journey_id in self._ledger.filtering(person):
                 journey = self._read(journey_id)
                 if journey is not None and journey.state == "filtering":
@@ -112,7 +112,7 @@ class Journeys:
 
     def on_people(self, people: BitMap, now_us: int) -> None:
         """The same of many people."""
-        for person in [person for person in self._filtering if person in people]:
+        for person in [person for person in self.filtering if person in people]:
             self.on_person(person, now_us)
 
     def wake(self, now_us: int) -> None:
@@ -132,12 +132,12 @@ class Journeys:
     def end_of_campaign(self, campaign_id: int, now_us: int) -> None:
         """Everybody inside a stopped campaign leaves."""
         self._end("campaign_id", campaign_id, "the campaign was stopped", now_us)
-        self._filtering = self._ledger.people_filtering()
+        self.filtering = self._ledger.people_filtering()
 
     def end_of_person(self, person: int, now_us: int) -> None:
         """Nothing of somebody who was deleted goes on."""
         self._end("person", person, "the person was deleted", now_us)
-        self._filtering.discard(person)
+        self.filtering.discard(person)
 
     def inherit(self, survivor: int, other: int, now_us: int) -> None:
         """A merged person's journeys go on as the survivor's, unless that one is or was in the campaign; all count."""
@@ -147,9 +147,9 @@ class Journeys:
             self._ledger.move_journey(journey.journey_id, survivor, msgspec.msgpack.encode(journey))
             if state in ("filtering", "active") and campaign_id in entered:
                 self._keep(leave(journey, now_us=now_us, reason="merged into somebody who is or was in the campaign"))
-        self._filtering.discard(other)
+        self.filtering.discard(other)
         if self._ledger.filtering(survivor):
-            self._filtering.add(survivor)
+            self.filtering.add(survivor)
 
     def _end(self, column: Column, number: int, reason: str, now_us: int) -> None:
         count = self._ledger.count_open(column, number)
@@ -259,9 +259,9 @@ class Journeys:
             msgspec.msgpack.encode(journey),
         )
         if journey.state == "filtering":
-            self._filtering.add(journey.person)
-        elif journey.person in self._filtering and not self._ledger.filtering(journey.person):
-            self._filtering.discard(journey.person)
+            self.filtering.add(journey.person)
+        elif journey.person in self.filtering and not self._ledger.filtering(journey.person):
+            self.filtering.discard(journey.person)
         if journey.wake_us is not None:
             self.next_wake_us = min(self.next_wake_us, journey.wake_us)
         self._record(step)

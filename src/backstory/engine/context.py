@@ -28,6 +28,14 @@ class Audience(Protocol):
 
     def on_transition(self, transition: Transition, effective_us: int, now_us: int) -> None: ...
 
+    def segment_triggers(self) -> set[int]:
+        """The segments whose transitions may start something."""
+        ...
+
+    def people_waiting(self) -> set[int]:
+        """Those for whom something waits that any change of theirs may let go on."""
+        ...
+
     def on_person(self, person: int, now_us: int) -> None:
         """Something about the person changed: filters that wait may hold now."""
         ...

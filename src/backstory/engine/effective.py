@@ -1,7 +1,7 @@
 """The effective moment of a transition that a late fact caused: found by reading that person again."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import msgspec
@@ -32,6 +32,8 @@ from backstory.store.folder import Folder
 from backstory.store.record import read_records
 
 _decode = msgspec.json.Decoder().decode
+# Kind, name, time in microseconds, data.
+EventInTime = tuple[str, str, int, Mapping[str, Json]]
 
 
 class PersonInTime:
@@ -41,7 +43,7 @@ class PersonInTime:
         self,
         person: int,
         identifiers: Mapping[str, Json],
-        events: list[tuple[str, str, int, Mapping[str, Json]]],
+        events: list[EventInTime],
         writes: list[tuple[int, Mapping[str, Json]]],
         segments: SegmentEngine,
         *,
@@ -152,15 +154,25 @@ class PersonInTime:
                 assert_never(condition)
 
 
-def read_person(folder: Folder, segments: SegmentEngine, person: int, identifiers: Mapping[str, Json]) -> PersonInTime:
-    """A person's history from parts and tail; on the loop's thread, so that rows not yet written are seen."""
+def read_person(
+    folder: Folder,
+    segments: SegmentEngine,
+    person: int,
+    identifiers: Mapping[str, Json],
+    *,
+    also: Sequence[EventInTime] = (),
+) -> PersonInTime:
+    """A person's history from parts and tail; on the loop's thread, so that rows not yet written are seen.
+
+    ``also``: events of theirs that are not yet in the tail.
+    """
     events = folder.history.person_events(person) + folder.tail.person_events(person)
     writes = folder.history.person_writes(person) + folder.tail.person_writes(person)
     known_us = segments.known.get_us(person)
     return PersonInTime(
         person,
         identifiers,
-        [*((*event[:3], _decode(event[3])) for event in events), *folder.ledger.message_events(person)],
+        [*((*event[:3], _decode(event[3])) for event in events), *folder.ledger.message_events(person), *also],
         [(time_us, _decode(attributes)) for time_us, attributes in writes],
         segments,
         known_us=None if known_us == NEVER_US else known_us,

@@ -7,13 +7,14 @@ A commit of ``state.db`` that fails stops the engine: memory would be ahead of t
 """
 
 import threading
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from backstory.core.error import BackstoryError, StorageError
-from backstory.core.fact import Fact, Receipt
+from backstory.core.fact import Fact, Receipt, Track
 from backstory.core.time import SECOND_US
 from backstory.engine.apply import Applier
 from backstory.engine.clock import Clock, ClockGuard
@@ -89,8 +90,10 @@ class Loop:
         for entry in self._folder.journal.read_from(self._folder.state.position):
             skip = max(self._folder.state.position - entry.position, 0)
             self._last_accept_us = max(self._last_accept_us, entry.accept_us + len(entry.facts) - 1)
-            self.commit(lambda: self._apply_facts(entry.facts[skip:], entry.accept_us + skip, []))  # noqa: B023
-            count += len(entry.facts) - skip
+            facts = entry.facts[skip:]
+            nows_us = range(entry.accept_us + skip, entry.accept_us + len(entry.facts))
+            self.commit(lambda: self._apply_facts(facts, nows_us, []))  # noqa: B023
+            count += len(facts)
         return count
 
     def _run(self) -> None:
@@ -202,27 +205,60 @@ class Loop:
     # -- applying -----------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
-        count = 0
-        while self._backlog and count < APPLY_FACTS:
+        facts: list[Fact] = []
+        nows_us: list[int] = []
+        taken: list[Ticket] = []
+        while self._backlog and len(facts) < APPLY_FACTS:
             ticket = self._backlog.popleft()
-            receipts: list[Receipt] = []
-            self._done.append((ticket, receipts))
-            self._apply_facts(ticket.facts, ticket.accept_us, receipts)
-            count += len(ticket.facts)
-        self._inbox.backlog -= count
+            taken.append(ticket)
+            facts += ticket.facts
+            nows_us += range(ticket.accept_us, ticket.accept_us + len(ticket.facts))
+        receipts: list[Receipt] = []
+        self._done += [(ticket, []) for ticket in taken]
+        self._apply_facts(facts, nows_us, receipts)
+        at = 0
+        for ticket, own in list(self._done)[-len(taken) :]:
+            own += receipts[at : at + len(ticket.facts)]
+            at += len(ticket.facts)
+        self._inbox.backlog -= len(facts)
         if not self._backlog and not self.guard.jumped():
             self._advance(self._clock.now_us())
 
-    def _apply_facts(self, facts: list[Fact], accept_us: int, receipts: list[Receipt]) -> None:
-        state, applier = self._folder.state, self._applier
-        for now_us, fact in enumerate(facts, accept_us):
-            if now_us > state.now_us:
-                self._advance(now_us)
-            receipt = applier.apply(fact, state.now_us)
-            receipt.position = state.position
-            state.position += 1
-            receipts.append(receipt)
+    def _apply_facts(self, facts: Sequence[Fact], nows_us: Sequence[int], receipts: list[Receipt]) -> None:
+        """Apply facts in order, each as of its own moment; many events that follow each other as bursts."""
+        bursts = self._applier.bursts
+        at = end = 0
+        while at < len(facts):
+            end = end if at < end else bursts.end(facts, at)
+            if end - at >= bursts.at_least:
+                self._advance(nows_us[at])
+                until = bisect_left(nows_us, self._applier.next_moment_us(), at, end)
+                if until - at >= bursts.at_least:
+                    self._apply_burst(cast("Sequence[Track]", facts[at:until]), nows_us[at:until], receipts)
+                    at = until
+                    continue
+            receipts.append(self._apply_fact(facts[at], nows_us[at]))
+            at += 1
         self._dirty = True
+
+    def _apply_burst(self, facts: Sequence[Track], nows_us: Sequence[int], receipts: list[Receipt]) -> None:
+        state = self._folder.state
+        position = state.position
+        for at, receipt in enumerate(self._applier.bursts.apply(facts, nows_us)):
+            if receipt is None:
+                receipt = self._apply_fact(facts[at], nows_us[at])
+            receipt.position = position + at
+            receipts.append(receipt)
+        state.position = position + len(facts)
+        self._advance(nows_us[-1])
+
+    def _apply_fact(self, fact: Fact, now_us: int) -> Receipt:
+        state = self._folder.state
+        self._advance(now_us)
+        receipt = self._applier.apply(fact, state.now_us)
+        receipt.position = state.position
+        state.position += 1
+        return receipt
 
     def _advance(self, now_us: int) -> None:
         """Time passes up to ``now_us``; it never goes back."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from backstory.core.error import StorageError
 from backstory.core.segment import Transition
 from backstory.engine.context import Audience, Context, shown_values
-from backstory.engine.effective import PersonInTime, read_person
+from backstory.engine.effective import EventInTime, PersonInTime, read_person
 
 
 class Transitions:
@@ -17,30 +17,38 @@ class Transitions:
 
     def take(self, transitions: Sequence[Transition], now_us: int, *, late: bool = False) -> None:
         """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up."""
-        person: PersonInTime | None = None
-        for transition in transitions:
-            effective_us = transition.at_us
-            if late:
-                try:
-                    person = person or self._read(transition.person)
-                    effective_us = self._since_us(person, transition, now_us)
-                except StorageError as error:
-                    # Rather held back as too old than sent again for what may be long past.
-                    self._context.folder.fault(f"since when people are in segments cannot be told: {error}")
-                    effective_us = min(effective_us, self._context.segments.known.get_us(transition.person))
+        moments_us = self.moments_us(transitions, now_us) if late else [transition.at_us for transition in transitions]
+        for transition, effective_us in zip(transitions, moments_us, strict=True):
             self._record(transition, effective_us)
             self._audience.on_transition(transition, effective_us, now_us)
+
+    def moments_us(
+        self, transitions: Sequence[Transition], now_us: int, *, also: Sequence[EventInTime] = ()
+    ) -> list[int]:
+        """Since when a late fact of one person moved them; ``also``: events of theirs that are not yet in the tail."""
+        moments_us: list[int] = []
+        person: PersonInTime | None = None
+        for transition in transitions:
+            try:
+                person = person or self._read(transition.person, also)
+                effective_us = self._since_us(person, transition, now_us)
+            except StorageError as error:
+                # Rather held back as too old than sent again for what may be long past.
+                self._context.folder.fault(f"since when people are in segments cannot be told: {error}")
+                effective_us = min(transition.at_us, self._context.segments.known.get_us(transition.person))
+            moments_us.append(effective_us)
+        return moments_us
 
     def note(self, transitions: Sequence[Transition]) -> None:
         """Record transitions that are nobody's doing: the person goes, and campaigns hear nothing of it."""
         for transition in transitions:
             self._record(transition, transition.at_us)
 
-    def _read(self, number: int) -> PersonInTime:
+    def _read(self, number: int, also: Sequence[EventInTime]) -> PersonInTime:
         folder = self._context.folder
         profile = folder.people.profile(number)
         shown = shown_values(profile, {})
-        return read_person(folder, self._context.segments, number, shown)
+        return read_person(folder, self._context.segments, number, shown, also=also)
 
     def _since_us(self, person: PersonInTime, transition: Transition, now_us: int) -> int:
         kept = self._context.segments.segments[transition.segment_id]

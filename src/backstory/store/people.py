@@ -2,11 +2,14 @@
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
+import msgspec
+
 from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.identity import normal
 from backstory.core.person import Document, decode_document, encode_document
 
 CACHE_ROWS = 200_000
@@ -25,6 +28,8 @@ PROFILE_COLUMNS = "person, id, email, phone, created_us"
 # Where each kind of identifier is found, in the form in which it is compared.
 COLUMN_OF: dict[IdentifierKind, str] = {"id": "id", "email": "email_key", "phone": "phone", "cio_id": "person"}
 _FIND = {kind: f"SELECT person FROM person WHERE {column} = ?" for kind, column in COLUMN_OF.items()}
+_FIND_IDS = "SELECT id, person FROM person WHERE id IN (SELECT value FROM json_each(CAST(? AS TEXT)))"
+_encode = msgspec.json.Encoder().encode
 
 
 def cio_id_of(person: int) -> str:
@@ -103,6 +108,20 @@ class People:
             return None
         self._remember(name, row[0])
         return row[0]
+
+    def find_many(self, identifiers: Sequence[Identifier]) -> list[int | None]:
+        """The people with these identifiers, as they were sent."""
+        cached = self._cache
+        found = [cached.get("id" + one.value) if one.kind == "id" else None for one in identifiers]
+        unknown = [one for one, person in zip(identifiers, found, strict=True) if person is None]
+        asked = {one.value for one in unknown if one.kind == "id"}
+        new: dict[str, int] = dict(self._db.execute(_FIND_IDS, (_encode(list(asked)),)).fetchall()) if asked else {}
+        for value, person in new.items():
+            self._remember("id" + value, person)
+        return [
+            person if person is not None else new.get(one.value) if one.kind == "id" else self.find(normal(one))
+            for one, person in zip(identifiers, found, strict=True)
+        ]
 
     def _remember(self, name: str, person: int) -> None:
         self._cache[name] = person

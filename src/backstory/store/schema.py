@@ -115,7 +115,6 @@ CREATE TABLE transition (
     seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, entered INTEGER NOT NULL,
     effective_us INTEGER NOT NULL, at_us INTEGER NOT NULL
 );
-CREATE INDEX transition_person ON transition (person);
 -- An event dated in the future waits here until its moment.
 CREATE TABLE future (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, person INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX future_at ON future (at_us);

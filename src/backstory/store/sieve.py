@@ -30,3 +30,8 @@ class Sieve:
         """False only for a key that was never put in."""
         place = key & _MASK
         return self._cells[place >> 3] >> (place & 7) & 1 == 1
+
+    def may_hold_many(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The same of many."""
+        places = keys & _MASK
+        return (self._bytes[places >> 3] >> (places & 7).astype(np.uint8) & 1).astype(bool)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from msgspec.structs import astuple
+from numpy.typing import NDArray
 
 from backstory.core.event import Event
 from backstory.store.database import insert_rows
+from backstory.store.recent import Block, RecentEvents
 from backstory.store.sieve import Sieve
 
 # The columns are the fields of an event, in their order; data is bytes there.
@@ -34,17 +36,14 @@ class Tail:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._events: list[Event] = []
+        self._events: list[tuple[Any, ...]] = []
         self._writes: list[tuple[Any, ...]] = []
         self._activities: list[tuple[Any, ...]] = []
         self._transitions: list[tuple[Any, ...]] = []
-        # Keys of events after ``indexed_seq``, whether written already or not.
-        self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
-        # The same events by person: late facts ask for all of somebody's, and without an index that is a long look.
-        self._recent: dict[int, list[Event]] = {}
+        # Events after ``indexed_seq``, whether written already or not.
+        self._recent = RecentEvents()
         # Every key of the tail, so that most new ones are known to be new without a look into the index.
         self._sieve = Sieve()
-        self._unindexed = 0
         self._restore_keys()
 
     def _restore_keys(self) -> None:
@@ -59,16 +58,14 @@ class Tail:
 
     def _remember(self, event: Event) -> None:
         """An event that is in no index yet."""
-        self._unindexed += 1
-        self._recent.setdefault(event.person, []).append(event)
+        self._recent.put(event)
         if event.key is not None:
             self._sieve.put(event.key)
-            self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
 
     @property
     def wants_index(self) -> bool:
         """Are there enough new events to bring the indexes up to date?"""
-        return self._unindexed >= INDEX_ROWS
+        return self._recent.count >= INDEX_ROWS
 
     def index(self) -> None:
         """Inside a transaction: take the new events into the indexes, in the indexes' own order."""
@@ -82,9 +79,7 @@ class Tail:
         self._db.execute(
             "INSERT OR REPLACE INTO meta SELECT 'indexed_seq', max(seq) FROM event HAVING max(seq) IS NOT NULL"
         )
-        self._keys.clear()
         self._recent.clear()
-        self._unindexed = 0
 
     # -- what has become a part ---------------------------------------------------------------------------------------
 
@@ -95,8 +90,7 @@ class Tail:
         """
         self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
         if kind == "event":
-            for events in self._recent.values():
-                events[:] = [event for event in events if event.seq > seq]
+            self._recent.let_go(seq)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('gone_seq', ?)", (seq,))
 
     def forget(self, entries: Sequence[tuple[int, int, int | None]]) -> None:
@@ -120,8 +114,18 @@ class Tail:
             self.forgotten()
 
     def add_event(self, event: Event) -> None:
-        self._events.append(event)
+        self._events.append(astuple(event))
         self._remember(event)
+
+    def add_block(self, block: Block) -> None:
+        """Live events that count and repeat none."""
+        self._events += block.rows
+        self._recent.put_block(block)
+        self._sieve.put_many(block.keys)
+
+    def add_transitions(self, rows: list[tuple[int, int, int, bool, int, int]]) -> None:
+        """Many of what ``add_transition`` takes."""
+        self._transitions += rows
 
     def add_write(self, seq: int, person: int, time_us: int, accept_us: int, attributes: str) -> None:
         self._writes.append((seq, person, time_us, accept_us, attributes, None, False, 0))
@@ -145,7 +149,11 @@ class Tail:
         if not self._sieve.may_hold(key):
             return []
         found = [(row[0], bool(row[1]), row[2]) for row in self._db.execute(_KEY, (key, person)).fetchall()]
-        return found + [(import_id, duplicate, 1) for import_id, duplicate in self._keys.get((key, person), ())]
+        return found + self._recent.by_key(key, person)
+
+    def may_hold(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which keys take a closer look; an event with one of the others was never here."""
+        return self._sieve.may_hold_many(keys)
 
     def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
         """(kind, name, time, data) of a person's events that count."""
@@ -154,7 +162,7 @@ class Tail:
             " WHERE event_by_person.person = ? AND NOT duplicate",
             (person,),
         ).fetchall()
-        recent = [event for event in self._recent.get(person, ()) if not event.duplicate]
+        recent = [event for event in self._recent.by_person(person) if not event.duplicate]
         return indexed + [(event.kind, event.name, event.time_us, event.data.decode()) for event in recent]
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
@@ -173,9 +181,7 @@ class Tail:
             "DELETE FROM event_by_key WHERE key = ? AND person = ?",
             {(row[8], person) for row in rows if row[8] is not None},
         )
-        for row in rows:
-            self._keys.pop((row[8], person), None)
-        self._recent.pop(person, None)
+        self._recent.drop(person)
         return rows
 
     def drop_events(self, person: int, rows_max: int) -> int:
@@ -197,7 +203,7 @@ class Tail:
 
     def flush_events(self) -> None:
         if self._events:
-            insert_rows(self._db, *_EVENT, [astuple(event) for event in self._events])
+            insert_rows(self._db, *_EVENT, self._events)
             self._events.clear()
 
     def flush(self) -> None:
@@ -218,7 +224,6 @@ class Tail:
         """After a rollback."""
         for rows in (self._events, self._writes, self._activities, self._transitions):
             rows.clear()
-        self._keys.clear()
         self._recent.clear()
 
 

@@ -1,0 +1,223 @@
+"""Bursts: events of many people fed to leaves at once, with the very transitions that feeding them one by one makes.
+
+The theory: people do not touch each other, so only the order of one person's events matters. Round by round everybody's
+next event is fed, each judged as of its own moment. What this must be told: that time alone changes nothing between the
+first and the last moment. For people of whom that is not certain, ``doubtful`` says so beforehand.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.column import People, Truth
+from backstory.core.condition import Json
+from backstory.core.leaf import SHIFT_US, CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.segment import Kept, SegmentEngine
+
+Rows = NDArray[np.int64]
+Moments = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burst:
+    """Events of people who exist, in the order in which they were accepted; no event is dated after its ``now``.
+
+    ``codes`` are places in ``names``, pairs of kind and name; ``data`` gives the data of the events in some rows.
+    """
+
+    people: People
+    times_us: Moments
+    nows_us: Moments
+    codes: Rows
+    names: Sequence[tuple[str, str]]
+    data: Callable[[list[int]], list[Mapping[str, Json]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """Who entered and left what by which event, one item each, by row and then in the order of the segments.
+
+    ``rows`` are those of the burst.
+    """
+
+    rows: Rows
+    segment_ids: Rows
+    entered: Truth
+
+
+NO_MOVES = Moves(rows=np.empty(0, np.int64), segment_ids=np.empty(0, np.int64), entered=np.empty(0, bool))
+
+
+def rounds(people: People) -> list[Rows]:
+    """The rows of everybody's first event, of everybody's second, and so on; each sorted by person."""
+    order = np.argsort(people, kind="stable")
+    place = np.arange(len(people)) - _starts(people[order])
+    return [order[place == number] for number in range(int(place.max()) + 1 if len(place) else 0)]
+
+
+def nth(people: People) -> Rows:
+    """How many events of the same person come before each."""
+    order = np.argsort(people, kind="stable")
+    out = np.empty(len(people), np.int64)
+    out[order] = np.arange(len(people)) - _starts(people[order])
+    return out
+
+
+def _starts(people: People) -> Rows:
+    """Of sorted people: where the run that each belongs to begins."""
+    first = np.insert(people[1:] != people[:-1], 0, True) if len(people) else np.empty(0, bool)
+    return np.maximum.accumulate(np.where(first, np.arange(len(people)), 0))
+
+
+AnyEventLeaf = CountLeaf | WindowLeaf
+
+
+class BurstFeed:
+    """Feeds bursts of events under these names to the leaves that ask for them."""
+
+    def __init__(self, segments: SegmentEngine, names: Sequence[tuple[str, str]]) -> None:
+        self._segments = segments
+        # Each leaf with the codes of the events it asks for.
+        self._leaves: dict[AnyEventLeaf, list[int]] = {}
+        for code, name in enumerate(names):
+            for leaf in segments.event_leaves([name]):
+                self._leaves.setdefault(leaf, []).append(code)
+        self._over = {leaf: segments.segments_over([leaf.test]) for leaf in self._leaves}
+        over = set[int]().union(*self._over.values())
+        self._order = [segments.segments[segment_id] for segment_id in segments.closure(over)]
+
+    def doubtful(self, burst: Burst) -> Truth:
+        """Which events may meet a change by time alone between the first moment and the last, or move a guard."""
+        doubt = np.zeros(len(burst.people), dtype=bool)
+        if not len(doubt):
+            return doubt
+        first_us, last_us = int(burst.nows_us.min()), int(burst.nows_us.max())
+        order = np.argsort(burst.people, kind="stable")
+        people, times_us = burst.people[order], burst.times_us[order]
+        found = np.zeros(len(order), dtype=bool)
+        if any(isinstance(leaf, KnownLeaf) for leaf in self._segments.leaves.values()):
+            # Known for longer than was known: "has not done so for a week" may hold from some other moment on.
+            found |= times_us < self._segments.known.gather_us(people)
+        places = _by_code(burst.codes[order], len(burst.names))
+        for leaf, codes in self._leaves.items():
+            if isinstance(leaf, WindowLeaf):
+                some = _together(places, codes)
+                low, high = first_us - leaf.last_us + SHIFT_US, last_us - leaf.last_us + SHIFT_US
+                held = leaf.column.gather(people[some]).reshape(len(some), leaf.keep)
+                stored = times_us[some] + SHIFT_US
+                found[some] |= ((held > low) & (held <= high)).any(axis=1) | ((stored > low) & (stored <= high))
+        doubt[order] = found
+        return doubt
+
+    def feed(self, burst: Burst, rows: Rows) -> Moves:
+        """Feed one event each of some people, sorted by person; who comes and goes, by event and in order."""
+        people, times_us, nows_us = burst.people[rows], burst.times_us[rows], burst.nows_us[rows]
+        self._feed_known(people, times_us)
+        touched: dict[int, list[Rows]] = {}
+        places = _by_code(burst.codes[rows], len(burst.names))
+        for leaf, codes in self._leaves.items():
+            some = _together(places, codes)
+            if not len(some):
+                continue
+            who, at_us = people[some], times_us[some]
+            if isinstance(leaf, CountLeaf):
+                held = leaf.column.gather(who)
+                # Where the count is full, or the time outside, there is nothing to find out.
+                open_ = (held < leaf.cap) & leaf.takes_many(at_us)
+                passed = _passing(leaf, burst, rows, some[open_])
+                open_[open_] = passed
+                changed = some[_feed_count(leaf, who, held, open_)]
+            else:
+                if leaf.where is not None:
+                    some = some[_passing(leaf, burst, rows, some)]
+                    who, at_us = people[some], times_us[some]
+                changed = some[self._feed_window(leaf, who, at_us, nows_us[some])]
+            if len(changed):
+                for segment_id in self._over[leaf]:
+                    touched.setdefault(segment_id, []).append(changed)
+        return self._settle(rows, people, nows_us, touched) if touched else NO_MOVES
+
+    def _feed_known(self, people: People, times_us: Moments) -> None:
+        known = self._segments.known
+        earlier = times_us < known.gather_us(people)
+        if earlier.any():
+            known.add_many(people[earlier], times_us[earlier])
+
+    def _feed_window(self, leaf: WindowLeaf, people: People, times_us: Moments, nows_us: Moments) -> Truth:
+        """Feed one event of each; for whom the answer is another one now."""
+        held = leaf.column.gather(people).reshape(len(people), leaf.keep)
+        edges = (nows_us - leaf.last_us + SHIFT_US)[:, None]
+        both = np.concatenate([held, (times_us + SHIFT_US)[:, None]], axis=1)
+        both.sort(axis=1)
+        best = both[:, :0:-1]
+        leaf.column.scatter(people, best[:, 0] if leaf.keep == 1 else best)
+        self._segments.expect_many(leaf, people, best - SHIFT_US + leaf.last_us, nows_us)
+        return _inside(leaf, (held > edges).sum(axis=1)) != _inside(leaf, (best > edges).sum(axis=1))
+
+    def _settle(self, rows: Rows, people: People, nows_us: Moments, touched: dict[int, list[Rows]]) -> Moves:
+        found: list[tuple[Rows, int, Truth]] = []
+        for kept in self._order:
+            if kept.segment_id not in touched or kept.judge_many is None or kept.building:
+                continue
+            some = touched[kept.segment_id]
+            places = some[0] if len(some) == 1 else np.unique(np.concatenate(some))
+            flipped, entered = _flip(kept, people[places], nows_us[places])
+            places = places[flipped]
+            if len(places):
+                found.append((rows[places], kept.segment_id, entered))
+                for other in self._segments.refer_to(kept.segment_id):
+                    touched.setdefault(other, []).append(places)
+        if not found:
+            return NO_MOVES
+        moved = np.concatenate([one[0] for one in found])
+        order = np.argsort(moved, kind="stable")
+        ids = np.repeat([one[1] for one in found], [len(one[0]) for one in found])
+        entered = np.concatenate([one[2] for one in found])
+        return Moves(rows=moved[order], segment_ids=ids[order], entered=entered[order])
+
+
+def _by_code(codes: Rows, count: int) -> list[Rows]:
+    """Where each code stands."""
+    return [np.nonzero(codes == code)[0] for code in range(count)]
+
+
+def _together(places: list[Rows], codes: list[int]) -> Rows:
+    """The places of some codes, ascending."""
+    return places[codes[0]] if len(codes) == 1 else np.sort(np.concatenate([places[code] for code in codes]))
+
+
+def _passing(leaf: AnyEventLeaf, burst: Burst, rows: Rows, places: Rows) -> Truth:
+    """For which of these events what the leaf asks of their data holds."""
+    if leaf.where is None:
+        return np.ones(len(places), dtype=bool)
+    asked = rows[places]
+    found = map(leaf.where, burst.data(asked.tolist()), burst.times_us[asked].tolist())
+    return np.fromiter(found, bool, len(places))
+
+
+def _feed_count(leaf: CountLeaf, people: People, held: Rows, some: Truth) -> Truth:
+    """Count one event of some of these people, who were counted so often; for whom the answer is another one now."""
+    leaf.column.scatter(people[some], held[some] + 1)
+    turned = held == leaf.test.at_least - 1
+    return some & (turned if leaf.test.at_most is None else turned | (held == leaf.test.at_most))
+
+
+def _inside(leaf: WindowLeaf, counts: Rows) -> Truth:
+    truth = counts >= leaf.test.at_least
+    return truth if leaf.test.at_most is None else truth & (counts <= leaf.test.at_most)
+
+
+def _flip(kept: Kept, people: People, nows_us: Moments) -> tuple[Truth, Truth]:
+    """Put people where the condition says they belong; (for whom that is a change, whether these entered)."""
+    assert kept.judge_many is not None
+    belong, before = kept.judge_many(people, nows_us), member_many(kept.members, people)
+    flipped = belong != before
+    entered = belong[flipped]
+    if len(entered):
+        moved = people[flipped]
+        kept.members |= BitMap(moved[entered])
+        kept.members -= BitMap(moved[~entered])
+    return flipped, entered

@@ -1,0 +1,279 @@
+"""Bursts: plain events that follow each other, applied together; the state after them is that of one by one.
+
+Plain is an event of somebody who exists, under a name that starts nothing, not dated ahead, not a repetition, and
+met by no change that time alone makes meanwhile. Of people of whom there is anything else among the facts, all events
+are left to ``apply_event``, one by one: people do not touch each other, so these may come after the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from backstory.core.burst import Burst, BurstFeed, Moves, nth, rounds
+from backstory.core.condition import Json
+from backstory.core.event import event_keys
+from backstory.core.fact import Fact, Receipt, Track
+from backstory.core.identity import normal
+from backstory.core.segment import Transition
+from backstory.engine.addressee import Addressees
+from backstory.engine.apply_event import LIVE
+from backstory.engine.context import Audience, Context
+from backstory.engine.transition import Transitions
+from backstory.store.recent import Block
+from backstory.store.tombstone import Gone
+
+_decode = msgspec.json.Decoder(list[dict[str, object]]).decode
+# Fewer are faster one by one.
+BURST_MIN = 48
+# A round costs the same for however few people: whoever would be in a later one with fewer, or in too many rounds, has
+# all their events applied one by one.
+ROUND_MIN = 32
+ROUNDS_MAX = 8
+_NOBODY = np.uint32(0xFFFFFFFF)
+
+Rows = NDArray[np.int64]
+Truth = NDArray[np.bool_]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Columns:
+    """Facts as columns; people are ``_NOBODY`` where a fact is no matter for a burst."""
+
+    facts: Sequence[Track]
+    people: NDArray[np.uint32]
+    times_us: Rows
+    nows_us: Rows
+    codes: Rows
+    names: list[tuple[str, str]]
+    keys: Rows
+    keyed: Truth
+
+
+class Bursts:
+    """Used on the loop's thread."""
+
+    def __init__(self, context: Context, transitions: Transitions, audience: Audience) -> None:
+        self._context = context
+        self._folder = context.folder
+        self._segments = context.segments
+        self._transitions = transitions
+        self._audience = audience
+        self._addressees = Addressees(context.folder)
+        self.at_least = BURST_MIN
+        self.round_min = ROUND_MIN
+
+    @staticmethod
+    def end(facts: Sequence[Fact], start: int) -> int:
+        """Where the facts from ``start`` on are no longer events of known people."""
+        at = start
+        while at < len(facts) and facts[at].__class__ is Track:
+            at += 1
+        return at
+
+    def apply(self, facts: Sequence[Track], nows_us: Sequence[int]) -> list[Receipt | None]:
+        """Apply what is plain; None stands for what is left to do, afterwards and one by one.
+
+        Time alone must have nothing to do from the first to the last of these moments.
+        """
+        columns = self._columns(facts, nows_us)
+        feed = BurstFeed(self._segments, columns.names)
+        rows = self._plain(columns, feed)
+        out: list[Receipt | None] = [None] * len(facts)
+        if len(rows):
+            self._take(columns, rows, feed)
+            for row in rows.tolist():
+                out[row] = Receipt("applied")
+        return out
+
+    # -- what is plain ------------------------------------------------------------------------------------------------
+
+    def _columns(self, facts: Sequence[Track], nows_us: Sequence[int]) -> _Columns:
+        nows = np.array(nows_us, np.int64)
+        timed = np.array([fact.time_us is not None for fact in facts], dtype=bool)
+        times = nows.copy()
+        times[timed] = [fact.time_us for fact in facts if fact.time_us is not None]
+        places: dict[tuple[str, str], int] = {}
+        codes = [places.setdefault((fact.kind, fact.name), len(places)) for fact in facts]
+        keys, keyed = event_keys(facts)
+        return _Columns(
+            facts=facts,
+            people=self._people(facts),
+            times_us=times,
+            nows_us=nows,
+            codes=np.array(codes, np.int64),
+            names=list(places),
+            keys=keys,
+            keyed=keyed,
+        )
+
+    def _people(self, facts: Sequence[Track]) -> NDArray[np.uint32]:
+        """Whom the facts are about, as those of ``apply_event`` are found."""
+        nobody = int(_NOBODY)
+        found = self._folder.people.find_many([fact.person for fact in facts])
+        latest_us = self._addressees.latest_us
+        for at, fact in enumerate(facts):
+            if fact.time_us is not None and fact.time_us < latest_us:
+                one = self._addressees.find(normal(fact.person), fact.time_us)
+                found[at] = None if isinstance(one, Gone) else one
+        return np.array([nobody if one is None else one for one in found], np.uint32)
+
+    def _plain(self, columns: _Columns, feed: BurstFeed) -> Rows:
+        """The rows that make the burst, in order."""
+        people = columns.people
+        odd = (people == _NOBODY) | (columns.times_us > columns.nows_us)
+        odd |= np.array([fact.rescaled for fact in columns.facts], dtype=bool)
+        odd |= self._starting(columns.names)[columns.codes]
+        odd |= self._repeating(columns)
+        odd |= self._crowding(people)
+        watched = self._audience.people_waiting()
+        if watched:
+            odd |= np.isin(people, np.fromiter(watched, np.uint32, len(watched)))
+        rows = self._without(columns, odd)
+        doubt = feed.doubtful(self._burst(columns, rows))
+        if doubt.any():
+            odd[rows[doubt]] = True
+            rows = self._without(columns, odd)
+        return rows
+
+    def _crowding(self, people: NDArray[np.uint32]) -> Truth:
+        """Which events are one too many of their person: a round is worth its while only with many people in it."""
+        ranks = nth(people)
+        sizes = np.bincount(ranks)
+        full = int(np.argmax(np.append(sizes < self.round_min, True)))
+        return ranks >= min(max(full, 1), ROUNDS_MAX)
+
+    @staticmethod
+    def _without(columns: _Columns, odd: Truth) -> Rows:
+        """The rows of those people of whom nothing is odd."""
+        if not odd.any():
+            return np.arange(len(odd))
+        return np.nonzero(~np.isin(columns.people, np.append(columns.people[odd], _NOBODY)))[0]
+
+    def _starting(self, names: list[tuple[str, str]]) -> Truth:
+        """Which names may start journeys, by themselves or by whom their events move into and out of segments."""
+        triggers = self._audience.segment_triggers()
+        out: list[bool] = []
+        for name in names:
+            starts = self._audience.waits_for(*name)
+            if triggers and not starts:
+                over = self._segments.segments_over([leaf.test for leaf in self._segments.event_leaves([name])])
+                starts = not triggers.isdisjoint(self._segments.closure(over))
+            out.append(starts)
+        return np.array(out, dtype=bool)
+
+    def _repeating(self, columns: _Columns) -> Truth:
+        """Which events may repeat another that is known, or one of their own burst."""
+        keys, keyed = columns.keys, columns.keyed
+        out = np.zeros(len(keys), dtype=bool)
+        order = np.argsort(keys, kind="stable")
+        order = order[keyed[order]]
+        same = keys[order][1:] == keys[order][:-1]
+        out[order[1:][same]] = out[order[:-1][same]] = True
+        tail = self._folder.tail
+        for row in order[tail.may_hold(keys[order])].tolist():
+            out[row] |= bool(tail.key_counts(int(keys[row]), int(columns.people[row])))
+        for run in self._folder.keys.runs:
+            out[order] |= run.count_many(keys[order], columns.people[order]) > 0
+        return out
+
+    # -- applying -----------------------------------------------------------------------------------------------------
+
+    def _burst(self, columns: _Columns, rows: Rows) -> Burst:
+        places: list[int] = rows.tolist()
+        decoded: dict[int, Mapping[str, Json]] = {}
+
+        def data(asked: list[int]) -> list[Mapping[str, Json]]:
+            new = [at for at in asked if at not in decoded]
+            # One list is decoded faster than many objects.
+            found = _decode(b"[%s]" % b",".join([columns.facts[places[at]].data for at in new]))
+            decoded.update(zip(new, cast("list[Mapping[str, Json]]", found), strict=True))
+            return [decoded[at] for at in asked]
+
+        return Burst(
+            people=columns.people[rows],
+            times_us=columns.times_us[rows],
+            nows_us=columns.nows_us[rows],
+            codes=columns.codes[rows],
+            names=columns.names,
+            data=data,
+        )
+
+    def _take(self, columns: _Columns, rows: Rows, feed: BurstFeed) -> None:
+        burst = self._burst(columns, rows)
+        moved: list[tuple[Moves, list[int]]] = []
+        for some in rounds(burst.people):
+            moves = feed.feed(burst, some)
+            moved.append((moves, self._moments(burst, moves)))
+        self._write(columns, rows, burst, moved)
+
+    def _moments(self, burst: Burst, moves: Moves) -> list[int]:
+        """Since when what each move says is true: from its event on, unless that was late."""
+        nows_us = burst.nows_us[moves.rows]
+        moments_us: list[int] = nows_us.tolist()
+        late = np.nonzero(burst.times_us[moves.rows] < nows_us)[0]
+        # One person has one event in a round: what it moved is told together.
+        for some in np.split(late, np.nonzero(np.diff(moves.rows[late]))[0] + 1) if len(late) else ():
+            row = int(moves.rows[some[0]])
+            moved = [_transition(burst, moves, at) for at in some.tolist()]
+            found = self._transitions.moments_us(moved, int(burst.nows_us[row]), also=_up_to(burst, row))
+            for at, moment_us in zip(some.tolist(), found, strict=True):
+                moments_us[at] = moment_us
+        return moments_us
+
+    def _write(self, columns: _Columns, rows: Rows, burst: Burst, moved: list[tuple[Moves, list[int]]]) -> None:
+        """The events and what they moved, numbered as one by one would."""
+        at_rows = np.concatenate([moves.rows for moves, _ in moved])
+        order = np.argsort(at_rows, kind="stable")
+        at_rows = at_rows[order]
+        first = self._folder.state.take_seq(len(rows) + len(order))
+        seqs = first + np.arange(len(rows)) + np.searchsorted(at_rows, np.arange(len(rows)))
+        self._folder.tail.add_block(_block(columns, rows, seqs))
+        found = zip(
+            (seqs[at_rows] + 1 + _nth_of_run(at_rows)).tolist(),
+            np.concatenate([moves.segment_ids for moves, _ in moved])[order].tolist(),
+            burst.people[at_rows].tolist(),
+            np.concatenate([moves.entered for moves, _ in moved])[order].tolist(),
+            np.concatenate([np.array(moments_us, np.int64) for _, moments_us in moved])[order].tolist(),
+            burst.nows_us[at_rows].tolist(),
+            strict=True,
+        )
+        self._folder.tail.add_transitions(list(found))
+
+
+def _block(columns: _Columns, rows: Rows, seqs: Rows) -> Block:
+    places: list[int] = rows.tolist()
+    facts = [columns.facts[row] for row in places]
+    keys, keyed = columns.keys[rows], columns.keyed[rows]
+    at = np.nonzero(keyed)[0]
+    at = at[np.argsort(keys[at], kind="stable")]
+    found = zip(
+        seqs.tolist(), columns.people[rows].tolist(), [fact.name for fact in facts], [fact.kind for fact in facts],
+        columns.times_us[rows].tolist(), columns.nows_us[rows].tolist(), [fact.data for fact in facts],
+        [fact.event_id for fact in facts],
+        [key if has else None for key, has in zip(keys.tolist(), keyed.tolist(), strict=True)],
+        [LIVE] * len(facts), [False] * len(facts), strict=True,
+    )  # fmt: skip
+    return Block(rows=list(found), people=columns.people[rows], keys=keys[at], keyed=at)
+
+
+def _transition(burst: Burst, moves: Moves, at: int) -> Transition:
+    row = moves.rows[at]
+    return Transition(
+        int(moves.segment_ids[at]), int(burst.people[row]), bool(moves.entered[at]), int(burst.nows_us[row])
+    )
+
+
+def _up_to(burst: Burst, row: int) -> list[tuple[str, str, int, Mapping[str, Json]]]:
+    """The events of the burst that a person had up to one of them: (kind, name, time, data)."""
+    rows: list[int] = np.nonzero(burst.people[: row + 1] == burst.people[row])[0].tolist()
+    found = zip(rows, burst.data(rows), strict=True)
+    return [(*burst.names[burst.codes[at]], int(burst.times_us[at]), data) for at, data in found]
+
+
+def _nth_of_run(ascending: Rows) -> Rows:
+    """Of ascending numbers: how many equal ones come before each."""
+    return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)
