@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from backstory.core.error import BackstoryError
+from backstory.core.error import BackstoryError, Busy
 from backstory.core.fact import Identifier, Receipt, Track
+from backstory.core.limit import BACKLOG_BYTES, BACKLOG_FACTS
+from backstory.engine.inbox import FACT_BYTES, Inbox, Ticket
 from backstory.engine.loop import APPLY_FACTS, GATHER_US
 from tests.live import Live
 
@@ -92,3 +94,26 @@ def test_what_gathers_survives_a_crash(live: Live) -> None:
     live.workspace.loop.turn(gather=True)
     live.crash()
     assert live.workspace.folder.state.rows("SELECT name FROM event ORDER BY seq") == [("event 0",), ("event 1",)]
+
+
+@pytest.mark.parametrize("fact", [event(1), Track(person=Identifier("id", "ann"), name="long", data=b"x" * 1_000_000)])
+def test_the_backlog_is_bounded_by_facts_and_by_bytes(fact: Track) -> None:
+    """What is one too many is refused until something was applied; many short facts weigh as few long ones."""
+    count = 1 if len(fact.data) > 2 else 50_000
+    inbox, taken = Inbox(), list[Ticket]()
+
+    def put(times: int = 1) -> None:
+        for _ in range(times):
+            inbox.put(Ticket([fact] * count, None, None, refuse))
+
+    with pytest.raises(Busy):
+        put(1000)
+    while tickets := inbox.take(0, 1)[0]:
+        taken += tickets
+        inbox.backlog += count
+    assert len(taken) in (BACKLOG_FACTS.value // count, BACKLOG_BYTES.value // (len(fact.data) + FACT_BYTES))
+    with pytest.raises(Busy):
+        put()
+    inbox.backlog -= count
+    inbox.release(taken[:1])
+    put()

@@ -227,8 +227,12 @@ NAME_CHARACTERS = Limit(
     message="name cannot be longer than {value} characters",
 )
 BACKLOG_FACTS = Limit(
-    name="backlog_facts", value=200_000, unit="facts", reason="accepted and not yet applied; more answers 429",
+    name="backlog_facts", value=500_000, unit="facts", reason="accepted and not yet applied; more answers 429",
     message="the backlog holds {value} facts",
+)
+BACKLOG_BYTES = Limit(
+    name="backlog_bytes", value=400_000_000, unit="bytes", reason="the same, by the memory it takes; more answers 429",
+    message="the backlog holds {value} bytes",
 )
 
 WORKSPACES = Limit(

@@ -2,12 +2,15 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backstory.core.error import BackstoryError, Busy
-from backstory.core.fact import Fact, Receipt
-from backstory.core.limit import BACKLOG_FACTS
+from backstory.core.fact import Fact, Identify, IdentifyObject, PutDevice, Receipt, Relate, Track, TrackAnonymous
+from backstory.core.limit import BACKLOG_BYTES, BACKLOG_FACTS
+
+# What a fact takes beside its JSON.
+FACT_BYTES = 400
 
 
 @dataclass(slots=True)
@@ -20,6 +23,7 @@ class Ticket:
     on_error: Callable[[BackstoryError], None]
     position: int = -1
     accept_us: int = 0
+    size_bytes: int = 0
 
 
 class Inbox:
@@ -34,15 +38,21 @@ class Inbox:
         self.closed = False
         # Accepted and not yet applied; kept by the loop, read here to refuse in time.
         self.backlog = 0
+        # What facts weigh from when they are put in until they are applied.
+        self._bytes = 0
 
     def put(self, ticket: Ticket) -> None:
         """Raises ``Busy`` when the backlog is full or the engine is closing."""
+        ticket.size_bytes = sum(map(_weight, ticket.facts))
         with self._lock:
             if self.closed:
                 raise Busy("the server is stopping", retry_after_s=5)
             if self._facts + self.backlog + len(ticket.facts) > BACKLOG_FACTS.value:
                 raise Busy()
+            if self._bytes + ticket.size_bytes > BACKLOG_BYTES.value:
+                raise Busy()
             self._tickets.append(ticket)
+            self._bytes += ticket.size_bytes
             self._facts += len(ticket.facts)
             if len(self._tickets) == 1:
                 self._ready.notify()
@@ -73,8 +83,24 @@ class Inbox:
             self._work.clear()
             return tickets, work
 
+    def release(self, tickets: Sequence[Ticket]) -> None:
+        """These are applied, or were refused: they weigh no more."""
+        with self._lock:
+            self._bytes -= sum(ticket.size_bytes for ticket in tickets)
+
     def close(self) -> None:
         """Take nothing more; what is there is finished."""
         with self._lock:
             self.closed = True
             self._ready.notify()
+
+
+def _weight(fact: Fact) -> int:
+    """About how many bytes a fact takes in memory; what is long in it is its JSON."""
+    match fact:
+        case Track() | TrackAnonymous():
+            return FACT_BYTES + len(fact.data)
+        case Identify() | IdentifyObject() | PutDevice() | Relate():
+            return FACT_BYTES + len(fact.attributes)
+        case _:
+            return FACT_BYTES

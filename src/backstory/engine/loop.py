@@ -184,6 +184,7 @@ class Loop:
         try:
             position = self._folder.journal.append(facts, accept_us)
         except StorageError as error:
+            self._inbox.release(tickets)
             for ticket in tickets:
                 ticket.on_error(error)
             return
@@ -221,6 +222,7 @@ class Loop:
             own += receipts[at : at + len(ticket.facts)]
             at += len(ticket.facts)
         self._inbox.backlog -= len(facts)
+        self._inbox.release(taken)
         if not self._backlog and not self.guard.jumped():
             self._advance(self._clock.now_us())
 
