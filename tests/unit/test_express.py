@@ -1,7 +1,7 @@
 """The express lane answers what the ordinary way answers, and makes the same facts of it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from backstory.core.error import Busy, StorageError
 from backstory.core.fact import Fact, Identifier, Track
-from backstory.core.limit import TRACK_BODY_BYTES
+from backstory.core.limit import HEAD_BYTES, HEAD_WAIT_S, TRACK_BODY_BYTES
 from backstory.edge.bridge import Bridge
 from backstory.edge.express import Express, ExpressProtocol, Plain
 from backstory.edge.track import TrackApi
@@ -304,3 +304,79 @@ def test_idle_connections_are_closed() -> None:
         assert road.protocol.timeout_keep_alive_task is None
 
     asyncio.run(run())
+
+
+class Jumping(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+async def _later(road: Road, seconds: float) -> None:
+    """Time passes, and whatever is due by then happens."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Jumping)
+    loop.ahead_s += seconds
+    await road.turn()
+
+
+def on_a_jumping_clock(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=Jumping) as runner:
+        runner.run(test())
+
+
+def test_a_head_that_comes_byte_by_byte_is_cut_off() -> None:
+    """Within twice the limit, however regularly a byte comes; so is a connection on which nothing comes at all."""
+
+    async def drip() -> None:
+        for first in (b"", b"GET /health HTTP/1.1\r\nHost: here\r\nX-Slow: "):
+            road = Road(lane=True)
+            protocol = road.open()
+            for _ in range(2 * HEAD_WAIT_S.value + 1):
+                if first and not road.wire.closed:
+                    protocol.data_received(first)
+                    first = b"x"
+                await _later(road, 1.01)
+            assert road.wire.closed
+            assert road.wire.written.startswith(b"HTTP/1.1 408 ")
+            protocol.connection_lost(None)
+
+    on_a_jumping_clock(drip)
+
+
+def test_a_connection_with_calls_is_left_alone() -> None:
+    """Its heads come whole, a call now and then, a body that is awaited elsewhere."""
+
+    async def talk() -> None:
+        road = Road(lane=True)
+        protocol = road.open()
+        for _ in range(5):
+            protocol.data_received(request("POST", "/api/v1/customers/5/events", EVENT))
+            await _later(road, HEAD_WAIT_S.value + 1)
+            assert not road.wire.closed
+        protocol.connection_lost(None)
+
+    on_a_jumping_clock(talk)
+
+
+def test_a_head_may_be_only_so_long() -> None:
+    """Past the limit the connection is closed with 431, wherever the pieces are cut."""
+
+    async def long() -> None:
+        road = Road(lane=True)
+        protocol = road.open()
+        protocol.data_received(b"GET /health HTTP/1.1\r\n")
+        line = b"X-More: " + b"y" * 1000 + b"\r\n"
+        count = HEAD_BYTES.value // len(line)
+        for _ in range(count):
+            protocol.data_received(line)
+        assert not road.wire.closed
+        protocol.data_received(line)
+        assert road.wire.closed
+        assert road.wire.written.startswith(b"HTTP/1.1 431 ")
+        protocol.connection_lost(None)
+
+    on_a_jumping_clock(long)

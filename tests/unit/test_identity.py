@@ -306,17 +306,20 @@ def test_what_is_suppressed_can_be_read_nowhere_in_the_state(world: World) -> No
 
 
 def test_unsuppressing_frees_and_restores_nothing(world: World) -> None:
-    """All that was blocked together is free; old facts stay out."""
+    """Each name by itself; old facts stay out."""
     identify(world, "id", "ann", body_email="ann@x.org", attributes={"unsubscribed": True})
     world.apply(SuppressPerson(person=Identifier("id", "ann")))
     world.elapse(1)
     assert world.apply(UnsuppressPerson(person=Identifier("id", "ann")))[0].result == "applied"
     assert world.apply(UnsuppressPerson(person=Identifier("id", "ann")))[0].result == "skipped"
     assert world.identify("ann", ago_s=60, note="old").result == "dropped"
-    assert identify(world, "id", "ann", body_email="ann@x.org").result == "applied"
+    assert identify(world, "id", "ann", body_email="ann@x.org").result == "suppressed"
+    assert identify(world, "id", "ann").result == "applied"
     view = found(world, "id", "ann")
     assert view is not None
     assert view.attributes == {}
+    assert world.apply(UnsuppressPerson(person=Identifier("email", "ann@x.org")))[0].result == "applied"
+    assert identify(world, "id", "ann", body_email="ann@x.org").result == "applied"
 
 
 def test_somebody_deleted_can_be_suppressed_afterwards(world: World) -> None:

@@ -216,3 +216,20 @@ def test_a_line_of_json_is_overwritten_too(tmp_path: Path) -> None:
         {"line": number, "error": "forgotten"} for number in (1, 2, 3, 4)
     ]
     assert path.stat().st_size == size
+
+
+def test_an_anonymous_id_in_a_file_of_people_leaves_a_warning(tmp_path: Path) -> None:
+    """The row goes in without it, and the report says that only a call claims; in CSV as in JSON lines."""
+    live = Live(tmp_path / "default")
+    bodies = {"a.csv": b"id,plan,anonymous_id\n1,pro,cookie\n2,pro,\n"}
+    bodies["a.jsonl"] = json_lines([{"id": "3", "anonymous_id": "cookie", "plan": "pro"}, {"id": "4", "plan": "pro"}])
+    for name, body in bodies.items():
+        summary = bring_in(live, BackfillOptions(kind="people", paths=(written(tmp_path, name, body),)))
+        assert (summary.created, summary.warnings) == (2, 1)
+        assert summary.warning_file is not None
+        assert "anonymous_id" in Path(summary.warning_file).read_text()
+    assert live.workspace.folder.state.rows("SELECT count(*) FROM claim")[0][0] == 0
+    view = live.workspace.reader.person("id", "1")
+    assert view is not None
+    assert view.attributes == {"plan": "pro"}
+    live.close()

@@ -3,6 +3,8 @@
 Every message says what, where, the value received, and what to do next.
 """
 
+from typing import TypeVar
+
 
 class BackstoryError(Exception):
     """Something went wrong in Backstory."""
@@ -46,3 +48,16 @@ class StorageError(BackstoryError):
 
 class InvariantError(BackstoryError):
     """Our own mistake: something that can never be, is."""
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def without_frames(error: E) -> E:
+    """The same error, which no longer holds the frames it passed.
+
+    These hold the body of the request, and often whatever keeps the error: a circle that stays until somebody looks
+    for circles, which a server does seldom.
+    """
+    error.__traceback__ = error.__context__ = None
+    return error

@@ -87,7 +87,7 @@ class SuppressPerson(msgspec.Struct, frozen=True, tag="suppress_person", kw_only
 
 
 class UnsuppressPerson(msgspec.Struct, frozen=True, tag="unsuppress_person", kw_only=True, gc=False):
-    """The identifiers that were blocked together with this one are free again; nothing is restored."""
+    """An identifier is free again, others that were blocked with it stay; nothing is restored."""
 
     person: Identifier
 

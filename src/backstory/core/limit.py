@@ -117,6 +117,14 @@ BODY_WAIT_S = Limit(
     name="body_wait_s", value=30, unit="seconds", reason="a body that takes longer holds a connection for nothing",
     message="the body did not arrive within {value} seconds",
 )
+HEAD_WAIT_S = Limit(
+    name="head_wait_s", value=15, unit="seconds", reason="a client that sends a byte now and then holds a connection",
+    message="the head of the request did not arrive within {value} seconds",
+)
+HEAD_BYTES = Limit(
+    name="head_bytes", value=64 * 1024, unit="bytes", reason="longer headers are an attack, not a call",
+    message="the head of a request cannot be longer than {value} bytes",
+)
 DELIVERY_ID_BYTES = Limit(
     name="delivery_id_bytes", value=150, unit="bytes", reason="ours are shorter",
     message="delivery_id cannot be longer than {value} bytes",

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backstory.core.error import RequestError
+from backstory.core.error import RequestError, without_frames
 from backstory.core.limit import APP_BODY_BYTES
 from backstory.edge import (
     app_activity,
@@ -113,7 +113,7 @@ class _Endpoint:
         except ClientDisconnect:
             return
         except Exception as error:
-            response = refusal(error)
+            response = refusal(without_frames(error) if isinstance(error, RequestError) else error)
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:

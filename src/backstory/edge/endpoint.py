@@ -41,7 +41,7 @@ TRACK: tuple[Endpoint, ...] = (
     _v1(f"PUT {_PERSON}/devices", "a device, by its token", note="further keys beside the token are attributes"),
     _v1(f"DELETE {_PERSON}/devices/{{device_id}}", "a device goes"),
     _v1(f"POST {_PERSON}/suppress", "the person goes, the identifiers are blocked"),
-    _v1(f"POST {_PERSON}/unsuppress", "the identifiers are free again"),
+    _v1(f"POST {_PERSON}/unsuppress", "the identifier is free again"),
     _v1("POST /api/v1/merge_customers", "secondary becomes part of primary"),
     _v1(
         "POST /api/v1/segments/{segment_id}/add_customers", "people into a manual segment",

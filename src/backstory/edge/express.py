@@ -7,13 +7,15 @@ a body that is still on its way, a second call before the first was answered. Bo
 with the same functions; the tests hold their answers against each other byte for byte.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from backstory.core.limit import TRACK_BODY_BYTES
+from backstory.core.limit import HEAD_BYTES, HEAD_WAIT_S, TRACK_BODY_BYTES, Limit
 from backstory.edge.bridge import Bridge, Intake
 from backstory.edge.track_answer import ACCEPTED, UNAUTHORISED, Answer, refusal
 from backstory.edge.track_request import request_facts
@@ -132,11 +134,27 @@ class ExpressProtocol(HttpToolsProtocol):
         # The plain call whose body is being read; None on the ordinary way.
         self._reading: Plain | None = None
         self._answered_s = 0.0
+        # A head is awaited or under way: how long it is so far, and which it is of this connection. One timer looks
+        # now and then whether it is still the same, so that a call costs nothing for it.
+        self._in_head = True
+        self._head_bytes = 0
+        self._heads, self._heads_seen = 0, -1
+        self._head_timer: asyncio.TimerHandle | None = None
         # The answer to an accepted call, as long as the headers that all answers share are these.
         self._accepted: tuple[object, bytes] = (None, b"")
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_WAIT_S.value, self._look_at_head)
+
     def data_received(self, data: bytes) -> None:
+        head = self._heads if self._in_head else -1
         super().data_received(data)
+        if self._in_head and self._heads == head:
+            # It began before this piece, and goes on behind it.
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES.value:
+                self._refuse_head(431, HEAD_BYTES)
         if self._reading is not None:
             self._give_back(self._reading)
 
@@ -153,8 +171,11 @@ class ExpressProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self._in_head = True
+        self._heads += 1
 
     def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
         plain = self._reading = self._plain()
         if plain is None:
             self._go_ordinary()
@@ -228,8 +249,28 @@ class ExpressProtocol(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def _look_at_head(self) -> None:
+        """Time to have sent a head is over at the second look that finds the same one: within twice the limit."""
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._heads == self._heads_seen:
+            self._refuse_head(408, HEAD_WAIT_S)
+            return
+        self._heads_seen = self._heads if self._in_head else -1
+        self._head_timer = self.loop.call_later(HEAD_WAIT_S.value, self._look_at_head)
+
+    def _refuse_head(self, status: int, limit: Limit) -> None:
+        if not self.transport.is_closing():
+            body = msgspec.json.encode({"meta": {"errors": [limit.message.format(value=limit.value)]}})
+            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         super()._unset_keepalive_if_required()
 
     def _bytes(self, answer: Answer, *, keep_alive: bool) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backstory.core.condition import Json
-from backstory.core.error import RequestError
+from backstory.core.error import RequestError, without_frames
 from backstory.core.event import is_event_id
 from backstory.core.fact import Fact, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
@@ -133,7 +133,7 @@ def decode_calls(raw: bytes) -> Decoded:
             try:
                 made = made or careful_call(item, context)
             except RequestError as error:
-                refused[len(sizes)] = error
+                refused[len(sizes)] = without_frames(error)
             facts += made
             sizes.append(len(made))
     return Decoded(facts=facts, sizes=sizes, refused=refused)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backstory.core.condition import Json
-from backstory.core.error import RequestError
+from backstory.core.error import RequestError, without_frames
 from backstory.core.event import is_event_id
 from backstory.core.fact import Fact, Identifier, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
@@ -128,7 +128,7 @@ def _facts(item: bytes, number: int, refused: dict[int, RequestError], *, strang
     try:
         return careful_facts(item)
     except RequestError as error:
-        refused[number] = error
+        refused[number] = without_frames(error)
         return ()
 
 

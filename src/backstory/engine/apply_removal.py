@@ -102,7 +102,7 @@ class Removals:
         return self._folder.people.find(Identifier(kind, value)) is not None  # pyright: ignore[reportArgumentType]
 
     def unsuppress(self, fact: UnsuppressPerson, now_us: int) -> Receipt:
-        """What was blocked together is free again; facts timed before the suppression stay out."""
+        """One name is free again, not those blocked with it; facts timed before the suppression stay out."""
         identifier = normal(fact.person)
         if not self._folder.tombstones.free(identifier.kind, identifier.value):
             return Receipt("skipped", reason="the identifier is not suppressed")

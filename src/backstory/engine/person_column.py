@@ -101,6 +101,7 @@ class PersonColumns:
             not shape.is_report
             and len(fields) == len(places)
             and "customer_id" not in fields
+            and "anonymous_id" not in fields
             and (self._id_at is not None or self._email_at is not None)
             and len(self._attributes) <= ATTRIBUTES_PER_CALL.value
             and all(_is_simple(name) for name, _ in self._attributes)

@@ -25,6 +25,8 @@ from backstory.engine.report import without_verdict
 CONTROL = frozenset(
     ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
 )
+# A claim is a placed fact, which acts at its moment: a file has none for each of its rows.
+UNCLAIMED = "the anonymous_id was left out: only an identify call claims the events of an anonymous id"
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -75,6 +77,8 @@ def read_person(
         fields = _attributes_of_v2(fields)
     path, body = read_identifiers(fields, shape.identifier, path)
     time_us, warning = read_time(raw_time, time_name)
+    if fields.get("anonymous_id") not in (None, ""):
+        warning = "; ".join(filter(None, (warning, UNCLAIMED)))
     attributes = {
         name: encode(name, value)
         for name, value in fields.items()

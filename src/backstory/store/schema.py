@@ -29,7 +29,7 @@ CREATE TABLE deleted (
 );
 CREATE INDEX deleted_survivor ON deleted (survivor) WHERE survivor IS NOT NULL;
 -- All that is kept of who was suppressed: keyed hashes of their identifiers, as tombstones and, while blocked, as a
--- bar; those with one number are freed together.
+-- bar; those with one number were one person's.
 CREATE TABLE suppressed (
     hash BLOB NOT NULL, at_us INTEGER NOT NULL, survivor INTEGER, number INTEGER NOT NULL, blocked INTEGER NOT NULL,
     PRIMARY KEY (hash, at_us)

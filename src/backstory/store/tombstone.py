@@ -166,7 +166,7 @@ class Tombstones:
         return self.hiding and any(self._db.execute(found, (self.hashed(kind, value),)).fetchone() for value in values)
 
     def block(self, number: int, names: Iterable[Name], at_us: int) -> None:
-        """Block names, and remember them as of now; ``number`` is that under which they are freed together."""
+        """Block names, and remember them as of now; ``number`` says whose they are."""
         self._db.executemany(
             "INSERT OR REPLACE INTO suppressed VALUES (?, ?, NULL, ?, 1)",
             [(self.hashed(kind, value), at_us, number) for kind, value in names],
@@ -215,14 +215,10 @@ class Tombstones:
         return [row[4] for row in rows]
 
     def free(self, kind: str, value: str) -> bool:
-        """Free a name and all that were blocked with it; returns whether it was blocked. What is older stays out."""
+        """Free a name, and none that was blocked with it; returns whether it was blocked. What is older stays out."""
         if not self.blocked(kind, value):
             return False
-        self._db.execute(
-            "UPDATE suppressed SET blocked = 0 WHERE number IN"
-            " (SELECT number FROM suppressed WHERE hash = ? AND blocked)",
-            (self.hashed(kind, value),),
-        )
+        self._db.execute("UPDATE suppressed SET blocked = 0 WHERE hash = ?", (self.hashed(kind, value),))
         self.refresh()
         return True
 
