@@ -1,5 +1,6 @@
 """Real servers for the official clients and real mail: everything as ``backstory serve`` starts it."""
 
+import inspect
 import os
 import ssl
 import subprocess
@@ -174,3 +175,10 @@ def tls_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         yield server
+
+
+def methods_not_called(client: type, test: Path) -> set[str]:
+    """Public methods of a client that a test file calls nowhere, by their names."""
+    text = test.read_text()
+    names = {name for name, _ in inspect.getmembers(client, inspect.isfunction) if not name.startswith("_")}
+    return {name for name in names if f".{name}(" not in text}

@@ -9,7 +9,7 @@ import pytest
 from customerio.analytics.client import Client
 from customerio.analytics.request import APIError, post
 
-from tests.wire.conftest import CDP_KEY, Server, serving, settings_of
+from tests.wire.conftest import CDP_KEY, Server, methods_not_called, serving, settings_of
 
 pytestmark = pytest.mark.wire
 
@@ -53,6 +53,11 @@ def test_every_call(server: Server, packed: bool) -> None:
     assert len(seen) == 1
     assert [entry["url"] for entry in server.log(type="page")] == ["https://example.com/a"]
     assert [entry["name"] for entry in server.log(type="screen")] == ["Start"]
+    # The alias merged the other into the one, the group is an object related to them.
+    assert server.customer("c2") is None
+    assert [entry["customer_id"] for entry in server.log(type="profile_merge")] == ["c1"]
+    (related,) = server.show("/v1/customers/c1/relationships")["cio_relationships"]
+    assert related["identifiers"]["object_id"] == "acme"
 
 
 @pytest.mark.parametrize("key", ["wrong", "sk_eu_wrong"])
@@ -61,3 +66,8 @@ def test_a_wrong_key_reaches_the_caller(server: Server, key: str) -> None:
     with pytest.raises(APIError, match=r"unauthorized.*Unauthorized request"):
         post(key, host=server.url, batch=[{"type": "track", "userId": "c1", "event": "seen"}])
     assert server.log() == []
+
+
+def test_no_method_is_left_out() -> None:
+    """A method that a new version of the client brings needs a test here; what makes no call is listed."""
+    assert methods_not_called(Client, Path(__file__)) == {"flush", "join"}

@@ -56,7 +56,15 @@ def test_customerio_node_track(server: Server) -> None:
     members = server.show(f"/v1/segments/{made}/membership")["ids"]
     assert "n1" in members
     assert "n2" not in members
+    # Suppressed (and freed again) while a member; merged.
+    assert "n3" not in members
+    assert server.customer("n3") is None
+    assert server.customer("n6") is None
+    assert [entry["customer_id"] for entry in server.log(type="profile_merge")] == ["n1"]
     assert len(server.log(type="device_change")) == 3
+    shown = server.customer("n1")
+    assert shown is not None
+    assert [device["id"] for device in shown["devices"]] == ["token:1"]
 
 
 def test_customerio_node_pipelines(server: Server) -> None:
@@ -72,6 +80,15 @@ def test_customerio_node_pipelines(server: Server) -> None:
     assert [(entry["timestamp"], entry["data"]) for entry in bought] == [(UNIX, {"price": 23.45})]
     assert [entry["url"] for entry in server.log(type="page")] == ["https://example.com/a"]
     assert [entry["name"] for entry in server.log(type="screen")] == ["Start"]
+    _grouped_and_aliased(server, "p1", "p2")
+
+
+def _grouped_and_aliased(server: Server, survivor: str, other: str) -> None:
+    """A group is an object related to somebody, an alias merges."""
+    (related,) = server.show(f"/v1/customers/{survivor}/relationships")["cio_relationships"]
+    assert related["identifiers"]["object_id"] == "acme"
+    assert server.customer(other) is None
+    assert [entry["customer_id"] for entry in server.log(type="profile_merge")] == [survivor]
 
 
 def test_cdp_analytics_node(server: Server) -> None:
@@ -84,6 +101,7 @@ def test_cdp_analytics_node(server: Server) -> None:
     assert "seen" in events
     assert [entry["url"] for entry in server.log(type="page")] == ["https://example.com/a"]
     assert [entry["name"] for entry in server.log(type="screen")] == ["Start"]
+    _grouped_and_aliased(server, "a1", "a2")
 
 
 def test_a_wrong_key_reaches_the_caller(server: Server) -> None:
