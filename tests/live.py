@@ -26,6 +26,11 @@ class Live:
         workspace.builder.work_off()
         return workspace
 
+    def crash_and_wait(self) -> None:
+        """Memory is gone, the files stay, and what was being built waits until somebody works it off."""
+        self.workspace.folder.close()
+        self.workspace = open_workspace(self.path, clock=self.clock, threads=False)
+
     @property
     def now_us(self) -> int:
         return self.clock.now_us()

@@ -32,11 +32,14 @@ from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.people import cio_id_of
+from backstory.store.transition import blocks_of, rows_of
 from tests.hunt import examples
 from tests.model.naive import Naive
 from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, conditions, encoded, event_data, past_us
 
 SEGMENTS_MAX = 6
+# More pieces of work than there ever are.
+ALL = 1000
 IDS = ("ann", "bob", "Ann")
 EMAILS = ("ann@x.org", "Ann@X.org", "bob@x.org")
 PHONES = ("+15550001", "+15550002")
@@ -81,12 +84,32 @@ class Life(RuleBasedStateMachine):
         workspace.loop.turn()
         return workspace
 
-    def build(self, pieces_max: int = 1000) -> None:
-        """Scan history for what is asked for, and do some of the pieces of work that come of it."""
+    def build(self, pieces_max: int = ALL) -> None:
+        """Scan history for what is asked for, and do some of the pieces of work that come of it, or all there are."""
+        before_seq = self.workspace.folder.state.next_seq
         self.workspace.builder.work_off()
-        for piece in self.pieces[:pieces_max]:
-            self.workspace.call(piece)
-        del self.pieces[:pieces_max]
+        while self.pieces:
+            for piece in self.pieces[:pieces_max]:
+                self.workspace.call(piece)
+            del self.pieces[:pieces_max]
+            if pieces_max < ALL:
+                return
+            self.workspace.builder.work_off()
+        self.check_looked_up(before_seq)
+
+    def check_looked_up(self, since_seq: int) -> None:
+        """Whom builds moved came or went at the moment the whole history says; see ``check_effective_moments``."""
+        people = {person.number: person for person in self.naive.people}
+        state = self.workspace.folder.state
+        for segment_id in self.naive.segments:
+            for block in state.read(lambda db: list(blocks_of(db, segment_id, state.next_seq))):  # noqa: B023
+                assert block.effective_us is not None
+                if block.seq < since_seq or not self.finished(segment_id) or self.naive.leads_to_manual(segment_id):
+                    continue
+                for number, effective_us in zip(block.people, block.effective_us.tolist(), strict=True):
+                    person = people[number]
+                    if all(time_us <= block.at_us for time_us, _ in person.writes):
+                        assert effective_us == self.naive.since_us(segment_id, number, block.at_us)
 
     def teardown(self) -> None:
         self.workspace.close()
@@ -262,7 +285,7 @@ class Life(RuleBasedStateMachine):
         found = [self.naive.find((who.kind, who.value.lower() if who.kind == "email" else who.value)) for who in people]
         self.naive.place(segment_id, [person for person in found if person is not None], add=add)
 
-    @rule(pieces_max=st.sampled_from((0, 1, 2, 1000)))
+    @rule(pieces_max=st.sampled_from((0, 1, 2, 5, ALL)))
     def work_on_building(self, pieces_max: int) -> None:
         self.build(pieces_max)
 
@@ -374,6 +397,20 @@ class Life(RuleBasedStateMachine):
                 kept = self.workspace.segments.segments[segment_id]
                 expected = self.naive.members_now(segment_id, self.now_us)
                 assert set(kept.members) == expected, (segment_id, kept.condition)
+
+    @invariant()
+    def the_log_leads_to_the_members(self) -> None:
+        """Everybody who is in a segment entered it once more than they left it, by a fact, the clock or a build."""
+        self.workspace.folder.tail.flush()
+        db = self.workspace.folder.state.db
+        for segment_id in self.naive.segments:
+            found = [(seq, entered, {person}) for seq, person, entered, *_ in rows_of(db, segment_id, 1 << 62, 10_000)]
+            found += [(one.seq, one.entered, set(one.people)) for one in blocks_of(db, segment_id, 1 << 62)]
+            inside: set[int] = set()
+            for _, entered, people in sorted(found, key=lambda row: row[0]):
+                assert inside.isdisjoint(people) if entered else people <= inside
+                inside = inside | people if entered else inside - people
+            assert inside == set(self.workspace.segments.segments[segment_id].members)
 
     @invariant()
     def people_are_what_the_oracle_says(self) -> None:

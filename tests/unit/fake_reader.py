@@ -39,6 +39,7 @@ from backstory.engine.view import (
     PersonView,
     RelationView,
     SegmentView,
+    TransitionView,
 )
 
 K = TypeVar("K")
@@ -229,6 +230,9 @@ class FakeReader:
     ) -> tuple[int, list[Identifiers]]:
         found = [ident(view) for view in self.people if self._holds(condition, view)]
         return len(found), found[:limit]
+
+    def transitions(self, segment_id: int, *, start: str, limit: int) -> tuple[list[TransitionView], str]:
+        raise NotImplementedError
 
     def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
         self.segment(segment_id)

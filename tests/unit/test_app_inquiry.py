@@ -152,6 +152,22 @@ def test_known_at_leaves_out_what_came_later(client: httpx.Client, live: Live, b
     assert get(client, f"/v1/segments/{never}/customer_count", known_at=before_s)["count"] == 2
 
 
+def test_transitions_tell_who_since_when_and_by_what(client: httpx.Client, live: Live, buyers: int) -> None:
+    """Ann was moved by the build, with the moment of her second purchase; she leaves by the clock."""
+    live.advance(6 * DAY_US)
+    (left, entered) = get(client, f"/v1/segments/{buyers}/transitions")["transitions"]
+    assert entered["customer"]["id"] == "ann"
+    assert (entered["transition"], entered["by"]) == ("entered", "build")
+    assert entered["effective_at"] == days_ago(5) // SECOND_US
+    assert NOW_S <= entered["processed_at"] < NOW_S + 1
+    assert (left["transition"], left["by"]) == ("left", "change")
+    assert left["effective_at"] == left["processed_at"] == days_ago(5) // SECOND_US + 864_000
+    first = get(client, f"/v1/segments/{buyers}/transitions", limit=1)
+    assert get(client, f"/v1/segments/{buyers}/transitions", start=first["next"])["transitions"] == [entered]
+    assert client.get(f"/v1/segments/{buyers}/transitions", params={"start": "x"}).status_code == 400
+    assert client.get("/v1/segments/77/transitions").status_code == 404
+
+
 def test_a_manual_segment_takes_lists_and_csv(client: httpx.Client, live: Live, buyers: int) -> None:
     """People are put in and taken out by any identifier; unknown ones are counted; clearing empties it."""
     manual = live.segment(None)
@@ -196,6 +212,7 @@ def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> 
     assert run(live, "segments", "preview", "--conditions", '{"event": {"name": "b*"}}').startswith("2 people\n")
     assert len(run(live, "segments", "history", str(buyers)).splitlines()) == 32
     assert "now" in run(live, "segments", "of", "ann")
+    assert "entered" in run(live, "segments", "log", str(buyers)).splitlines()[1]
     manual = str(live.segment(None))
     path = tmp_path / "people.csv"
     path.write_text("id\nann\nnobody\n")

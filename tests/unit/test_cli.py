@@ -209,7 +209,7 @@ def test_segments_are_made_shown_and_listed(world: World) -> None:
     made = world.json("segments", "create", "D", "--description", "by hand")
     assert made["segment"]["type"] == "manual"  # type: ignore[index]
     listed = world.run("segments", "list").stdout.splitlines()
-    assert listed[0].split() == ["id", "name", "type", "state", "updated", "at"]
+    assert listed[0].split() == ["id", "name", "type", "state", "progress", "updated", "at"]
     assert [line.split()[1] for line in listed[1:]] == ["A", "B", "C", "D"]
     shown = world.run("segments", "show", "1").stdout
     assert '{"event": {"name": "purchased"}}' in shown

@@ -339,6 +339,13 @@ class AttributeLeaf:
             if stored or self.changes.get(person):
                 self.changes.set(person, stored)
 
+    def take_many(self, people: People, truth: Truth, moments_us: NDArray[np.int64] | None) -> None:
+        """Take the verdicts of many, with moments (NEVER_US: never) where the test looks at the clock."""
+        self.true |= BitMap(people[truth])
+        self.true -= BitMap(people[~truth])
+        if self.timed and moments_us is not None:
+            self.changes.scatter(people, np.where(moments_us == NEVER_US, 0, moments_us + SHIFT_US))
+
     def holds_nothing(self, now_us: int) -> bool:
         """Does the test hold for somebody without the attribute?"""
         return comparison.holds(self.test, [], now_us)

@@ -12,7 +12,6 @@ What time changes is kept by ``coming``, what a condition asks by ``leaf`` and `
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from pyroaring import BitMap
@@ -29,39 +28,18 @@ from backstory.core.condition import (
     RelationTest,
     segments_in,
 )  # fmt: skip
-from backstory.core.judge import Compiler, Judge, JudgeMany
+from backstory.core.judge import Compiler
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf, member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
+from backstory.core.membership import Kept, Transition, place
 from backstory.core.metric import MESSAGE
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.wildcard import is_wildcard
 
-# Keys of leaves are used wherever segments are: they are told from here too.
+# Keys of leaves and memberships are used wherever segments are: they are told from here too.
 __all__ = [
     "AnyLeaf", "Kept", "LeafKey", "SegmentEngine", "Transition", "event_test", "guard_of", "leaf_keys",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A person entered or left a segment at ``at_us``."""
-
-    segment_id: int
-    person: int
-    entered: bool
-    at_us: int
-
-
-@dataclass(slots=True)
-class Kept:
-    """A segment as the engine keeps it; ``condition`` None for a manual one."""
-
-    segment_id: int
-    condition: Condition | None
-    members: BitMap = field(default_factory=BitMap)
-    judge: Judge | None = None
-    judge_many: JudgeMany | None = None
-    building: bool = False
 
 
 class SegmentEngine:
@@ -122,6 +100,7 @@ class SegmentEngine:
         kept = self.segments.get(segment_id) or Kept(segment_id, condition)
         kept.condition = condition
         kept.building = building
+        kept.incoming = None
         if condition is not None:
             kept.judge, kept.judge_many = self._compiler.compile(condition)
         self.segments[segment_id] = kept
@@ -269,7 +248,11 @@ class SegmentEngine:
                 continue
             last = rank
             kept = self.segments[segment_id]
-            if kept.judge is None or kept.building:
+            if kept.judge is None:
+                continue
+            if kept.building:
+                if kept.incoming is not None:
+                    place(kept.incoming, person, kept.judge(person, now_us))
                 continue
             member = kept.judge(person, now_us)
             if member != (person in kept.members):
@@ -280,10 +263,7 @@ class SegmentEngine:
 
     def move(self, kept: Kept, person: int, member: bool, now_us: int) -> Transition:
         """Put a person into or take them out of a segment."""
-        if member:
-            kept.members.add(person)
-        else:
-            kept.members.discard(person)
+        place(kept.members, person, member)
         return Transition(kept.segment_id, person, member, now_us)
 
     def place(self, segment_id: int, person: int, member: bool, now_us: int) -> list[Transition]:
@@ -297,6 +277,9 @@ class SegmentEngine:
     def forget(self, person: int, now_us: int) -> list[Transition]:
         """The person is deleted: out of every segment, and nothing of them stays in any leaf."""
         out = [self.move(kept, person, False, now_us) for kept in self.segments.values() if person in kept.members]
+        for kept in self.segments.values():
+            if kept.incoming is not None:
+                kept.incoming.discard(person)
         for leaf in self.leaves.values():
             leaf.forget(person)
         self.known.forget(person)
@@ -346,15 +329,30 @@ class SegmentEngine:
     # -- many people ------------------------------------------------------------------------------------------
 
     def settle_many(self, segment_id: int, people: People, now_us: int) -> tuple[BitMap, BitMap]:
-        """Re-judge sorted distinct people for one segment; returns who entered and who left."""
+        """Re-judge sorted distinct people for one segment; returns who entered and who left.
+
+        Nobody does while the segment is being built; of its members to be they are judged all the same.
+        """
         kept = self.segments[segment_id]
-        if kept.judge_many is None:
+        if kept.judge_many is None or (kept.building and kept.incoming is None):
             return BitMap(), BitMap()
         members = kept.judge_many(people, now_us)
+        if kept.building and kept.incoming is not None:
+            kept.incoming |= BitMap(people[members])
+            kept.incoming -= BitMap(people[~members])
+            return BitMap(), BitMap()
         before = member_many(kept.members, people)
         entered, left = BitMap(people[members & ~before]), BitMap(people[before & ~members])
         kept.members |= entered
         kept.members -= left
+        return entered, left
+
+    def swap(self, segment_id: int) -> tuple[BitMap, BitMap]:
+        """The members to be are the members from now on; returns who entered and who left."""
+        kept = self.segments[segment_id]
+        assert kept.incoming is not None, "nobody was judged yet"
+        entered, left = kept.incoming - kept.members, kept.members - kept.incoming
+        kept.members, kept.incoming, kept.building = kept.incoming, None, False
         return entered, left
 
     def event_leaves(self, names: Sequence[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:

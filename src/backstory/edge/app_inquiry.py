@@ -1,9 +1,10 @@
-"""Inquiries about segments over the App API, all of ours: explain, preview, history.
+"""Inquiries about segments over the App API, all of ours: explain, preview, history, transitions.
 
     GET  /v1/customers/{id}/segments/{segment_id}/explain   ?as_of= &known_at= &id_type=
     GET  /v1/customers/{id}/segments/history                ?id_type=
     POST /v1/segments/preview                               {conditions, as_of, known_at, limit}
     GET  /v1/segments/{id}/history                          ?start= &end= &step= &known_at=
+    GET  /v1/segments/{id}/transitions                      ?start= &limit=
 
 Times are unix seconds, with a fraction where they have one. Source: design section 8.
 """
@@ -112,6 +113,25 @@ def history(call: Call) -> Response:
     return answer({"segment_id": segment_id, "points": rows})
 
 
+def transitions(call: Call) -> Response:
+    """Who entered and left a segment, newest first: since when that is true, when it was noticed, and by what."""
+    segment_id = call.number("segment_id", "segment")
+    found, following = call.reader.transitions(
+        segment_id, start=call.query.get("start", ""), limit=call.limit(default=100, greatest=1000)
+    )
+    rows = [
+        {
+            "customer": app_shape.ident(one.identifiers),
+            "transition": "entered" if one.entered else "left",
+            "effective_at": _moment(one.effective_us),
+            "processed_at": seconds(one.at_us),
+            "by": "build" if one.by_build else "change",
+        }
+        for one in found
+    ]
+    return answer({"segment_id": segment_id, "transitions": rows, "next": following})
+
+
 def _step_us(text: str | None) -> int:
     if text is None:
         return DAY_US
@@ -168,4 +188,5 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/v1/customers/{customer_id}/segments/{segment_id}/explain", explain),
     ("POST", "/v1/segments/preview", preview),
     ("GET", "/v1/segments/{segment_id}/history", history),
+    ("GET", "/v1/segments/{segment_id}/transitions", transitions),
 ]

@@ -1,4 +1,4 @@
-"""``backstory segments``: explain, preview, history, of."""
+"""``backstory segments``: explain, preview, history, of, log."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 
 from backstory.core.condition import Json
-from backstory.edge.cli_command import Row, Run, cell, columns, moment, row_of, rows_of, workspace_command
+from backstory.edge.cli_command import Row, Run, cell, columns, moment, more, row_of, rows_of, workspace_command
 from backstory.edge.cli_segment import AS_OF, KNOWN_AT, condition_of
 
 _ID_TYPE = click.option(
@@ -112,6 +112,33 @@ def of(run: Run, person: str, id_type: str) -> None:
     run.show(body, columns(rows, ("id", "name", "from", "to"), empty="in no segment, ever"))
 
 
+@click.command("log")
+@click.argument("segment_id", type=int)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to print.")
+@click.option("--start", default="", help="Where to go on, as the page before said.")
+@workspace_command
+def log(run: Run, segment_id: int, limit: int, start: str) -> None:
+    """Who entered and left a segment, newest first: since when that is true, when it was noticed, and by what.
+
+    "by" is "change" for what a fact or the clock did, and "build" where the segment was made or edited.
+
+    \b
+    Examples:
+      backstory segments log 1
+      backstory segments log 1 --limit 1000 --json
+    """
+    with run.session() as session:
+        query = {"limit": limit, "start": start or None}
+        body = session.ask("GET", f"/v1/segments/{segment_id}/transitions", query=query)
+    rows = [
+        {**row_of(one, "customer"), **one, **{name: _when(one[name]) for name in ("effective_at", "processed_at")}}
+        for one in rows_of(body, "transitions")
+    ]
+    names = ("id", "email", "cio_id", "transition", "effective_at", "processed_at", "by")
+    run.show(body, columns(rows, names, empty="nobody entered or left it"))
+    more(body)
+
+
 def _lines(node: Row, depth: int) -> Iterator[str]:
     """A node and all below it, each deeper by two blanks."""
     sign = "yes" if node["value"] else "no "
@@ -157,4 +184,4 @@ def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-COMMANDS: tuple[click.Command, ...] = (explain, preview, history, of)
+COMMANDS: tuple[click.Command, ...] = (explain, preview, history, of, log)

@@ -9,7 +9,7 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.edge.cli_command import Run, columns, fields, more, row_of, rows_of, workspace_command
 
-_COLUMNS = ("id", "name", "type", "state", "updated_at")
+_COLUMNS = ("id", "name", "type", "state", "progress", "updated_at")
 AS_OF = click.option(
     "--as-of", metavar="TIME", help="A past moment: unix seconds, or ISO 8601 with a zone such as 1998-01-01T00:00:00Z."
 )
@@ -64,6 +64,7 @@ def show_segment(run: Run, segment_id: int) -> None:
         "description",
         "type",
         "state",
+        "progress",
         "members",
         "campaigns",
         "conditions",

@@ -85,6 +85,7 @@ class Applier:
         self.imports = Imports(context)
         self._checkpoint = checkpoint
         campaigns.use(self.profiles)
+        builder.on_moved = campaigns.on_people
 
     def _claim_relations(self, anonymous_id: str, person: int, now_us: int) -> None:
         touched = self.relations.claim(anonymous_id, person, now_us)

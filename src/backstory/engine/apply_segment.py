@@ -50,17 +50,10 @@ class Segments:
         )
         self._folder.definitions.put_segment(row)
         if not row.built:
-            self.begin(segment_id, conditions or "", now_us)
+            self._builder.begin(segment_id, parse(_decode(conditions or "")), now_us)
         elif old is None:
             self._segments.put(segment_id, None)
         return Receipt("applied", subject=segment_id)
-
-    def begin(self, segment_id: int, conditions: str, now_us: int) -> None:
-        """Attach what the segment needs and have it built after the commit."""
-        condition = parse(_decode(conditions))
-        self._builder.attach(self._segments.missing(condition), now_us)
-        self._segments.put(segment_id, condition, building=True)
-        self._context.after_commit.append(lambda: self._builder.ask(segment_id))
 
     def _refusal(self, fact: PutSegment, rows: dict[int, SegmentRow]) -> str:
         if fact.conditions is None:

@@ -20,15 +20,14 @@ from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
-from backstory.engine.build import Since, feed_rows, scan
 from backstory.engine.context import shown_values
-from backstory.engine.value_column import ValueColumn, read_values
+from backstory.engine.scan import Since, feed_rows, scan
+from backstory.engine.value_column import ValueColumn, read_shown
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import EARLIEST_KNOWN, read_records
 
-IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 PAGE = 5000
 _LATER_THAN_ALL_US = NEVER_US - 1
 
@@ -131,19 +130,14 @@ class _Question:
                     self._events.append(_Events(leaf, rows, np.argsort(rows.times_us) if self._many else None))
                 case AttributeLeaf():
                     if leaf.root not in self._values:
-                        self._values[leaf.root] = self._column(leaf.root, values_until_us)
+                        self._values[leaf.root] = read_shown(
+                            self._folder, leaf.root, until_us=values_until_us, known_at_us=self._known_at_us
+                        )
                 case RecordLeaf():
                     asked = self._known_at_us
                     self._records = self._records or state.read(lambda db: read_records(db, known_at_us=asked))  # noqa: B023
                 case KnownLeaf():
                     pass
-
-    def _column(self, root: str, until_us: int) -> ValueColumn:
-        if root not in IDENTIFIERS:
-            column = read_values(self._folder, root, until_us=until_us, known_at_us=self._known_at_us)
-            return _under_phones(self._folder, column) if root == "phone" else column
-        found = [(profile.person, shown_values(profile, {}).get(root)) for profile in _identified(self._folder)]
-        return _always(root, found)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -226,30 +220,6 @@ def _known_by(folder: Folder, known_at_us: int) -> KnownSince:
     return known
 
 
-def _always(root: str, found: list[tuple[int, Json]]) -> ValueColumn:
-    """What people are called today counts for all days; ``found`` is in the order of their numbers."""
-    people = np.array([person for person, _ in found], np.uint32)
-    documents: list[dict[str, Json]] = [{} if value is None else {root: value} for _, value in found]
-    return ValueColumn(people, np.full(len(people), -NEVER_US + 1), np.arange(len(people)), documents)
-
-
-def _under_phones(folder: Folder, column: ValueColumn) -> ValueColumn:
-    """A phone that is an identifier hides an attribute of that name."""
-    rows: list[tuple[int, Json]] = folder.state.rows(
-        "SELECT person, phone FROM person WHERE phone IS NOT NULL ORDER BY person"
-    )
-    over = _always("phone", rows)
-    keep = ~np.isin(column.people, over.people)
-    people = np.concatenate([column.people[keep], over.people])
-    order = np.argsort(people, kind="stable")
-    return ValueColumn(
-        people[order],
-        np.concatenate([column.times_us[keep], over.times_us])[order],
-        np.concatenate([column.codes[keep], over.codes + len(column.documents)])[order],
-        [*column.documents, *over.documents],
-    )
-
-
 def current_values(folder: Folder) -> Iterator[tuple[int, dict[str, Json]]]:
     """Everybody's values as they are now."""
     last = -1
@@ -260,7 +230,3 @@ def current_values(folder: Folder) -> Iterator[tuple[int, dict[str, Json]]]:
         for row in rows:
             yield row[0], shown_values(Profile(*row[:5]), decode_document(row[5]))
         last = rows[-1][0]
-
-
-def _identified(folder: Folder) -> list[Profile]:
-    return [Profile(*row) for row in folder.state.rows(f"SELECT {PROFILE_COLUMNS} FROM person ORDER BY person")]

@@ -2,47 +2,39 @@
 
 A new leaf is attached at once and takes live facts from its first moment; what came before it is scanned by the
 builder's thread and fed later, which gives the same state because leaves take facts in any order. The old membership
-of an edited segment stays until the new one is complete.
+of an edited segment stays until the new one is complete: it is judged page by page, facts that come in between
+move it too, and then it takes the place of the old at once. What changed by that goes into the log of memberships,
+and starts no campaigns. No piece of work holds the loop longer than a page of people takes.
 """
 
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import PAGE_ROWS, People
-from backstory.core.comparison import where_holds
-from backstory.core.condition import AttributeTest, DeviceTest, EventTest, Json, RecordTest, RelationTest
+from backstory.core.column import PAGE_ROWS, Truth
+from backstory.core.condition import AttributeTest, Condition, DeviceTest, EventTest, Json, RecordTest, RelationTest
 from backstory.core.error import StorageError
-from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf, member_many
-from backstory.core.metric import MESSAGE
-from backstory.core.person import decode_document
+from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import Row
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
+from backstory.engine.build_progress import BUILD, BUILD_QUEUED, EVENTS, EVENTS_QUEUED, Progress
 from backstory.engine.context import Context, shown_values
-from backstory.engine.mask import where_mask
+from backstory.engine.membership_log import MembershipLog
+from backstory.engine.scan import Since, feed_page, living_rows, pages_of, scan
+from backstory.engine.verdict import judge_everybody
 from backstory.store.folder import Folder
-from backstory.store.history import Rows, runs
-from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.people import PROFILE_COLUMNS, Profile
+from backstory.store.history import Rows
 from backstory.store.record import everybodys_rows
 
-_decode = msgspec.json.Decoder().decode
 Submit = Callable[[Callable[[], None]], None]
-PEOPLE_AT_ONCE = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """What a leaf has not seen yet: facts up to this seq, with times up to ``until_us``."""
-
-    seq: int
-    until_us: int
+RECORDS_PER_PIECE = 500
 
 
 class Builder:
@@ -55,15 +47,21 @@ class Builder:
         # Tests put another in its place, to let facts come in between scanning and feeding.
         self.run_on_loop = run_on_loop
         self.unfilled: dict[LeafKey, Since] = {}
-        self._asked: queue.Queue[int | None] = queue.Queue()
+        self._asked: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="builder", daemon=True)
         # People whom leaves over messages were told about while they were being built.
         self._heard: dict[LeafKey, set[int]] = {}
+        self._progress: dict[int, Progress] = {}
         self.failure: BaseException | None = None
         # Segments that could not be built, because history cannot be read.
         self.stuck: set[int] = set()
         # Without history nobody knows since when people are known: no segment that asks for it can be completed.
         self.known_whole = True
+        self._log = MembershipLog(context.folder, context.segments, lambda work: self.run_on_loop(work))
+        # Hears who was moved by a build, on the loop: filters of campaigns may wait for them.
+        self.on_moved: Callable[[BitMap, int], None] = lambda people, now_us: None
+
+    # -- its thread -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self._thread.start()
@@ -73,6 +71,42 @@ class Builder:
         self._asked.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=30)
+
+    def ask(self, segment_id: int) -> None:
+        """Build a segment when its turn comes; the segment's definition is committed."""
+        self._asked.put(partial(self.build, segment_id))
+
+    def go_on(self) -> None:
+        """After a restart: look up what a build had not yet looked up."""
+        if self._log.is_open():
+            self._asked.put(self._look_up)
+
+    def work_off(self) -> None:
+        """Without a thread: do what was asked for until now."""
+        while not self._asked.empty():
+            work = self._asked.get()
+            if work is not None:
+                work()
+
+    def _work(self) -> None:
+        while (work := self._asked.get()) is not None:
+            try:
+                work()
+            except BaseException as error:
+                self.failure = error
+                raise
+
+    def progress(self, segment_id: int) -> Progress:
+        """How far the build of a segment is; from any thread."""
+        found = self._progress.get(segment_id)
+        if found is not None:
+            return found
+        kept = self._segments.segments.get(segment_id)
+        condition = None if kept is None else kept.condition
+        waiting = [] if condition is None else [key for key in leaf_keys(condition) if key in self.unfilled]
+        return Progress(EVENTS_QUEUED if any(isinstance(key, EventTest) for key in waiting) else BUILD_QUEUED)
+
+    # -- on the loop: what is to be built -------------------------------------------------------------------------
 
     def attach(self, keys: list[LeafKey], now_us: int) -> None:
         """On the loop: attach new leaves and remember what they have to be told."""
@@ -86,29 +120,22 @@ class Builder:
                 self.unfilled[key] = since
                 self._heard.pop(key, None)
 
+    def begin(self, segment_id: int, condition: Condition, now_us: int) -> None:
+        """On the loop: a segment has this condition from now on; it is built after the commit."""
+        self.attach(self._segments.missing(condition), now_us)
+        self._begin(segment_id, condition)
+
+    def _begin(self, segment_id: int, condition: Condition) -> None:
+        kept = self._segments.put(segment_id, condition, building=True)
+        self._folder.definitions.set_unbuilt(segment_id, kept.members.serialize())
+        self._context.after_commit.append(lambda: self.ask(segment_id))
+
     def heard_of(self, key: LeafKey, person: int) -> None:
         """On the loop: a leaf was told all about a person; a scan under way knows nothing better."""
         if key in self.unfilled:
             self._heard.setdefault(key, set()).add(person)
 
-    def ask(self, segment_id: int) -> None:
-        """Build a segment when its turn comes; the segment's definition is committed."""
-        self._asked.put(segment_id)
-
-    def work_off(self) -> None:
-        """Without a thread: build what was asked for until now."""
-        while not self._asked.empty():
-            segment_id = self._asked.get()
-            if segment_id is not None:
-                self.build(segment_id)
-
-    def _work(self) -> None:
-        while (segment_id := self._asked.get()) is not None:
-            try:
-                self.build(segment_id)
-            except BaseException as error:
-                self.failure = error
-                raise
+    # -- building -------------------------------------------------------------------------------------------------
 
     def build(self, segment_id: int) -> None:
         """Fill what the segment needs, then let the loop complete it; where history cannot be read it stays unbuilt."""
@@ -117,113 +144,174 @@ class Builder:
         except StorageError as error:
             self.stuck.add(segment_id)
             self._folder.fault(f"segment {segment_id} cannot be built: {error}")
+        finally:
+            self._progress.pop(segment_id, None)
 
     def _build(self, segment_id: int) -> None:
         kept = self._segments.segments.get(segment_id)
-        if kept is None or kept.condition is None:
+        if kept is None or kept.condition is None or not kept.building:
             return
-        condition = kept.condition
-        for key in dict.fromkeys(leaf_keys(condition)):
+        waiting = [key for key in dict.fromkeys(leaf_keys(kept.condition)) if key in self.unfilled]
+        # Events first, as the published states have it.
+        waiting.sort(key=lambda key: not isinstance(key, EventTest))
+        stop = self._folder.state.next_person
+        pages = range(0, max(stop, 1), PAGE_ROWS)
+        progress = self._progress[segment_id] = Progress(EVENTS, 0, 2 * len(waiting) + len(pages))
+        for key in waiting:
+            progress.state = EVENTS if isinstance(key, EventTest) else BUILD
             since = self.unfilled.get(key)
             if since is not None:
-                self._fill(key, since)
-        self.run_on_loop(lambda: self._complete(segment_id))
+                self._fill(key, since, progress)
+        progress.state = BUILD
+        self.run_on_loop(lambda: self._start_judging(segment_id))
+        for low in pages:
+            self.run_on_loop(partial(self._judge_page, segment_id, low))
+            progress.done += 1
+        self.run_on_loop(lambda: self._complete(segment_id, stop))
 
-    def _fill(self, key: LeafKey, since: Since) -> None:
+    def _fill(self, key: LeafKey, since: Since, progress: Progress) -> None:
+        """Tell a leaf what it has not seen, in pieces; it counts as filled with the last."""
         if isinstance(key, EventTest):
             rows = scan(self._folder, key, since)
-            self.run_on_loop(lambda: self._feed_events(key, since, rows))
+            self._log.remember(key, since, rows)
+            progress.done += 1
+            for page in pages_of(rows):
+                self.run_on_loop(partial(self._feed_events, key, since, page))
         elif isinstance(key, DeviceTest | RelationTest):
-            rows = self._folder.state.read(lambda db: list(everybodys_rows(db, key)))
-            self.run_on_loop(lambda: self._feed_records(key, since, rows))
+            found = iter(self._folder.state.read(lambda db: list(everybodys_rows(db, key))))
+            progress.done += 1
+            while some := list(islice(found, RECORDS_PER_PIECE)):
+                self.run_on_loop(partial(self._feed_records, key, since, some))
         elif isinstance(key, AttributeTest):
-            people, truth, moments = self._judge_everybody(key, since.until_us)
-            self.run_on_loop(lambda: self._feed_attribute(key, since, people, truth, moments))
+            self._fill_attribute(key, since, progress)
+        self.run_on_loop(lambda: self._filled(key, since))
+        progress.done += 1
 
-    def _fills(self, key: LeafKey, since: Since) -> bool:
-        """Is a scan what the leaf waits for? It may have been let go of meanwhile, and attached again since."""
-        if self.unfilled.get(key) is not since:
-            return False
-        del self.unfilled[key]
-        return True
+    def _fill_attribute(self, key: AttributeTest, since: Since, progress: Progress) -> None:
+        found = judge_everybody(self._folder, key, since.until_us)
+        progress.done += 1
+        if found.others:
+            for low in range(0, self._folder.state.next_person, PAGE_ROWS):
+                self.run_on_loop(partial(self._feed_others, key, since, BitMap(found.people), low))
+        for low in range(0, len(found.people), PAGE_ROWS):
+            some = slice(low, low + PAGE_ROWS)
+            people, truth, moments_us = found.people[some], found.truth[some], found.moments_us[some]
+            self.run_on_loop(partial(self._feed_attribute, key, since, people, truth, moments_us))
+
+    def _unfilled(self, key: LeafKey, since: Since) -> bool:
+        """Is this scan what the leaf waits for? It may have been let go of meanwhile, and attached again since."""
+        return self.unfilled.get(key) is since and key in self._segments.leaves
+
+    def _filled(self, key: LeafKey, since: Since) -> None:
+        if self._unfilled(key, since):
+            del self.unfilled[key]
+            self._heard.pop(key, None)
+            leaf = self._segments.leaves[key]
+            if isinstance(leaf, AttributeLeaf | RecordLeaf):
+                leaf.judged_live = None
+            self._segments.bulk_fed()
 
     def _feed_events(self, key: EventTest, since: Since, rows: Rows) -> None:
         leaf = self._segments.leaves.get(key)
-        if isinstance(leaf, CountLeaf | WindowLeaf) and self._fills(key, since):
-            feed_rows(leaf, rows, self._segments.alive - BitMap(self._heard.pop(key, ())))
-            self._segments.bulk_fed()
+        if isinstance(leaf, CountLeaf | WindowLeaf) and self._unfilled(key, since):
+            feed_page(leaf, living_rows(rows, self._segments.alive - BitMap(self._heard.get(key, ()))))
 
     def _feed_records(self, key: RecordTest, since: Since, rows: list[tuple[int, list[Row]]]) -> None:
         leaf = self._segments.leaves.get(key)
-        if not isinstance(leaf, RecordLeaf) or not self._fills(key, since):
+        if not isinstance(leaf, RecordLeaf) or not self._unfilled(key, since):
             return
-        live = leaf.judged_live or set()
         for person, records in rows:
-            if person not in live and person in self._segments.alive:
+            if person in self._segments.alive and person not in (leaf.judged_live or ()):
                 leaf.set(person, records, self._folder.state.now_us)
-        leaf.judged_live = None
-        self._segments.bulk_fed()
 
-    def _judge_everybody(self, key: AttributeTest, now_us: int) -> tuple[list[int], list[bool], dict[int, int]]:
-        """Judge all people by their stored documents: (people, truth, moments)."""
-        scratch = AttributeLeaf(key)
-        people: list[int] = []
-        last = -1
-        while True:
-            rows = self._folder.state.rows(
-                f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE person > ? ORDER BY person LIMIT ?",
-                (last, PEOPLE_AT_ONCE),
-            )
-            if not rows:
-                break
-            for row in rows:
-                values: dict[str, Json] = shown_values(Profile(*row[:5]), decode_document(row[5]))
-                scratch.set(row[0], values, now_us)
-                people.append(row[0])
-            last = rows[-1][0]
-        truth = scratch.holds_many(np.array(people, np.uint32), now_us).tolist()
-        moments = {p: scratch.next_change_us(p, now_us) for p in people} if scratch.timed else {}
-        return people, truth, moments
+    def _feed_others(self, key: AttributeTest, since: Since, found: BitMap, low: int) -> None:
+        """People without the attribute for whom the test holds all the same."""
+        leaf = self._segments.leaves.get(key)
+        if isinstance(leaf, AttributeLeaf) and self._unfilled(key, since):
+            page = self._segments.alive & BitMap(range(low, low + PAGE_ROWS))
+            leaf.true |= page - found - BitMap(leaf.judged_live or ())
 
     def _feed_attribute(
-        self, key: AttributeTest, since: Since, people: list[int], truth: list[bool], moments: dict[int, int]
+        self,
+        key: AttributeTest,
+        since: Since,
+        people: NDArray[np.uint32],
+        truth: Truth,
+        moments_us: NDArray[np.int64],
     ) -> None:
         leaf = self._segments.leaves.get(key)
-        if not isinstance(leaf, AttributeLeaf) or not self._fills(key, since):
+        if not isinstance(leaf, AttributeLeaf) or not self._unfilled(key, since):
             return
-        live = leaf.judged_live or set()
+        wanted = self._segments.alive - BitMap(leaf.judged_live or ())
+        some = np.isin(people, np.asarray(wanted.to_array(), np.uint32))
         now_us = self._folder.state.now_us
-        for person, holds in zip(people, truth, strict=True):
-            if person in live or person not in self._segments.alive:
-                continue
-            moment_us = moments.get(person, NEVER_US)
-            if moment_us > now_us:
-                leaf.take(person, holds, moment_us)
-            else:
-                leaf.set(person, self._shown(person), now_us)
-        leaf.judged_live = None
-        self._segments.bulk_fed()
+        passed = some & (moments_us <= now_us)
+        leaf.take_many(people[some], truth[some], moments_us[some])
+        for person in people[passed].tolist():
+            leaf.set(person, self._shown(person), now_us)
 
     def _shown(self, person: int) -> dict[str, Json]:
         """On the loop: a person's values as they are now."""
         return shown_values(self._folder.people.profile(person), self._folder.people.document(person))
 
-    def _complete(self, segment_id: int) -> None:
-        """On the loop: everything is known; the membership becomes the new one at once."""
+    # -- completing -----------------------------------------------------------------------------------------------
+
+    def _ready(self, segment_id: int) -> bool:
+        """Is everything known that the segment asks for? It may have been edited meanwhile."""
+        kept = self._segments.segments.get(segment_id)
+        if kept is None or kept.condition is None or not kept.building:
+            return False
+        keys = list(leaf_keys(kept.condition))
+        if not self.known_whole and any(isinstance(key, tuple) for key in keys):
+            self.stuck.add(segment_id)
+            return False
+        return not any(key in self.unfilled for key in keys)
+
+    def _start_judging(self, segment_id: int) -> None:
+        if self._ready(segment_id):
+            self._segments.segments[segment_id].incoming = BitMap()
+
+    def _judge_page(self, segment_id: int, low: int) -> None:
+        self._judge_range(segment_id, low, low + PAGE_ROWS)
+
+    def _judge_range(self, segment_id: int, low: int, high: int) -> None:
+        people = self._segments.alive & BitMap(range(low, high))
+        kept = self._segments.segments.get(segment_id)
+        if kept is not None and kept.incoming is not None and people:
+            now_us = self._folder.state.now_us
+            self._segments.settle_many(segment_id, np.asarray(people.to_array(), np.uint32), now_us)
+
+    def _complete(self, segment_id: int, stop: int) -> None:
+        """The membership becomes the new one at once; segments that refer to it are judged anew."""
         segments = self._segments
         kept = segments.segments.get(segment_id)
-        if kept is None or kept.condition is None or any(key in self.unfilled for key in leaf_keys(kept.condition)):
+        if kept is None or kept.incoming is None or not self._ready(segment_id):
             return
-        if not self.known_whole and any(isinstance(key, tuple) for key in leaf_keys(kept.condition)):
-            self.stuck.add(segment_id)
-            return
-        kept.building = False
+        # People who came to be since the pages were counted.
+        self._judge_range(segment_id, stop, self._folder.state.next_person)
         self.stuck.discard(segment_id)
         now_us = self._folder.state.now_us
-        for affected in [segment_id, *(s for s in segments.after(segment_id) if not segments.segments[s].building)]:
-            settle_everybody(segments, affected, now_us)
+        # Where only memory was lost, the members are what they were: there is nothing to tell.
+        repaired = self._folder.definitions.built(segment_id)
+        entered, left = segments.swap(segment_id)
         self._folder.definitions.set_built(segment_id)
-        segments.bulk_fed()
+        self._context.after_commit.append(lambda: self._asked.put(self._look_up))
+        if repaired:
+            for other in segments.after(segment_id):
+                if not segments.segments[other].building:
+                    settle_everybody(segments, other, now_us)
+        elif self._log.note(segment_id, entered, left, now_us):
+            self.on_moved(entered | left, now_us)
+            for other in segments.refer_to(segment_id):
+                condition = segments.segments[other].condition
+                if condition is not None and not segments.segments[other].building:
+                    self._begin(other, condition)
+
+    def _look_up(self) -> None:
+        try:
+            self._log.look_up()
+        except StorageError as error:
+            self._folder.fault(f"since when people are in segments cannot be told: {error}")
 
 
 def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> None:
@@ -231,62 +319,3 @@ def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> N
     segments.settle_many(segment_id, segments.everybody(), now_us)
     kept = segments.segments[segment_id]
     kept.members &= segments.alive
-
-
-def scan(
-    folder: Folder,
-    test: EventTest,
-    since: Since,
-    *,
-    since_seq: int = 0,
-    since_us: int | None = None,
-    known_at_us: int | None = None,
-) -> Rows:
-    """The events a leaf has to be told about, where-test applied.
-
-    Not those up to ``since_seq`` or ``since_us``; with ``known_at_us`` only what was accepted by then.
-    """
-    if test.kind == MESSAGE:
-        return scan_messages(folder, test, since.until_us if known_at_us is None else min(since.until_us, known_at_us))
-    where = test.where
-    return folder.history.events_named(
-        test.kind,
-        test.name,
-        until_us=since.until_us,
-        until_seq=since.seq,
-        where=None
-        if where is None
-        else lambda data, times_us: where_mask(folder.duck.cursor(), where, data, times_us),
-        since_seq=since_seq,
-        since_us=since_us,
-        known_at_us=known_at_us,
-    )
-
-
-def scan_messages(folder: Folder, test: EventTest, until_us: int) -> Rows:
-    """What happened to messages, from the ledger, as far as it is committed."""
-    found: list[tuple[int, int]] = []
-    metric = f'$."{test.name}"'
-    for row in folder.state.rows(f"{MESSAGES} WHERE json_extract(metrics, ?) <= ?", (metric, until_us)):
-        for kind, name, time_us, data in message_events(row):
-            if test.counts(kind, name) and (test.where is None or where_holds(test.where, data, time_us)):
-                found.append((row[0], time_us))
-    found.sort()
-    people = np.array([person for person, _ in found], np.uint32)
-    return Rows(people=people, times_us=np.array([time_us for _, time_us in found], np.int64), data=None)
-
-
-def feed_rows(leaf: CountLeaf | WindowLeaf, rows: Rows, alive: BitMap) -> People:
-    """Feed sorted events to a leaf, page by page, leaving out people who are gone; returns the people touched."""
-    first = runs(rows.people)
-    people = rows.people[first]
-    living = member_many(alive, people)
-    if not living.all():
-        ends = np.append(first[1:], len(rows.people))
-        keep = np.repeat(living, ends - first)
-        return feed_rows(leaf, Rows(people=rows.people[keep], times_us=rows.times_us[keep], data=None), alive)
-    for low in range(0, len(people), PAGE_ROWS):
-        high = min(low + PAGE_ROWS, len(people))
-        start, stop = first[low], first[high] if high < len(first) else len(rows.people)
-        leaf.add_many(people[low:high], first[low:high] - start, rows.times_us[start:stop])
-    return people

@@ -205,7 +205,7 @@ class Bulk:
 
     def _settle(self, segment_id: int, moved: dict[int, BitMap]) -> None:
         kept = self._segments.segments.get(segment_id)
-        if kept is None or kept.building or kept.condition is None:
+        if kept is None or kept.condition is None:
             return
         people = moved.get(segment_id, BitMap()) & self._segments.alive
         if not people:

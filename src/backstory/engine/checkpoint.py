@@ -22,8 +22,9 @@ from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.apply_event import ARRIVED_US
-from backstory.engine.build import Builder, Since, feed_rows, scan, settle_everybody
+from backstory.engine.build import Builder, settle_everybody
 from backstory.engine.context import Context, shown_values
+from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.definition import read_segments
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import PROFILE_COLUMNS, Profile
@@ -116,6 +117,7 @@ class Checkpoint:
         for row in rows:
             if row.conditions is None:
                 segments.put(row.segment_id, None).members = BitMap(folder.definitions.members(row.segment_id))
+        before = folder.definitions.members_before()
         dynamic = {row.segment_id: parse(_decode(row.conditions)) for row in rows if row.conditions is not None}
         for row in rows:
             if row.segment_id not in dynamic:
@@ -124,9 +126,11 @@ class Checkpoint:
             # Each is restored, whatever came of those before it.
             restored = [self._restore_leaf(key) for key in dict.fromkeys(leaf_keys(condition))]
             whole = row.built and all(restored)
-            segments.put(row.segment_id, condition, building=not whole)
+            kept = segments.put(row.segment_id, condition, building=not whole)
             if not whole:
                 rebuild.append(row.segment_id)
+                if row.segment_id in before:
+                    kept.members = BitMap.deserialize(before[row.segment_id]) & segments.alive
         segments.start_clock(folder.state.now_us)
         for segment_id in segments.closure(set(segments.segments)):
             if not segments.segments[segment_id].building:

@@ -31,9 +31,11 @@ from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
 from backstory.engine.effective import PersonInTime
 from backstory.engine.import_job import Job
+from backstory.store.history import NO_END_SEQ
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import read_records
+from backstory.store.transition import blocks_of
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -105,7 +107,9 @@ def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
         "SELECT DISTINCT person FROM transition WHERE segment_id = ? AND seq >= ?", (number, job.saved.start_seq)
     )
     moved = kept.members - before if entered else before - kept.members
-    return (moved & workspace.segments.alive) - BitMap([row[0] for row in live])
+    # Nor those whom the build of another segment moved, which this one refers to.
+    built = [block.people for block in blocks_of(db, number, NO_END_SEQ) if block.seq >= job.saved.start_seq]
+    return (moved & workspace.segments.alive) - BitMap([row[0] for row in live]) - BitMap.union(BitMap(), *built)
 
 
 # -- since when -------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ class Newcomers:
         everybody = np.array(made, np.uint32)
         for segment_id in segments.closure(set(segments.segments)):
             kept = segments.segments[segment_id]
-            if kept.condition is not None and not kept.building:
+            if kept.condition is not None:
                 segments.settle_many(segment_id, everybody, now_us)
 
     def taken(self) -> BitMap:

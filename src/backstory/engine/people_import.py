@@ -223,7 +223,7 @@ class PeopleImport:
             return
         for segment_id in self._segments.closure(set(self._segments.segments)):
             kept = self._segments.segments[segment_id]
-            if not kept.building and kept.condition is not None:
+            if kept.condition is not None:
                 self._segments.settle_many(segment_id, people, self._folder.state.now_us)
 
 

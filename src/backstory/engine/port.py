@@ -21,6 +21,7 @@ from backstory.engine.view import (
     PersonView,
     RelationView,
     SegmentView,
+    TransitionView,
 )
 
 
@@ -108,6 +109,10 @@ class Reader(Protocol):
 
     def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
         """How many were in a segment at each of some ascending moments."""
+        ...
+
+    def transitions(self, segment_id: int, *, start: str, limit: int) -> tuple[list[TransitionView], str]:
+        """Who entered and left a segment, newest first."""
         ...
 
     def now_us(self) -> int:

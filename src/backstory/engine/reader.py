@@ -15,7 +15,7 @@ from backstory.core.fact import Identifier, IdentifierKind, ObjectKey
 from backstory.core.identity import normal
 from backstory.core.person import decode_document, times_us, values
 from backstory.core.segment import Kept
-from backstory.engine import activity, inquiry, ledger_view, object_view
+from backstory.engine import activity, inquiry, ledger_view, object_view, transition_view
 from backstory.engine.apply_segment import campaign_segments
 from backstory.engine.asof import members_as_of
 from backstory.engine.import_view import import_view
@@ -30,6 +30,7 @@ from backstory.engine.view import (
     PersonView,
     RelationView,
     SegmentView,
+    TransitionView,
 )
 from backstory.store.definition import CampaignRow, SegmentRow, read_campaigns, read_segments
 from backstory.store.device import read_devices
@@ -153,14 +154,15 @@ class Reader:
     def _segment_view(self, row: SegmentRow) -> SegmentView:
         kept = self._workspace.segments.segments.get(row.segment_id)
         building = not row.built or (kept is not None and kept.building)
+        progress = self._workspace.builder.progress(row.segment_id) if building else None
         return SegmentView(
             segment_id=row.segment_id,
             name=row.name,
             description=row.description,
             type="manual" if row.conditions is None else "dynamic",
             conditions=None if row.conditions is None else _decode(row.conditions),
-            state="build" if building else "finished",
-            progress=0 if building else None,
+            state="finished" if progress is None else progress.state,
+            progress=None if progress is None else progress.percent,
             created_us=row.created_us,
             updated_us=row.updated_us,
         )
@@ -220,6 +222,11 @@ class Reader:
 
     def segment_history(self, segment_id: int, points_us: list[int], *, known_at_us: int | None) -> list[int]:
         return inquiry.counts(self._workspace, self._condition(segment_id), points_us, known_at_us)
+
+    def transitions(self, segment_id: int, *, start: str, limit: int) -> tuple[list[TransitionView], str]:
+        self._kept(segment_id)
+        before = transition_view.read_cursor(start)
+        return self._folder.state.read(lambda db: transition_view.page(db, segment_id, before, limit))
 
     def now_us(self) -> int:
         return self._folder.state.now_us

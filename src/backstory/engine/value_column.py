@@ -18,10 +18,13 @@ from backstory.core.condition import Json
 from backstory.core.leaf import NEVER_US
 from backstory.core.person import Document, values, write
 from backstory.core.timeline import root_of
+from backstory.engine.context import shown_values
 from backstory.store.folder import Folder
 from backstory.store.history import numpy_of
 from backstory.store.manifest import Part
+from backstory.store.people import PROFILE_COLUMNS, Profile
 
+IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 # A key that a JSON path of DuckDB takes as it is.
 _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -60,6 +63,15 @@ def read_values(folder: Folder, root: str, *, until_us: int, known_at_us: int | 
     """
     with folder.history.reading():
         return _read_values(folder, root, (until_us, NEVER_US if known_at_us is None else known_at_us))
+
+
+def read_shown(folder: Folder, root: str, *, until_us: int, known_at_us: int | None = None) -> ValueColumn:
+    """The same of identifiers too, which people have today and had on all days."""
+    if root not in IDENTIFIERS:
+        column = read_values(folder, root, until_us=until_us, known_at_us=known_at_us)
+        return _under_phones(folder, column) if root == "phone" else column
+    found = [(profile.person, shown_values(profile, {}).get(root)) for profile in _identified(folder)]
+    return _always(root, found)
 
 
 def _read_values(folder: Folder, root: str, bounds: tuple[int, int]) -> ValueColumn:
@@ -176,3 +188,31 @@ def _folded(
 def _begun(key: str) -> str:
     """How a key begins in JSON text; a text that is a value may begin so too, which only costs time."""
     return msgspec.json.encode(key).decode()[:-1]
+
+
+def _always(root: str, found: list[tuple[int, Json]]) -> ValueColumn:
+    """What people are called today counts for all days; ``found`` is in the order of their numbers."""
+    people = np.array([person for person, _ in found], np.uint32)
+    documents: list[dict[str, Json]] = [{} if value is None else {root: value} for _, value in found]
+    return ValueColumn(people, np.full(len(people), -NEVER_US + 1), np.arange(len(people)), documents)
+
+
+def _under_phones(folder: Folder, column: ValueColumn) -> ValueColumn:
+    """A phone that is an identifier hides an attribute of that name."""
+    rows: list[tuple[int, Json]] = folder.state.rows(
+        "SELECT person, phone FROM person WHERE phone IS NOT NULL ORDER BY person"
+    )
+    over = _always("phone", rows)
+    keep = ~np.isin(column.people, over.people)
+    people = np.concatenate([column.people[keep], over.people])
+    order = np.argsort(people, kind="stable")
+    return ValueColumn(
+        people[order],
+        np.concatenate([column.times_us[keep], over.times_us])[order],
+        np.concatenate([column.codes[keep], over.codes + len(column.documents)])[order],
+        [*column.documents, *over.documents],
+    )
+
+
+def _identified(folder: Folder) -> list[Profile]:
+    return [Profile(*row) for row in folder.state.rows(f"SELECT {PROFILE_COLUMNS} FROM person ORDER BY person")]

@@ -14,10 +14,10 @@ from backstory.core.error import StorageError
 from backstory.core.leaf import AttributeLeaf, KnownSince, event_leaf
 from backstory.core.leaf_key import leaf_keys
 from backstory.engine.asof import current_values
-from backstory.engine.build import Since, feed_rows, scan
 from backstory.engine.checkpoint import KNOWN, fill, key_text
 from backstory.engine.finding import Findings
 from backstory.engine.moment import Moment
+from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.folder import Folder
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import cio_id_of

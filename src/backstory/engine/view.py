@@ -69,6 +69,19 @@ class SegmentView(msgspec.Struct, kw_only=True):
     updated_us: int
 
 
+class TransitionView(msgspec.Struct, kw_only=True):
+    """Somebody entered or left a segment at ``at_us``; it has been true since ``effective_us`` (None: being looked up).
+
+    ``by_build``: nothing happened to them, the segment was made or edited.
+    """
+
+    identifiers: Identifiers
+    entered: bool
+    effective_us: int | None
+    at_us: int
+    by_build: bool
+
+
 class CampaignView(msgspec.Struct, kw_only=True):
     """A campaign; ``definition`` is the canonical JSON of ``core.campaign``."""
 

@@ -99,6 +99,7 @@ class Workspace:
         for segment_id in rebuild:
             if segment_id not in complete:
                 self.builder.ask(segment_id)
+        self.builder.go_on()
         self._threads = threads
         if threads:
             self.loop.start()

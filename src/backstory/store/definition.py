@@ -76,12 +76,30 @@ class Definitions:
     def put_segment(self, row: SegmentRow) -> None:
         self._segment_names = None
         self._db.execute(
-            "INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO segment (segment_id, name, description, conditions, created_us, updated_us, built)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name,"
+            " description = excluded.description, conditions = excluded.conditions, updated_us = excluded.updated_us,"
+            " built = excluded.built",
             (row.segment_id, row.name, row.description, row.conditions, row.created_us, row.updated_us, row.built),
         )
 
+    def built(self, segment_id: int) -> bool:
+        """Was the segment complete at the last commit, or since?"""
+        row = self._db.execute("SELECT built FROM segment WHERE segment_id = ?", (segment_id,)).fetchone()
+        return row is not None and bool(row[0])
+
     def set_built(self, segment_id: int) -> None:
-        self._db.execute("UPDATE segment SET built = 1 WHERE segment_id = ?", (segment_id,))
+        self._db.execute("UPDATE segment SET built = 1, before = NULL WHERE segment_id = ?", (segment_id,))
+
+    def set_unbuilt(self, segment_id: int, before: bytes) -> None:
+        """It is to be built; the members it had before the first of several such are kept."""
+        self._db.execute(
+            "UPDATE segment SET built = 0, before = coalesce(before, ?) WHERE segment_id = ?", (before, segment_id)
+        )
+
+    def members_before(self) -> dict[int, bytes]:
+        """The members that segments had when their builds began, as bitmaps."""
+        return dict(self._db.execute("SELECT segment_id, before FROM segment WHERE before IS NOT NULL"))
 
     def delete_segment(self, segment_id: int) -> None:
         self._segment_names = None

@@ -1,0 +1,92 @@
+"""Transitions as the state keeps them: a row each where a fact or the clock moved somebody, blocks where a build did.
+
+A block names people as a roaring bitmap, and in their order since when they are in the segment, or out of it.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.column import PAGE_BITS
+
+BLOCK_COLUMNS = "seq, segment_id, entered, at_us, people, effective_us"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """People whom a build moved at once; ``effective_us`` None until it is looked up."""
+
+    seq: int
+    segment_id: int
+    entered: bool
+    at_us: int
+    people: BitMap
+    effective_us: NDArray[np.int64] | None
+
+
+def pages_of(people: BitMap) -> list[BitMap]:
+    """Cut into pieces that are written and looked up one at a time."""
+    pages: list[BitMap] = []
+    ahead = BitMap(people)
+    while ahead:
+        number = ahead.min() >> PAGE_BITS
+        page = BitMap(ahead)
+        page.remove_range((number + 1) << PAGE_BITS, 1 << 32)
+        pages.append(page)
+        ahead.remove_range(0, (number + 1) << PAGE_BITS)
+    return pages
+
+
+def put_block(db: sqlite3.Connection, seq: int, segment_id: int, entered: bool, at_us: int, people: BitMap) -> None:
+    """Inside a transaction."""
+    db.execute(
+        "INSERT INTO transition_block VALUES (?, ?, ?, ?, ?, NULL)",
+        (seq, segment_id, entered, at_us, people.serialize()),
+    )
+
+
+def set_effective(db: sqlite3.Connection, seq: int, effective_us: NDArray[np.int64]) -> None:
+    """Inside a transaction: since when the people of a block are where they are."""
+    db.execute("UPDATE transition_block SET effective_us = ? WHERE seq = ?", (effective_us.tobytes(), seq))
+
+
+def open_blocks(db: sqlite3.Connection) -> list[Block]:
+    """The blocks that are still to be looked up."""
+    rows = db.execute(f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE effective_us IS NULL ORDER BY seq")
+    return [_block(row) for row in rows]
+
+
+def blocks_of(db: sqlite3.Connection, segment_id: int, before_seq: int) -> Iterator[Block]:
+    """A segment's blocks up to a seq, newest first, each read when it is asked for."""
+    rows = db.execute(
+        f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE segment_id = ? AND seq <= ? ORDER BY seq DESC",
+        (segment_id, before_seq),
+    )
+    return map(_block, rows)
+
+
+def rows_of(
+    db: sqlite3.Connection, segment_id: int, before_seq: int, limit: int
+) -> list[tuple[int, int, bool, int, int]]:
+    """(seq, person, entered, effective, at) of a segment before a seq, newest first."""
+    rows = db.execute(
+        "SELECT seq, person, entered, effective_us, at_us FROM transition WHERE segment_id = ? AND seq < ?"
+        " ORDER BY seq DESC LIMIT ?",
+        (segment_id, before_seq, limit),
+    )
+    return [(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
+
+
+def _block(row: tuple[int, int, int, int, bytes, bytes | None]) -> Block:
+    return Block(
+        seq=row[0],
+        segment_id=row[1],
+        entered=bool(row[2]),
+        at_us=row[3],
+        people=BitMap.deserialize(row[4]),
+        effective_us=None if row[5] is None else np.frombuffer(row[5], np.int64),
+    )

@@ -1,0 +1,209 @@
+"""Builds of segments: their states, what they log, what facts and crashes do to them, how small their steps are."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from backstory.core.column import PAGE_ROWS
+from backstory.core.condition import Json
+from backstory.core.fact import DeletePerson, Identifier
+from backstory.core.time import DAY_US, SECOND_US
+from backstory.engine.view import TransitionView
+from backstory.store.people import INSERT_PERSON
+from tests.live import NOW_US, Live
+
+SEEN: Json = {"event": {"name": "seen"}}
+GOLD: Json = {"attribute": {"field": "plan", "operator": "eq", "value": "gold"}}
+BOTH: Json = {"and": [SEEN, GOLD]}
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path / "default")
+    yield live
+    live.close()
+
+
+def log(live: Live, segment_id: int) -> list[TransitionView]:
+    return live.workspace.reader.transitions(segment_id, start="", limit=1000)[0]
+
+
+def told(live: Live, segment_id: int) -> list[tuple[str, bool, int | None, bool]]:
+    return [(one.identifiers["id"] or "", one.entered, one.effective_us, one.by_build) for one in log(live, segment_id)]
+
+
+class Held:
+    """Pieces of work for the loop that wait until they are asked for."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.pieces: list[Callable[[], None]] = []
+        live.workspace.builder.run_on_loop = self.pieces.append
+
+    def run(self, count: int = 1_000_000) -> int:
+        """Run so many, or all that there are and come of them; returns how many those were."""
+        done = 0
+        while done < count:
+            self.live.workspace.builder.work_off()
+            if not self.pieces:
+                break
+            self.live.workspace.call(self.pieces.pop(0))
+            done += 1
+        return done
+
+
+def test_a_build_goes_through_the_published_states(live: Live) -> None:
+    """Queued, events, then attributes and membership; percent grows and is never a hundred before the end."""
+    live.identify("ann", plan="gold")
+    live.track("ann", "seen")
+    reader, builder = live.workspace.reader, live.workspace.builder
+    segment_id = live.segment(BOTH, build=False)
+    assert (reader.segment(segment_id).state, reader.segment(segment_id).progress) == ("events_queued", 0)
+    seen: list[tuple[str, int | None]] = []
+
+    def watched(piece: Callable[[], None]) -> None:
+        seen.append((reader.segment(segment_id).state, reader.segment(segment_id).progress))
+        live.workspace.call(piece)
+
+    builder.run_on_loop = watched
+    builder.work_off()
+    during = [one for one in seen if one[0] != "finished"]
+    assert list(dict.fromkeys(state for state, _ in during)) == ["events", "build"]
+    percents = [progress or 0 for _, progress in during]
+    assert percents == sorted(percents)
+    assert 0 < percents[-1] < 100
+    assert (reader.segment(segment_id).state, reader.segment(segment_id).progress) == ("finished", None)
+
+
+def test_a_build_without_events_waits_for_its_second_phase(live: Live) -> None:
+    """Where there are no events to read, the first phase is left out."""
+    segment_id = live.segment(GOLD, build=False)
+    assert live.workspace.reader.segment(segment_id).state == "build_queued"
+
+
+def test_a_build_logs_whom_it_moved_and_since_when(live: Live) -> None:
+    """Entries have the moment from which the condition has held, and say that a build noticed it."""
+    live.identify("ann", NOW_US - 5 * DAY_US, plan="gold")
+    live.track("ann", "seen", NOW_US - 9 * DAY_US)
+    live.track("bob", "seen", NOW_US - 2 * DAY_US)
+    both, seen = live.segment(BOTH), live.segment(SEEN)
+    assert told(live, both) == [("ann", True, NOW_US - 5 * DAY_US, True)]
+    assert told(live, seen) == [("ann", True, NOW_US - 9 * DAY_US, True), ("bob", True, NOW_US - 2 * DAY_US, True)]
+    assert all(one.at_us == live.workspace.folder.state.now_us for one in log(live, seen))
+    live.track("cem", "seen")
+    assert told(live, seen)[0] == ("cem", True, live.workspace.folder.state.now_us, False)
+
+
+def test_an_edit_keeps_the_old_members_and_then_applies_the_difference_once(live: Live) -> None:
+    """Until everything is known nobody moves; then only those who are not where they were are logged."""
+    for name, plan in (("ann", "gold"), ("bob", "gold"), ("cem", "free")):
+        live.identify(name, plan=plan)
+    live.track("bob", "seen")
+    live.track("cem", "seen")
+    segment_id = live.segment(GOLD)
+    before = len(log(live, segment_id))
+    held = Held(live)
+    live.segment(SEEN, segment_id=segment_id, build=False)
+    live.track("dan", "seen")
+    while live.workspace.reader.segment(segment_id).state != "finished":
+        assert live.members(segment_id) == {"ann", "bob"}
+        assert held.run(1) == 1
+    assert live.members(segment_id) == {"bob", "cem", "dan"}
+    held.run()
+    new = told(live, segment_id)[: len(log(live, segment_id)) - before]
+    assert sorted((name, entered) for name, entered, _, _ in new) == [("ann", False), ("cem", True), ("dan", True)]
+
+
+@pytest.mark.parametrize("pieces", range(8))
+def test_a_crash_in_the_middle_of_an_edit_is_gone_on_from(live: Live, pieces: int) -> None:
+    """After a restart the old members are there until the build is done again, and the difference is logged once."""
+    live.identify("ann", plan="gold")
+    live.identify("bob", plan="gold")
+    live.track("bob", "seen")
+    segment_id = live.segment(GOLD)
+    held = Held(live)
+    live.segment(SEEN, segment_id=segment_id, build=False)
+    held.run(pieces)
+    finished = live.workspace.reader.segment(segment_id).state == "finished"
+    live.crash_and_wait()
+    assert live.members(segment_id) == ({"bob"} if finished else {"ann", "bob"})
+    live.workspace.builder.work_off()
+    assert live.members(segment_id) == {"bob"}
+    moved = [(name, entered) for name, entered, effective_us, _ in told(live, segment_id) if effective_us is not None]
+    assert sorted(moved) == [("ann", False), ("ann", True), ("bob", True)]
+
+
+def test_a_segment_over_an_edited_one_follows_when_that_is_complete(live: Live) -> None:
+    """It is judged anew, over its own steps, and logs its own difference."""
+    live.identify("ann", plan="gold")
+    live.track("bob", "seen")
+    first = live.segment(GOLD)
+    second = live.segment({"not": {"segment": {"id": first}}})
+    assert (live.members(first), live.members(second)) == ({"ann"}, {"bob"})
+    live.segment(SEEN, segment_id=first)
+    assert (live.members(first), live.members(second)) == ({"bob"}, {"ann"})
+    assert {(name, entered) for name, entered, _, by_build in told(live, second) if by_build} == {
+        ("bob", True), ("ann", True), ("bob", False),
+    }  # fmt: skip
+
+
+def test_people_removed_during_a_build_stay_out(live: Live) -> None:
+    """Whether they were judged already or not."""
+    for name in ("ann", "bob"):
+        live.track(name, "seen")
+    held = Held(live)
+    segment_id = live.segment(SEEN, build=False)
+    while live.workspace.segments.segments[segment_id].incoming != live.workspace.segments.alive:
+        assert held.run(1) == 1
+    live.send(DeletePerson(person=Identifier("id", "ann")))
+    held.run()
+    assert live.members(segment_id) == {"bob"}
+
+
+def test_no_piece_of_a_build_is_about_more_people_than_a_page(live: Live) -> None:
+    """However many people there are, the loop is held for a page of them at a time."""
+    people = PAGE_ROWS + 9
+    state = live.workspace.folder.state
+
+    def populate() -> None:
+        rows = [(number, f"p{number}", None, None, NOW_US, NOW_US, 0, b"\x80", None) for number in range(people)]
+        state.db.executemany(INSERT_PERSON, rows)
+        state.next_person = people
+
+    live.workspace.call(populate)
+    live.reopen()
+    held = Held(live)
+    missing = live.segment({"attribute": {"field": "plan", "operator": "!exists"}}, build=False)
+    live.workspace.builder.work_off()
+    sizes: list[int] = []
+    kept = live.workspace.segments.segments[missing]
+    (leaf,) = live.workspace.segments.attribute_leaves()
+    while kept.building:
+        before = len(leaf.true) + len(kept.incoming or ())
+        assert held.run(1) == 1
+        sizes.append(len(leaf.true) + len(kept.incoming or ()) - before)
+    assert sorted(size for size in sizes if size) == [9, 9, PAGE_ROWS, PAGE_ROWS]
+    assert len(kept.members) == people
+    held.run()
+    assert all(one.effective_us is not None for one in log(live, missing))
+
+
+def test_the_log_is_read_page_by_page(live: Live) -> None:
+    """Blocks of builds and single moves are one list, whatever the size of the pages."""
+    for number in range(7):
+        live.track(f"p{number}", "seen")
+    segment_id = live.segment({"event": {"name": "seen", "within": {"last_s": 60}}})
+    live.track("late", "seen")
+    live.advance(61 * SECOND_US)
+    whole = log(live, segment_id)
+    assert len(whole) == 16
+    for limit in (1, 3, 7, 16):
+        found: list[TransitionView] = []
+        start = ""
+        while True:
+            some, start = live.workspace.reader.transitions(segment_id, start=start, limit=limit)
+            found += some
+            if not start:
+                break
+        assert found == whole
