@@ -261,9 +261,9 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data(), manual=st.booleans(), building=st.booleans())
     def make_or_edit_segment(self, data: st.DataObject, manual: bool, building: bool) -> None:
         """``building``: leave the work to a later step, so that facts come in between."""
-        full = len(self.naive.segments) >= SEGMENTS_MAX
-        old = data.draw(st.sampled_from(sorted(self.naive.segments))) if full else None
-        condition = None if manual and not full else data.draw(conditions(tuple(self.naive.segments)))
+        edited = len(self.naive.segments) >= SEGMENTS_MAX or (bool(self.naive.segments) and data.draw(st.booleans()))
+        old = data.draw(st.sampled_from(sorted(self.naive.segments))) if edited else None
+        condition = None if manual and not edited else data.draw(conditions(tuple(self.naive.segments)))
         self.put(old, condition)
         if not building:
             self.build()

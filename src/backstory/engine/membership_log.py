@@ -5,6 +5,7 @@ On the loop it is noted who was moved. Since when is looked up beside it, from h
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -77,7 +78,7 @@ class MembershipLog:
             place = np.searchsorted(who, np.asarray(block.people.to_array(), np.uint32))
             # What history does not say was so only by what is live now: values dated ahead, members put in by hand.
             moments_us = np.where(answer[place] == block.entered, since_us[place], at_us)
-            self._run_on_loop(lambda: set_effective(self._folder.state.db, block.seq, moments_us))  # noqa: B023
+            self._run_on_loop(partial(set_effective, self._folder.state.db, block.seq, moments_us))
 
     def _rows(self, test: EventTest, at_us: int) -> Rows:
         """The events of a test up to a moment: what the build read, and what came since."""
