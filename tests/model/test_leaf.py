@@ -23,9 +23,10 @@ from backstory.core.leaf import (
     member_many,
 )
 from backstory.core.oracle import PersonHistory
+from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
 from backstory.core.time import SECOND_US
-from backstory.engine.effective import PersonInTime
+from backstory.engine.effective import PersonInTime, Told
 from backstory.store.history import runs
 from tests.hunt import examples
 from tests.model.strategy import (
@@ -247,13 +248,14 @@ def test_the_effective_moment_begins_the_longest_run(
         writes=writes,
         exists_since_us=min(time_us for time_us in [event[1] for event in events] + [write[0] for write in writes]),
     )
-    person = PersonInTime(7, {"id": "ann"}, history.events, writes, SegmentEngine())
+    past = Told(history.events, [*writes], RecordsInTime())
+    person = PersonInTime(7, {"id": "ann"}, past, SegmentEngine(), known_us=history.exists_since_us)
     since_us = history.exists_since_us
     at_us: int | None = since_us
     while (at_us := oracle.next_change(condition, history, at_us, {})) is not None and at_us <= NOW_US:
         since_us = at_us
     assert person.holds(condition, NOW_US) == oracle.member(condition, history, NOW_US, {})
-    assert person.since_us(condition, NOW_US) == since_us
+    assert person.since_us(condition, NOW_US) == (since_us, oracle.member(condition, history, NOW_US, {}))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from backstory.core.condition import Json
-from backstory.core.fact import EffectOutcome
+from backstory.core.fact import EffectOutcome, SetCampaignState
 from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
+from backstory.engine.apply_campaign import BEGIN_AT_ONCE
 from backstory.engine.apply_journey import CIRCLE
 from tests.unit.campaign_world import MAIL, PURCHASED, World, eq
 
@@ -165,6 +166,48 @@ def test_current_members_start_only_if_asked_for(world: World) -> None:
     assert (world.mailed(later), world.mailed(now)) == ([], ["ann"])
     world.identify("bob", plan="pro")
     assert (world.mailed(later), world.mailed(now)) == (["bob"], ["ann", "bob"])
+
+
+def test_current_members_start_some_at_a_time(world: World) -> None:
+    """A large segment does not hold facts up: the first begin with the campaign, others follow, also over a crash."""
+    segment_id = world.segment()
+    names = [f"p{number}" for number in range(2 * BEGIN_AT_ONCE + 3)]
+    world.apply(*(world.identify_fact(name) for name in names))
+    for low in range(0, len(names), 500):
+        world.put_into(segment_id, *names[low : low + 500])
+    campaign = world.campaign(of_segment(segment_id), MAIL, include_current=True)
+    assert BEGIN_AT_ONCE <= len(begun(world, campaign)) < len(names)
+    world.identify("late")
+    world.put_into(segment_id, "late")
+    world.crash()
+    for _ in range(3):
+        world.elapse(0)
+    found = begun(world, campaign)
+    late_us = found.pop("late")
+    assert sorted(found) == sorted(names)
+    assert max(found.values()) == min(found.values()) < late_us
+
+
+def begun(world: World, campaign: int) -> dict[str, int]:
+    """Who has a journey, and since when they were where that began."""
+    journeys, _ = world.workspace.reader.journeys(campaign, start="", limit=5000)
+    return {one.identifiers["id"] or "": one.effective_us for one in journeys}
+
+
+def test_a_campaign_stopped_early_takes_in_nobody_more(world: World) -> None:
+    """Who had not begun when it was stopped does not begin."""
+    segment_id = world.segment()
+    names = [f"p{number}" for number in range(3 * BEGIN_AT_ONCE)]
+    world.apply(*(world.identify_fact(name) for name in names))
+    for low in range(0, len(names), 500):
+        world.put_into(segment_id, *names[low : low + 500])
+    campaign = world.campaign(of_segment(segment_id), MAIL, include_current=True)
+    world.apply(SetCampaignState(campaign_id=campaign, state="stopped"))
+    before = begun(world, campaign)
+    world.elapse(0)
+    world.elapse(0)
+    assert begun(world, campaign) == before
+    assert len(before) < len(names)
 
 
 # -- frequency --------------------------------------------------------------------------------------------------------

@@ -193,6 +193,15 @@ class Applier:
         for key in keys:
             self._segments.expect_next(key, person, at_us)
 
+    @property
+    def waiting(self) -> bool:
+        """Is there work that goes on in steps, between facts?"""
+        return self.campaigns.begins
+
+    def work_some(self) -> None:
+        """Inside a transaction: a step of it."""
+        self.campaigns.begin_some(self._state.now_us)
+
     def checkpoint_some(self) -> None:
         """Inside a transaction: store some dirty leaves."""
         self._checkpoint.some()

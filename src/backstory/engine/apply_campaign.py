@@ -25,6 +25,8 @@ from backstory.store.definition import CampaignRow, read_campaigns
 if TYPE_CHECKING:
     from backstory.engine.apply_profile import Profiles
 
+# How many journeys begin in one transaction when a campaign takes in everybody who is there.
+BEGIN_AT_ONCE = 500
 _decode = msgspec.json.Decoder().decode
 
 
@@ -39,6 +41,8 @@ class Campaigns:
         # What running campaigns wait for, kept with the definitions: events are many.
         self._by_event: dict[str, list[int]] = {}
         self._by_segment: dict[tuple[int, str], list[int]] = {}
+        # Somebody who was in a segment when a campaign began is still to begin their journey.
+        self.begins = False
         self._profiles: Profiles | None = None
         self.deliveries = Deliveries(context, retry_in_doubt=retry_in_doubt, runs=self.runs, shown=self._shown)
         self.journeys = Journeys(context, self.deliveries, campaigns=self._campaigns, runs=self.runs)
@@ -54,6 +58,7 @@ class Campaigns:
             self._rows[row.campaign_id] = row
             self._campaigns[row.campaign_id] = parse(_decode(row.definition))
         self._index()
+        self.begins = self._folder.definitions.next_start() is not None
         self.journeys.restore()
         self.deliveries.restore()
 
@@ -117,13 +122,29 @@ class Campaigns:
         if campaign.include_current and isinstance(trigger, SegmentTrigger):
             inside = self._context.segments.segments[trigger.segment_id].members
             people = inside if trigger.transition == "entered" else self._context.segments.alive - inside
-            cause = SegmentCause(segment_id=trigger.segment_id, transition=trigger.transition)
-            for person in list(people):
-                self.journeys.begin(campaign_id, person, cause, effective_us=now_us, now_us=now_us)
+            self._folder.definitions.put_start(campaign_id, now_us, people.serialize())
+            self.begins = True
+            self.begin_some(now_us)
+
+    def begin_some(self, now_us: int) -> None:
+        """Begin the journeys of some who were there when their campaign began, and note who is still to come."""
+        found = self._folder.definitions.next_start()
+        self.begins = found is not None
+        if found is None:
+            return
+        campaign_id, at_us, body = found
+        people, trigger = BitMap.deserialize(body), self._campaigns[campaign_id].trigger
+        some = BitMap(people[:BEGIN_AT_ONCE])
+        self._folder.definitions.put_start(campaign_id, at_us, (people - some).serialize() if people - some else None)
+        assert isinstance(trigger, SegmentTrigger), "the kind of a trigger does not change"
+        cause = SegmentCause(segment_id=trigger.segment_id, transition=trigger.transition)
+        for person in list(some):
+            self.journeys.begin(campaign_id, person, cause, effective_us=at_us, now_us=now_us)
 
     def _stop(self, campaign_id: int, now_us: int) -> None:
         """Nobody enters, those inside leave, what was not sent is dropped."""
         self._keep(_in_state(self._rows[campaign_id], "stopped", now_us), self._campaigns[campaign_id])
+        self._folder.definitions.put_start(campaign_id, now_us, None)
         self.journeys.end_of_campaign(campaign_id, now_us)
         self.deliveries.drop_of_campaign(campaign_id, now_us)
 

@@ -27,12 +27,11 @@ from backstory.core.condition import (
 from backstory.core.device import shown_device
 from backstory.core.journey import Advance, Journey, SendEmail, UpdateAttributes, advance, leave, may_start, start
 from backstory.core.leaf import NEVER_US
-from backstory.core.leaf_key import leaf_keys
 from backstory.core.object import shown_object
 from backstory.core.trigger import Cause, SegmentCause
 from backstory.engine.apply_delivery import Deliveries
 from backstory.engine.context import Context
-from backstory.engine.effective import PersonInTime, read_person
+from backstory.engine.effective import read_person
 from backstory.store.ledger import Column
 from backstory.store.object import cio_object_id_of
 
@@ -224,10 +223,8 @@ class Journeys:
     def _holds(self, person: int, condition: Condition, shown: dict[str, Json], now_us: int) -> bool:
         """Does a condition hold for a person now? What they did is read only when it is asked for."""
         segments = self._context.segments
-        asked = PersonInTime(person, shown, [], [], segments)
-        if any(isinstance(key, EventTest | DeviceTest | RelationTest) for key in leaf_keys(condition)):
-            asked = read_person(self._folder, segments, person, {})
-            asked.documents = [(asked.known_us, shown)]
+        asked = read_person(self._folder, segments, person, {})
+        asked.show(shown)
         return asked.holds(self._placed(condition, person), now_us)
 
     def _placed(self, condition: Condition, person: int) -> Condition:

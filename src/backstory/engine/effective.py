@@ -1,8 +1,9 @@
 """The effective moment of a transition that a late fact caused: found by reading that person again."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, assert_never
 
 import msgspec
 
@@ -22,48 +23,94 @@ from backstory.core.condition import (
     RelationTest,
     records_in,
 )
-from backstory.core.interval import moments_of, start_of_run
+from backstory.core.interval import attribute_tests, moments_of, start_of_run
 from backstory.core.leaf import NEVER_US
+from backstory.core.metric import MESSAGE
 from backstory.core.person import Document, values, write
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, event_test, leaf_keys
+from backstory.core.timeline import root_of
+from backstory.engine.context import shown_values
 from backstory.store.folder import Folder
 from backstory.store.record import read_records
 
-_decode = msgspec.json.Decoder().decode
-# Kind, name, time in microseconds, data.
+# (kind, name, time, data or how to have it)
+Event = tuple[str, str, int, Mapping[str, Json] | Callable[[], Mapping[str, Json]]]
 EventInTime = tuple[str, str, int, Mapping[str, Json]]
+Write = tuple[int, Mapping[str, Json]]
+_decode = msgspec.json.Decoder().decode
+
+
+class Past(Protocol):
+    """Where one person's history comes from; what is not asked for need not be read."""
+
+    def events(self, kind: str, name: str) -> Iterable[Event]:
+        """At least the events of a kind and a name, which may hold wildcards."""
+        ...
+
+    def writes(self) -> Sequence[Write]: ...
+
+    def records(self) -> RecordsInTime: ...
+
+    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
+        """Values as they are, and since when the attributes with these roots have been so; None when that is not known
+        without reading all that was written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A history that somebody has read already."""
+
+    events_told: Sequence[Event]
+    writes_told: Sequence[Write]
+    records_told: RecordsInTime
+
+    def events(self, kind: str, name: str) -> Iterable[Event]:
+        return self.events_told
+
+    def writes(self) -> Sequence[Write]:
+        return self.writes_told
+
+    def records(self) -> RecordsInTime:
+        return self.records_told
+
+    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
+        return None
 
 
 class PersonInTime:
-    """One person's stored history, asked about any moment."""
+    """One person's history, asked about any moment."""
 
     def __init__(
-        self,
-        person: int,
-        identifiers: Mapping[str, Json],
-        events: list[EventInTime],
-        writes: list[tuple[int, Mapping[str, Json]]],
-        segments: SegmentEngine,
-        *,
-        known_us: int | None = None,
-        records: RecordsInTime | None = None,
+        self, person: int, identifiers: Mapping[str, Json], past: Past, segments: SegmentEngine, *, known_us: int
     ) -> None:
-        """``known_us``: since when the person is known, where the engine has it; else by the times given."""
+        """``known_us``: since when the person is known."""
         self.person = person
-        self._events = events
-        self._segments = segments
-        self._records = records or RecordsInTime()
-        if known_us is None:
-            known_us = min([event[2] for event in events] + [write[0] for write in writes], default=0)
         self.known_us = known_us
-        self.documents: list[tuple[int, dict[str, Json]]] = [(self.known_us, dict(identifiers))]
-        document: Document = {}
-        for time_us, attributes in sorted(writes, key=lambda item: item[0]):
-            write(document, attributes, time_us)
-            self.documents.append((time_us, {**values(document), **identifiers}))
+        self._identifiers = identifiers
+        self._past = past
+        self._segments = segments
+        self._documents: list[tuple[int, dict[str, Json]]] | None = None
+        # Values as they are, where they are all that is asked for.
+        self._shown: dict[str, Json] | None = None
         self._times: dict[EventTest, list[int]] = {}
+
+    @property
+    def documents(self) -> list[tuple[int, dict[str, Json]]]:
+        """The values from each moment a write became true."""
+        if self._documents is None:
+            self._documents = [(self.known_us, dict(self._identifiers))]
+            document: Document = {}
+            for time_us, attributes in sorted(self._past.writes(), key=lambda item: item[0]):
+                write(document, attributes, time_us)
+                self._documents.append((time_us, {**values(document), **self._identifiers}))
+        return self._documents
+
+    def show(self, values: dict[str, Json]) -> None:
+        """Take these values for those of all days."""
+        self._documents = [(self.known_us, values)]
 
     def times(self, test: EventTest) -> list[int]:
         """Sorted times of the events a test counts, its window aside."""
@@ -71,13 +118,15 @@ class PersonInTime:
         if test not in self._times:
             self._times[test] = sorted(
                 time_us
-                for kind, name, time_us, data in self._events
+                for kind, name, time_us, data in self._past.events(test.kind, test.name)
                 if test.counts(kind, name)
-                and (test.where is None or where_holds(test.where, data, time_us))
+                and (test.where is None or where_holds(test.where, data() if callable(data) else data, time_us))
             )
         return self._times[test]
 
     def values_at(self, at_us: int) -> dict[str, Json]:
+        if self._shown is not None:
+            return self._shown
         at = bisect_right(self.documents, at_us, key=lambda item: item[0])
         return self.documents[max(at - 1, 0)][1]
 
@@ -100,7 +149,7 @@ class PersonInTime:
             case EventTest():
                 return self._counts(condition, at_us)
             case DeviceTest() | RelationTest():
-                return RecordLeaf.judge(condition, self._records.rows(condition, at_us), at_us)
+                return RecordLeaf.judge(condition, self._past.records().rows(condition, at_us), at_us)
             case _:
                 assert_never(condition)
 
@@ -125,16 +174,47 @@ class PersonInTime:
             return count == 0 and known
         return count >= test.at_least and (test.at_most is None or count <= test.at_most)
 
-    def since_us(self, condition: Condition, now_us: int) -> int:
-        """Since when the condition has given the answer it gives now; nobody is anywhere before they are known."""
+    def since_us(self, condition: Condition, now_us: int) -> tuple[int, bool]:
+        """Since when the condition has given the answer it gives now, and the answer; nobody is anywhere before they
+        are known."""
         flat = self._flat(condition)
+        roots = {root_of(test.field) for test in attribute_tests(flat)}
+        present = self._past.present(roots) if roots and self._documents is None else None
+        if present is not None and present[0] <= now_us:
+            # Mostly the answer turned last after these values were written: then older ones need not be read.
+            found = self._with_present(flat, present, now_us)
+            if found is not None:
+                return found
+        documents = self.documents if roots else []
+        moments = self._moments(flat, documents, now_us)
+        since_us = start_of_run(moments, lambda at_us: self.holds(flat, at_us), now_us)
+        return max(since_us, self.known_us), self.holds(flat, now_us)
+
+    def _with_present(
+        self, flat: Condition, present: tuple[int, dict[str, Json]], now_us: int
+    ) -> tuple[int, bool] | None:
+        """The same with values that hold since a moment; None when the answer does not turn after it."""
+        floor_us, shown = present
+        moments = self._moments(flat, [(floor_us, shown)], now_us)
+        self._shown = shown
+        try:
+            answer = self.holds(flat, now_us)
+            turned_us = now_us
+            for moment in sorted({moment for moment in moments if floor_us <= moment <= now_us}, reverse=True):
+                if self.holds(flat, moment) != answer:
+                    return max(turned_us, self.known_us), answer
+                turned_us = moment
+        finally:
+            self._shown = None
+        return (self.known_us, answer) if floor_us <= self.known_us else None
+
+    def _moments(self, flat: Condition, documents: list[tuple[int, dict[str, Json]]], now_us: int) -> set[int]:
+        """All moments at which the answer can change."""
         times = [t for key in leaf_keys(flat) if isinstance(key, EventTest) for t in self.times(event_test(key))]
-        moments = moments_of(
-            flat, known_us=self.known_us, event_times_us=times, documents=self.documents, now_us=now_us
-        )
+        moments = moments_of(flat, known_us=self.known_us, event_times_us=times, documents=documents, now_us=now_us)
         for test in records_in(flat):
-            moments |= self._records.moments_us(test, now_us)
-        return max(start_of_run(moments, lambda at_us: self.holds(condition, at_us), now_us), self.known_us)
+            moments |= self._past.records().moments_us(test, now_us)
+        return moments
 
     def _flat(self, condition: Condition) -> Condition:
         """The condition with the conditions of the segments it refers to put in."""
@@ -154,6 +234,53 @@ class PersonInTime:
                 assert_never(condition)
 
 
+class Stored:
+    """The history of a person in parts, tail and documents; on the loop's thread, so that rows not yet written are
+    seen. Each piece is read when it is asked for."""
+
+    def __init__(self, folder: Folder, person: int, also: Sequence[EventInTime]) -> None:
+        """``also``: events of theirs that are not yet in the tail."""
+        self._folder = folder
+        self._person = person
+        self._also = also
+        self._tail: list[Event] | None = None
+        self._messages: list[Event] | None = None
+        self._records: RecordsInTime | None = None
+        self._in_parts: dict[str, list[Event]] = {}
+
+    def events(self, kind: str, name: str) -> Iterable[Event]:
+        if kind == MESSAGE:
+            if self._messages is None:
+                self._messages = [*self._folder.ledger.message_events(self._person)]
+            return self._messages
+        if self._tail is None:
+            self._tail = [*map(_event, self._folder.tail.person_events(self._person)), *self._also]
+        if name not in self._in_parts:
+            self._in_parts[name] = [_event(row) for row in self._folder.history.person_events(self._person, name)]
+        return [*self._in_parts[name], *self._tail]
+
+    def writes(self) -> list[Write]:
+        rows = self._folder.history.person_writes(self._person) + self._folder.tail.person_writes(self._person)
+        return [(time_us, _decode(attributes)) for time_us, attributes in rows]
+
+    def records(self) -> RecordsInTime:
+        if self._records is None:
+            found = read_records(self._folder.state.db, [self._person])
+            self._records = found.get(self._person, RecordsInTime())
+        return self._records
+
+    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
+        document = self._folder.people.document(self._person)
+        times_us = [one.time_us for name, one in document.items() if root_of(name) in roots]
+        shown = shown_values(self._folder.people.profile(self._person), document)
+        return max(times_us, default=-NEVER_US), shown
+
+
+def _event(row: tuple[str, str, int, str]) -> Event:
+    kind, name, time_us, data = row
+    return kind, name, time_us, lambda: _decode(data)
+
+
 def read_person(
     folder: Folder,
     segments: SegmentEngine,
@@ -162,19 +289,11 @@ def read_person(
     *,
     also: Sequence[EventInTime] = (),
 ) -> PersonInTime:
-    """A person's history from parts and tail; on the loop's thread, so that rows not yet written are seen.
+    """A person whose history is read as far as it is asked for; on the loop's thread.
 
     ``also``: events of theirs that are not yet in the tail.
     """
-    events = folder.history.person_events(person) + folder.tail.person_events(person)
-    writes = folder.history.person_writes(person) + folder.tail.person_writes(person)
     known_us = segments.known.get_us(person)
     return PersonInTime(
-        person,
-        identifiers,
-        [*((*event[:3], _decode(event[3])) for event in events), *folder.ledger.message_events(person), *also],
-        [(time_us, _decode(attributes)) for time_us, attributes in writes],
-        segments,
-        known_us=None if known_us == NEVER_US else known_us,
-        records=read_records(folder.state.db, [person]).get(person),
+        person, identifiers, Stored(folder, person, also), segments, known_us=0 if known_us == NEVER_US else known_us
     )

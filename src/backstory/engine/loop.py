@@ -165,9 +165,13 @@ class Loop:
                 ticket.on_applied(receipts)
         for piece in work:
             self.commit(piece)
+        if self._applier.waiting:
+            self.commit(self._applier.work_some)
         self._housekeeping()
 
     def _wait_s(self) -> float:
+        if self._applier.waiting:
+            return 0
         if self.guard.jumped():
             return IDLE_S
         next_us = self._applier.next_moment_us()

@@ -29,7 +29,7 @@ from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, Transition
 from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
-from backstory.engine.effective import PersonInTime
+from backstory.engine.effective import PersonInTime, Told
 from backstory.engine.import_job import Job
 from backstory.store.history import NO_END_SEQ
 from backstory.store.ledger import MESSAGES, message_events
@@ -173,9 +173,8 @@ def _person(
 ) -> PersonInTime:
     known_us = workspace.segments.known.get_us(row[0])
     shown = shown_values(Profile(*row), {})
-    return PersonInTime(
-        row[0], shown, events, writes, workspace.segments, known_us=known_us, records=records
-    )
+    past = Told(events, writes, records or RecordsInTime())
+    return PersonInTime(row[0], shown, past, workspace.segments, known_us=known_us)
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------
@@ -191,7 +190,7 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines_before(len(job.options.paths)))
     condition = kept.condition
     effective_us = {
-        person: history.since_us(condition, now_us) for person, history in _read(workspace, people).items()
+        person: history.since_us(condition, now_us)[0] for person, history in _read(workspace, people).items()
     }
     policy, accept_us, age_us = job.options.triggers, job.row.accept_us, workspace.context.trigger_age_us
     fires = {p: us for p, us in effective_us.items() if policy == "all" or triggers(us, accept_us, age_us)}

@@ -52,9 +52,10 @@ class Transitions:
 
     def _since_us(self, person: PersonInTime, transition: Transition, now_us: int) -> int:
         kept = self._context.segments.segments[transition.segment_id]
-        if kept.condition is None or person.holds(kept.condition, now_us) != transition.entered:
+        if kept.condition is None:
             return transition.at_us
-        return person.since_us(kept.condition, now_us)
+        since_us, answer = person.since_us(kept.condition, now_us)
+        return since_us if answer == transition.entered else transition.at_us
 
     def _record(self, transition: Transition, effective_us: int) -> None:
         seq = self._context.folder.state.take_seq()

@@ -127,3 +127,13 @@ class Definitions:
                 row.started_us,
             ),
         )
+
+    def put_start(self, campaign_id: int, at_us: int, people: bytes | None) -> None:
+        """Who is still to begin a campaign that began at a moment; None: nobody."""
+        self._db.execute("DELETE FROM campaign_start WHERE campaign_id = ?", (campaign_id,))
+        if people is not None:
+            self._db.execute("INSERT INTO campaign_start VALUES (?, ?, ?)", (campaign_id, at_us, people))
+
+    def next_start(self) -> tuple[int, int, bytes] | None:
+        """(campaign, moment, people) of a campaign that somebody is still to begin."""
+        return self._db.execute("SELECT campaign_id, at_us, people FROM campaign_start ORDER BY 1 LIMIT 1").fetchone()

@@ -235,15 +235,20 @@ class History:
             table = table.select(["person", "time_us"]).filter(pa.array(mask))
         return sorted_rows(table)
 
-    def _of_person(self, kind: str, columns: str, person: int, counting: str = "") -> list[Any]:
+    def _of_person(
+        self, kind: str, columns: str, person: int, counting: str = "", parameters: Sequence[Any] = ()
+    ) -> list[Any]:
         """Rows of a person in parts; the tail is the caller's. On the loop's thread."""
         files = self.files(self.parts, kind)
         sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2{counting}"
-        return self.rows(sql, files, (person,)) if files else []
+        return self.rows(sql, files, (person, *parameters)) if files else []
 
-    def person_events(self, person: int) -> list[tuple[str, str, int, str]]:
-        """(kind, name, time, data) of a person's events that count."""
-        return self._of_person("event", "kind, name, time_us, data", person, " AND NOT duplicate")
+    def person_events(self, person: int, name: str) -> list[tuple[str, str, int, str]]:
+        """(kind, name, time, data) of a person's events that count and have a name, or one that it stands for."""
+        named, asked = ("name LIKE $3 ESCAPE '\\'", like_of(name)) if is_wildcard(name) else ("name = $3", name)
+        return self._of_person(
+            "event", "kind, name, time_us, data", person, f" AND NOT duplicate AND {named}", (asked,)
+        )
 
     def person_rows(self, person: int) -> list[tuple[Any, ...]]:
         """All of a person's events, duplicates too, as the tail has them."""

@@ -142,6 +142,8 @@ CREATE TABLE campaign (
     campaign_id INTEGER PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL,
     updated_us INTEGER NOT NULL, first_started_us INTEGER, started_us INTEGER
 );
+-- Who was in a segment when a campaign over it began and is still to begin their journey, as a bitmap.
+CREATE TABLE campaign_start (campaign_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, people BLOB NOT NULL);
 CREATE TABLE journey (
     journey_id INTEGER PRIMARY KEY, campaign_id INTEGER NOT NULL, person INTEGER NOT NULL, state TEXT NOT NULL,
     entered_us INTEGER, wake_us INTEGER, body BLOB NOT NULL
