@@ -30,7 +30,9 @@ WORKLOADS: tuple[str, ...] = (
     "event_at_scale",
     "restart",
     "memory",
+    "pending_expiries",
     "segment_build",
+    "segment_memory",
     "activity_page",
     "segment_entry",
 )

@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from backstory.core import fact, limit
+from tools import operators
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "backstory"
@@ -23,6 +24,8 @@ PACKAGES = ("core", "store", "engine", "edge")
 MADE = "<!-- Made by `make docs`: change the table in the code instead. -->\n"
 MAP_START = "<!-- modules: made by `make docs` -->\n"
 MAP_END = "<!-- end of modules -->\n"
+OPERATORS_START = "<!-- operators: made by `make docs` -->\n"
+OPERATORS_END = "<!-- end of operators -->\n"
 
 
 def documents() -> dict[Path, str]:
@@ -34,6 +37,8 @@ def documents() -> dict[Path, str]:
     }
     texts[ROOT / "docs" / "compat.md"] = compat()
     texts[ROOT / "docs" / "privacy.md"] = privacy()
+    page = ROOT / "docs" / "conditions.md"
+    texts[page] = between(page.read_text(), OPERATORS_START, OPERATORS_END, operator_table())
     table = settings_table()
     if table:
         texts[ROOT / "docs" / "settings.md"] = settings(table)
@@ -206,9 +211,19 @@ def walk(context: click.Context) -> Iterable[click.Context]:
 
 def architecture(text: str) -> str:
     """The text with its list of modules made anew from the first lines of their docstrings."""
-    before, _, rest = text.partition(MAP_START)
-    _, _, after = rest.partition(MAP_END)
-    return f"{before}{MAP_START}{module_map()}{MAP_END}{after}"
+    return between(text, MAP_START, MAP_END, module_map())
+
+
+def between(text: str, start: str, end: str, made: str) -> str:
+    """The text with what stands between two marks made anew."""
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}{made}{end}{after}"
+
+
+def operator_table() -> str:
+    """Every operator of conditions with an example."""
+    return "\n" + _table(("operator", "value", "holds for", "does not hold for"), operators.rows()) + "\n"
 
 
 def module_map() -> str:

@@ -456,7 +456,7 @@ def fail(error: Exception) -> None:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=examples(150),
+    max_examples=examples(50),
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,

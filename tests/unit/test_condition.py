@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from backstory.core import limit
+from backstory.core import comparison, limit, oracle
 from backstory.core.condition import (
     And,
     AttributeTest,
@@ -29,6 +29,8 @@ from backstory.core.condition import (
 )
 from backstory.core.error import RequestError
 from backstory.core.operand import OPERATORS
+from backstory.core.time import SECOND_US
+from tools import operators
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "conditions.md"
 EXAMPLES = cast("list[Json]", [
@@ -122,6 +124,27 @@ def test_every_example_of_the_document_is_read(example: Json) -> None:
     """Each JSON block of docs/conditions.md parses, prints, and parses again to the same."""
     condition = parse(example)
     assert parse(to_json(condition)) == condition
+
+
+@pytest.mark.parametrize("example", operators.EXAMPLES, ids=lambda example: example.operator)
+def test_the_table_of_operators_says_what_is_so(example: operators.Example) -> None:
+    """The fast code and the oracle say of each value what the table says."""
+    test = parse(example.condition)
+    assert isinstance(test, AttributeTest)
+    now_us = operators.NOW_S * SECOND_US
+    cases = [(value, True) for value in example.holds] + [(value, False) for value in example.fails]
+    for value, expected in cases:
+        values: dict[str, Json] = {} if value == operators.MISSING else {"x": value}
+        history = oracle.PersonHistory(
+            person=0, identifiers={}, events=[], writes=[(0, values)], exists_since_us=0
+        )
+        assert comparison.holds(test, comparison.read_path(values, "x"), now_us) == expected, value
+        assert oracle.member(test, history, now_us, {}) == expected, value
+
+
+def test_the_table_has_every_operator() -> None:
+    """Each operator once."""
+    assert sorted(example.operator for example in operators.EXAMPLES) == sorted(OPERATORS)
 
 
 def test_the_document_has_an_example_of_every_operator() -> None:
