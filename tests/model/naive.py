@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backstory.core import oracle
-from backstory.core.condition import Condition, Json, segments_in
+from backstory.core.condition import Condition, InSegment, Json, segments_in
 from backstory.core.fact import (
     DeletePerson,
     Identifier,
@@ -40,6 +40,7 @@ class Person:
     events: list[Event] = field(default_factory=list)
     writes: list[tuple[int, dict[str, Json]]] = field(default_factory=list)
     event_ids: list[str | None] = field(default_factory=list)
+    placements: list[tuple[int, int, bool]] = field(default_factory=list)
     merged: "Person | None" = None
 
     def history(self) -> PersonHistory:
@@ -50,6 +51,7 @@ class Person:
             events=self.events,
             writes=self.writes,
             exists_since_us=self.since_us,
+            placements=self.placements,
         )
 
     def values(self) -> dict[str, Json]:
@@ -263,9 +265,9 @@ class Naive:
                 primary.event_ids.append(event_id)
         self._fill_in(primary, secondary)
         primary.since_us = min(primary.since_us, secondary.since_us)
-        for segment_id, segment in self.segments.items():
+        for segment_id, segment in list(self.segments.items()):
             if isinstance(segment, frozenset) and secondary.number in segment:
-                self.segments[segment_id] = segment | {primary.number}
+                self.place(segment_id, [primary], now_us, add=True)
         claimed = [name for name, owner in self.claims.items() if owner is secondary]
         self.claims.update(dict.fromkeys(claimed, primary))
         self.tombstones += [(key, now_us, primary) for key in _keys(secondary)]
@@ -320,22 +322,18 @@ class Naive:
         segment = self.segments[number]
         return isinstance(segment, frozenset) or self._sound(segment_id, segment)
 
-    def leads_to_manual(self, segment_id: int) -> bool:
-        """Does a segment depend on a manual one?"""
-        segment = self.segments[segment_id]
-        return isinstance(segment, frozenset) or any(self.leads_to_manual(number) for number in segments_in(segment))
-
     def delete_segment(self, segment_id: int) -> bool:
         """Forget a segment nobody refers to."""
         used = [c for c in self.segments.values() if not isinstance(c, frozenset) and segment_id in segments_in(c)]
         return not used and self.segments.pop(segment_id, None) is not None
 
-    def place(self, segment_id: int, people: list[Person], *, add: bool) -> None:
+    def place(self, segment_id: int, people: list[Person], now_us: int, *, add: bool) -> None:
         """Put people into a manual segment, or take them out."""
-        members = self.segments.get(segment_id)
-        if isinstance(members, frozenset):
-            numbers = {person.number for person in people}
-            self.segments[segment_id] = members | numbers if add else members - numbers
+        for person in people:
+            members = self.segments.get(segment_id)
+            if isinstance(members, frozenset) and (person.number in members) != add:
+                self.segments[segment_id] = members | {person.number} if add else members - {person.number}
+                person.placements.append((segment_id, now_us, add))
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -348,10 +346,7 @@ class Naive:
         return self._members(segment_id, [person.present() for person in self.people], now_us)
 
     def _members(self, segment_id: int, histories: list[PersonHistory], at_us: int) -> set[int]:
-        segment = self.segments[segment_id]
-        if isinstance(segment, frozenset):
-            return set(segment)
-        return oracle.members(segment, histories, at_us, self.segments)
+        return oracle.members(InSegment(segment_id), histories, at_us, self.segments)
 
     def flips(self, segment_id: int, from_us: int, to_us: int) -> list[tuple[int, int, bool]]:
         """What time alone does to a segment in (from, to]: (moment, person, entered), in order."""

@@ -104,7 +104,7 @@ class Life(RuleBasedStateMachine):
         for segment_id in self.naive.segments:
             for block in state.read(lambda db: list(blocks_of(db, segment_id, state.next_seq))):  # noqa: B023
                 assert block.effective_us is not None
-                if block.seq < since_seq or not self.finished(segment_id) or self.naive.leads_to_manual(segment_id):
+                if block.seq < since_seq or not self.finished(segment_id):
                     continue
                 for number, effective_us in zip(block.people, block.effective_us.tolist(), strict=True):
                     person = people[number]
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
     def check_effective_moments(self, before_seq: int, named: dict[int, dict[IdentifierKind, str]]) -> None:
         """Whom a fact moved came or went at the moment the whole history says, also when the fact was late.
 
-        Not of people who got identifiers (they count for all days), nor of manual segments (they have no history), nor
+        Not of people who got identifiers (they count for all days), nor of manual segments (a fact put them there), nor
         where values are dated ahead (they count at once, but were not yet true).
         """
         rows = self.workspace.folder.state.rows(
@@ -147,7 +147,8 @@ class Life(RuleBasedStateMachine):
             if person is None or any(time_us > self.now_us for time_us, _ in person.writes):
                 continue
             same = named.get(number, person.identifiers) == person.identifiers
-            if same and self.finished(segment_id) and not self.naive.leads_to_manual(segment_id):
+            manual = isinstance(self.naive.segments[segment_id], frozenset)
+            if same and self.finished(segment_id) and not manual:
                 assert row[3] == self.naive.since_us(segment_id, number, self.now_us), row
 
     def tell(self, fact: Fact, now_us: int, receipt: Receipt | None) -> None:
@@ -283,7 +284,7 @@ class Life(RuleBasedStateMachine):
         self.workspace.apply([ChangeMembers(segment_id=segment_id, people=tuple(people), add=add)])
         self.note_accept()
         found = [self.naive.find((who.kind, who.value.lower() if who.kind == "email" else who.value)) for who in people]
-        self.naive.place(segment_id, [person for person in found if person is not None], add=add)
+        self.naive.place(segment_id, [person for person in found if person is not None], self.last_accept_us, add=add)
 
     @rule(pieces_max=st.sampled_from((0, 1, 2, 5, ALL)))
     def work_on_building(self, pieces_max: int) -> None:
@@ -441,8 +442,6 @@ class Life(RuleBasedStateMachine):
     def ask_as_of(self, data: st.DataObject, age_us: int) -> None:
         """Any day can be asked about, with today's identities and definitions."""
         segment_id = data.draw(st.sampled_from(sorted(self.naive.segments)))
-        if isinstance(self.naive.segments[segment_id], frozenset):
-            return
         at_us = self.now_us - age_us
         found, _ = self.workspace.reader.members(segment_id, start="", limit=100, as_of_us=at_us)
         then = self.naive.members_now if at_us == self.now_us else self.naive.members

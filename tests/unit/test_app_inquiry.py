@@ -185,6 +185,46 @@ def test_a_manual_segment_takes_lists_and_csv(client: httpx.Client, live: Live, 
     assert client.post(f"/v1/segments/{buyers}/members", json={"ids": ["ann"]}).status_code == 422
 
 
+def test_a_manual_segment_has_a_past(client: httpx.Client, live: Live, buyers: int) -> None:
+    """As of a day it holds who had been put in by then, and so do segments over it; the past of a person shows it."""
+    manual = live.segment(None)
+    over = live.segment({"not": {"segment": {"id": manual}}})
+    path = f"/v1/segments/{manual}/members"
+    days = [NOW_S + day * 86_400 for day in range(5)]
+    client.post(path, json={"ids": ["ann"]})
+    live.advance(DAY_US)
+    client.post(path, content=b"id\nbob\nann\n")
+    live.advance(DAY_US)
+    client.post(f"{path}/remove", json={"ids": ["ann"]})
+    live.advance(DAY_US)
+    client.delete(path)
+    live.advance(DAY_US)
+
+    def counted(segment_id: int, **query: int) -> list[int]:
+        counts = f"/v1/segments/{segment_id}/customer_count"
+        return [get(client, counts, as_of=day + 9, **query)["count"] for day in days[:4]]
+
+    assert counted(manual) == [1, 2, 1, 0]
+    assert counted(over) == [1, 0, 1, 2]
+    assert counted(manual, known_at=days[1] - 9) == [1, 1, 1, 1]
+    points = get(client, f"/v1/segments/{manual}/history", start=days[0] + 9, end=days[3] + 9)["points"]
+    assert [point["count"] for point in points] == [1, 2, 1, 0]
+    then = get(client, f"/v1/segments/{manual}/membership", as_of=days[2] + 9)["identifiers"]
+    assert [one["id"] for one in then] == ["bob"]
+    found = get(client, "/v1/customers/ann/segments/history")["segments"]
+    (placed,) = [one["intervals"] for one in found if one["id"] == manual]
+    (interval,) = placed
+    assert NOW_S <= interval["from"] < NOW_S + 1
+    assert days[2] <= interval["to"] < days[2] + 1
+    why = get(client, f"/v1/customers/ann/segments/{over}/explain", as_of=days[1] + 9)
+    assert why["member"] is False
+    assert live.members(manual) == set()
+    live.reopen()
+    assert [one.entered for one in live.workspace.reader.transitions(manual, start="", limit=9)[0]] == [
+        False, False, True, True,
+    ]  # fmt: skip
+
+
 def run(live: Live, *words: str, input: str | None = None) -> str:
     """A command on the workspace that is open."""
     app = app_api(live.workspace, lambda scope: True, trusted=True)

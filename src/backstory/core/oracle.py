@@ -50,6 +50,8 @@ class PersonHistory(msgspec.Struct, kw_only=True):
     devices: list[tuple[str, int, dict[str, Json] | None]] = []
     relations: list[tuple[int, str, int, dict[str, Json] | None]] = []
     objects: list[tuple[int, str, int, dict[str, Json] | None]] = []
+    # When the person was put into manual segments or taken out: (segment, time_us, in or out), in order.
+    placements: list[tuple[int, int, bool]] = []
 
 
 def members(condition: Condition, histories: Iterable[PersonHistory], at_us: int, segments: Segments) -> set[int]:
@@ -76,7 +78,7 @@ def _true(condition: Condition, history: PersonHistory, at_us: int, segments: Se
         case InSegment():
             segment = segments[condition.segment_id]
             if isinstance(segment, frozenset):
-                return history.person in segment
+                return _placed(condition.segment_id, segment, history, at_us)
             return _true(segment, history, at_us, segments)
         case AttributeTest():
             return attribute_true(condition, _seen(history, at_us), at_us)
@@ -88,6 +90,18 @@ def _true(condition: Condition, history: PersonHistory, at_us: int, segments: Se
             return _enough(condition, relations_at(history, condition, at_us), at_us)
         case _:
             assert_never(condition)
+
+
+def _placed(segment_id: int, people: frozenset[int], history: PersonHistory, at_us: int) -> bool:
+    """In a manual segment is who was put in last; where nothing is told of that, who is in it now always was."""
+    told = [(moment_us, entered) for number, moment_us, entered in history.placements if number == segment_id]
+    if not told:
+        return history.person in people
+    inside = False
+    for moment_us, entered in told:
+        if moment_us <= at_us:
+            inside = entered
+    return inside
 
 
 # -- events ---------------------------------------------------------------------------------------------------
@@ -258,6 +272,7 @@ def _moments(condition: Condition, history: PersonHistory, segments: Segments) -
     """Every moment at which anything about the condition may become different."""
     facts = {history.exists_since_us, *(event[2] for event in history.events), *(write[0] for write in history.writes)}
     facts |= {write[-2] for write in (*history.devices, *history.relations, *history.objects)}
+    facts |= {moment_us for _, moment_us, _ in history.placements}
     match condition:
         case And() | Or():
             return facts.union(*(_moments(child, history, segments) for child in condition.children))

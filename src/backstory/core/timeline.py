@@ -65,6 +65,8 @@ class Life(Struct, frozen=True, kw_only=True):
     occurrences: list[Occurrence]
     writings: list[Writing]
     records: RecordsInTime = field(default_factory=RecordsInTime)
+    # In manual segments: (segment, moment, in or out), in order.
+    placements: list[tuple[int, int, bool]] = []
 
 
 class Line(Struct, frozen=True):
@@ -119,7 +121,7 @@ class Timeline:
                 return Line(not line.first, line.turns_us)
             case InSegment(segment_id=segment_id):
                 segment = self._segments.get(segment_id, frozenset())
-                return Line(self.life.person in segment) if isinstance(segment, frozenset) else self.line(segment)
+                return self._manual(segment_id, segment) if isinstance(segment, frozenset) else self.line(segment)
             case AttributeTest():
                 return self._attribute(condition)
             case EventTest():
@@ -129,6 +131,15 @@ class Timeline:
                 return _line(moments, lambda at_us: RecordLeaf.judge(condition, self._rows(condition, at_us), at_us))
             case _:
                 assert_never(condition)
+
+    def _manual(self, segment_id: int, people: frozenset[int]) -> Line:
+        told = [(at_us, entered) for number, at_us, entered in self.life.placements if number == segment_id]
+        if not told:
+            return Line(self.life.person in people)
+        return _line(
+            {at_us for at_us, _ in told},
+            lambda at_us: next((entered for moment, entered in reversed(told) if moment <= at_us), False),
+        )
 
     # -- devices and relationships --------------------------------------------------------------------------------
 

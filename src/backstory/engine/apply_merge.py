@@ -97,8 +97,10 @@ class Merges:
         transitions = self._segments.settle(survivor, touched, now_us)
         placed: list[Transition] = []
         for segment_id in manual:
-            self._folder.definitions.add_member(segment_id, survivor)
-            placed += self._segments.place(segment_id, survivor, True, now_us)
+            moves = self._segments.place(segment_id, survivor, True, now_us)
+            if moves:
+                self._folder.definitions.place(self._folder.state.take_seq(), segment_id, survivor, True, now_us)
+            placed += moves
         if not quiet:
             self._transitions.take(transitions, now_us, late=True)
             self._transitions.take(placed, now_us)

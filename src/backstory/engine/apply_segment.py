@@ -88,11 +88,11 @@ class Segments:
             person = self._folder.people.find(normal(identifier))
             if person is None:
                 continue
-            if fact.add:
-                self._folder.definitions.add_member(fact.segment_id, person)
-            else:
-                self._folder.definitions.remove_member(fact.segment_id, person)
-            self._transitions.take(self._segments.place(fact.segment_id, person, fact.add, now_us), now_us)
+            moved = self._segments.place(fact.segment_id, person, fact.add, now_us)
+            if moved:
+                seq = self._folder.state.take_seq()
+                self._folder.definitions.place(seq, fact.segment_id, person, fact.add, now_us)
+                self._transitions.take(moved, now_us)
         return Receipt("applied", subject=fact.segment_id)
 
 

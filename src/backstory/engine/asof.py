@@ -22,6 +22,7 @@ from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
 from backstory.engine.context import shown_values
 from backstory.engine.scan import Since, feed_rows, scan
+from backstory.engine.turning import Turns, manual_turns
 from backstory.engine.value_column import ValueColumn, read_shown
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
@@ -78,6 +79,7 @@ class _Question:
         self._engine.known = live.known if known_at_us is None else _known_by(folder, known_at_us)
         self._everybody = np.asarray(BitMap(live.alive).to_array(), dtype=np.uint32)
         self._known_us = self._engine.known.gather_us(self._everybody)
+        self._manual: dict[int, Turns] = {}
         self._order = [*self._define(live, condition), 0]
         self._past_us = -NEVER_US
         self._many = many
@@ -105,7 +107,7 @@ class _Question:
                     done[other] = None
                     self._put(other, kept.condition)
                     if kept.condition is None:
-                        self._engine.segments[other].members = BitMap(kept.members)
+                        self._manual[other] = manual_turns(self._folder, other)
 
         visit(condition)
         self._put(0, condition)
@@ -158,11 +160,22 @@ class _Question:
                 moved |= self._judge(leaf, past_us, at_us)
             elif isinstance(leaf, RecordLeaf):
                 moved |= self._judge_records(leaf, at_us)
+        for segment_id, turns in self._manual.items():
+            moved |= self._place(segment_id, turns, at_us)
         moved &= engine.alive
         for segment_id in self._order:
             people = np.asarray(moved.to_array(), dtype=np.uint32)
             entered, left = engine.settle_many(segment_id, people, at_us)
             moved |= entered | left
+
+    def _place(self, segment_id: int, turns: Turns, at_us: int) -> BitMap:
+        """Who had been put into a manual segment by then; who was moved since the moment before."""
+        kept = self._engine.segments[segment_id]
+        known_us = at_us if self._known_at_us is None else min(at_us, self._known_at_us)
+        who = turns.people[runs(turns.people)]
+        inside = BitMap(who[turns.since(who, known_us)[1]])
+        moved, kept.members = kept.members ^ inside, inside
+        return moved
 
     def _feed(self, events: _Events, at_us: int) -> People:
         rows = events.rows

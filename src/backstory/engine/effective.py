@@ -22,6 +22,7 @@ from backstory.core.condition import (
     Or,
     RelationTest,
     records_in,
+    segments_in,
 )
 from backstory.core.interval import attribute_tests, moments_of, start_of_run
 from backstory.core.leaf import NEVER_US
@@ -32,6 +33,7 @@ from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, event_test, leaf_keys
 from backstory.core.timeline import root_of
 from backstory.engine.context import shown_values
+from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
 from backstory.store.record import read_records
 
@@ -52,6 +54,10 @@ class Past(Protocol):
     def writes(self) -> Sequence[Write]: ...
 
     def records(self) -> RecordsInTime: ...
+
+    def placements(self) -> Sequence[tuple[int, int, bool]]:
+        """(segment, moment, in or out) in manual segments, in order."""
+        ...
 
     def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
         """Values as they are, and since when the attributes with these roots have been so; None when that is not known
@@ -75,6 +81,9 @@ class Told:
 
     def records(self) -> RecordsInTime:
         return self.records_told
+
+    def placements(self) -> Sequence[tuple[int, int, bool]]:
+        return ()
 
     def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
         return None
@@ -142,7 +151,7 @@ class PersonInTime:
             case InSegment(segment_id=segment_id):
                 kept = self._segments.segments.get(segment_id)
                 if kept is None or kept.condition is None:
-                    return kept is not None and self.person in kept.members
+                    return kept is not None and self._placed(segment_id, self.person in kept.members, at_us)
                 return self.holds(kept.condition, at_us)
             case AttributeTest():
                 return holds(condition, read_path(self.values_at(at_us), condition.field), at_us)
@@ -152,6 +161,13 @@ class PersonInTime:
                 return RecordLeaf.judge(condition, self._past.records().rows(condition, at_us), at_us)
             case _:
                 assert_never(condition)
+
+    def _placed(self, segment_id: int, now: bool, at_us: int) -> bool:
+        """Was the person in a manual segment? Where nothing is told of it, as they are now."""
+        told = [(moment, entered) for number, moment, entered in self._past.placements() if number == segment_id]
+        if not told:
+            return now
+        return next((entered for moment, entered in reversed(told) if moment <= at_us), False)
 
     def _counts(self, test: EventTest, at_us: int) -> bool:
         times = self.times(test)
@@ -214,6 +230,8 @@ class PersonInTime:
         moments = moments_of(flat, known_us=self.known_us, event_times_us=times, documents=documents, now_us=now_us)
         for test in records_in(flat):
             moments |= self._past.records().moments_us(test, now_us)
+        if segments_in(flat):
+            moments |= {moment for _, moment, _ in self._past.placements() if moment <= now_us}
         return moments
 
     def _flat(self, condition: Condition) -> Condition:
@@ -268,6 +286,9 @@ class Stored:
             found = read_records(self._folder.state.db, [self._person])
             self._records = found.get(self._person, RecordsInTime())
         return self._records
+
+    def placements(self) -> Sequence[tuple[int, int, bool]]:
+        return placements_of(self._folder.state.db, self._person)
 
     def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
         document = self._folder.people.document(self._person)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyroaring import BitMap
 
-from backstory.core.condition import Condition
+from backstory.core.condition import Condition, InSegment
 from backstory.core.error import NotFoundError, RequestError
 from backstory.core.explain import Explanation, explain
 from backstory.core.timeline import Timeline
@@ -41,7 +41,7 @@ def explanation(
 
 
 def past_of(workspace: "Workspace", person: int) -> dict[int, list[Interval]]:
-    """When a person was in which dynamic segment, in valid time as now known, up to now; None is until now."""
+    """When a person was in which segment, in valid time as now known, up to now; None is until now."""
     segments = _segments_for(workspace, person)
     now_us = workspace.folder.state.now_us
     life = read_life(workspace.folder, person, present_us=now_us)
@@ -49,14 +49,13 @@ def past_of(workspace: "Workspace", person: int) -> dict[int, list[Interval]]:
         raise NotFoundError("there is no such person")
     timeline = Timeline(life, segments)
     found: dict[int, list[Interval]] = {}
-    for segment_id, segment in sorted(segments.items()):
-        if not isinstance(segment, frozenset):
-            intervals = timeline.membership(segment).intervals()
-            past: list[Interval] = [
-                (begin, None if end is None or end > now_us else end) for begin, end in intervals if begin <= now_us
-            ]
-            if past:
-                found[segment_id] = past
+    for segment_id in sorted(segments):
+        intervals = timeline.membership(InSegment(segment_id)).intervals()
+        past: list[Interval] = [
+            (begin, None if end is None or end > now_us else end) for begin, end in intervals if begin <= now_us
+        ]
+        if past:
+            found[segment_id] = past
     return found
 
 

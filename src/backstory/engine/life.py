@@ -11,6 +11,7 @@ from backstory.core.leaf import NEVER_US
 from backstory.core.metric import MESSAGE
 from backstory.core.record_time import RecordsInTime
 from backstory.core.timeline import Life, Occurrence, Writing
+from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
@@ -32,6 +33,7 @@ class _Stored:
     writes: list[Any]
     messages: list[Any]
     records: RecordsInTime
+    placements: list[tuple[int, int, bool]]
     parts: list[Part]
 
 
@@ -77,6 +79,7 @@ def _read(db: sqlite3.Connection, person: int, known_us: int) -> _Stored:
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
         records=read_records(db, [person], known_at_us=known_us).get(person, RecordsInTime()),
+        placements=[one for one in placements_of(db, person) if one[1] <= known_us],
         parts=read_parts(db),
     )
 
@@ -113,4 +116,5 @@ def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing
         occurrences=occurrences + messages,
         writings=writings,
         records=stored.records,
+        placements=stored.placements,
     )

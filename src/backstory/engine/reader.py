@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from pyroaring import BitMap
 
-from backstory.core.condition import Condition, Json, Where, parse
+from backstory.core.condition import Condition, InSegment, Json, Where, parse
 from backstory.core.device import shown_device
 from backstory.core.error import NotFoundError, RequestError
 from backstory.core.explain import Explanation
@@ -175,9 +175,7 @@ class Reader:
 
     def _condition(self, segment_id: int) -> Condition:
         condition = self._kept(segment_id).condition
-        if condition is None:
-            raise RequestError("a manual segment has no history yet: ask for what it is now", path="as_of")
-        return condition
+        return InSegment(segment_id) if condition is None else condition
 
     def _members(self, segment_id: int, as_of_us: int | None, known_at_us: int | None) -> BitMap:
         if as_of_us is None and known_at_us is None:

@@ -34,6 +34,7 @@ from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import SegmentEngine
 from backstory.core.timeline import root_of
 from backstory.engine.value_column import ValueColumn, read_shown
+from backstory.store.definition import placements_in
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.record import read_records
@@ -114,9 +115,9 @@ class Drawing:
         kept = self.segments.segments.get(segment_id)
         if kept is not None and kept.condition is not None:
             return self.turns(kept.condition)
-        inside = self.who if kept is None else np.asarray(kept.members.to_array(), np.uint32)
-        inside = np.intersect1d(inside, self.who) if kept is not None else inside[:0]
-        return Turns(False, inside, np.full(len(inside), EVER_US), np.ones(len(inside), bool))
+        found = manual_turns(self.folder, segment_id)
+        asked = _among(found.people, self.who)
+        return Turns(False, found.people[asked], found.times_us[asked], found.truth[asked])
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -181,6 +182,13 @@ class Drawing:
             RecordLeaf.judge(test, (), EVER_US), people[asked], table[asked, 1], table[asked, 2].astype(bool)
         )
         return plain(found)
+
+
+def manual_turns(folder: Folder, segment_id: int) -> Turns:
+    """When people were put into a manual segment, and taken out."""
+    rows = folder.state.read(lambda db: placements_in(db, segment_id))
+    table = np.array(rows, np.int64).reshape(len(rows), 3)
+    return plain(Turns(False, table[:, 0].astype(np.uint32), table[:, 1], table[:, 2].astype(bool)))
 
 
 def _among(people: People, who: People) -> Truth:

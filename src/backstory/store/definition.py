@@ -53,6 +53,18 @@ def read_campaigns(db: sqlite3.Connection) -> list[CampaignRow]:
     ]
 
 
+def placements_of(db: sqlite3.Connection, person: int) -> list[tuple[int, int, bool]]:
+    """(segment, moment, entered) of a person in manual segments, in order."""
+    rows = db.execute("SELECT segment_id, at_us, entered FROM placement WHERE person = ? ORDER BY seq", (person,))
+    return [(row[0], row[1], bool(row[2])) for row in rows]
+
+
+def placements_in(db: sqlite3.Connection, segment_id: int) -> list[tuple[int, int, int]]:
+    """(person, moment, entered) of a manual segment, in order."""
+    query = "SELECT person, at_us, entered FROM placement WHERE segment_id = ? ORDER BY seq"
+    return db.execute(query, (segment_id,)).fetchall()
+
+
 class Definitions:
     """Writes, inside the loop's transaction."""
 
@@ -105,15 +117,19 @@ class Definitions:
         self._segment_names = None
         self._db.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
         self._db.execute("DELETE FROM manual_member WHERE segment_id = ?", (segment_id,))
+        self._db.execute("DELETE FROM placement WHERE segment_id = ?", (segment_id,))
 
-    def add_member(self, segment_id: int, person: int) -> None:
-        self._db.execute("INSERT OR IGNORE INTO manual_member VALUES (?, ?)", (segment_id, person))
-
-    def remove_member(self, segment_id: int, person: int) -> None:
-        self._db.execute("DELETE FROM manual_member WHERE segment_id = ? AND person = ?", (segment_id, person))
+    def place(self, seq: int, segment_id: int, person: int, entered: bool, at_us: int) -> None:
+        """Somebody came into a manual segment or left it."""
+        if entered:
+            self._db.execute("INSERT OR IGNORE INTO manual_member VALUES (?, ?)", (segment_id, person))
+        else:
+            self._db.execute("DELETE FROM manual_member WHERE segment_id = ? AND person = ?", (segment_id, person))
+        self._db.execute("INSERT INTO placement VALUES (?, ?, ?, ?, ?)", (seq, segment_id, person, at_us, entered))
 
     def forget_person(self, person: int) -> None:
         self._db.execute("DELETE FROM manual_member WHERE person = ?", (person,))
+        self._db.execute("DELETE FROM placement WHERE person = ?", (person,))
 
     def members(self, segment_id: int) -> list[int]:
         rows = self._db.execute("SELECT person FROM manual_member WHERE segment_id = ?", (segment_id,))

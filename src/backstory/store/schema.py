@@ -138,6 +138,14 @@ CREATE TABLE manual_member (
     segment_id INTEGER NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (segment_id, person)
 ) WITHOUT ROWID;
 
+-- When somebody was put into a manual segment, or taken out: its history.
+CREATE TABLE placement (
+    seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, at_us INTEGER NOT NULL,
+    entered INTEGER NOT NULL
+);
+CREATE INDEX placement_segment ON placement (segment_id);
+CREATE INDEX placement_person ON placement (person);
+
 CREATE TABLE campaign (
     campaign_id INTEGER PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL,
     updated_us INTEGER NOT NULL, first_started_us INTEGER, started_us INTEGER
