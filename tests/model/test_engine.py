@@ -28,7 +28,7 @@ from backstory.core.fact import (
     TrackAnonymous,
     UnsuppressPerson,
 )
-from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
+from backstory.core.time import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.people import cio_id_of
@@ -68,6 +68,9 @@ class Life(RuleBasedStateMachine):
         self.clock = ManualClock(NOW_US)
         self.naive = Naive()
         self.last_accept_us = 0
+        # By how much somebody has set the clock without saying so, and a moment behind which time does not go back.
+        self.doubt_us = 0
+        self.floor_us = 0
         self.path = self.root / "first"
         self.snapshot: tuple[Path, int] | None = None
         self.pieces: list[Callable[[], None]] = []
@@ -119,7 +122,7 @@ class Life(RuleBasedStateMachine):
 
     def send(self, *facts: Fact) -> list[Receipt]:
         """Feed facts to both, in one ticket."""
-        accept_us = max(self.clock.now_us(), self.last_accept_us + 1)
+        accept_us = self.next_accept_us
         before_seq = self.workspace.folder.state.next_seq
         named = {person.number: dict(person.identifiers) for person in self.naive.people}
         receipts = self.workspace.apply(list(facts))
@@ -173,7 +176,12 @@ class Life(RuleBasedStateMachine):
 
     @property
     def now_us(self) -> int:
-        return max(self.clock.now_us(), self.last_accept_us)
+        return max(self.clock.now_us() - self.doubt_us, self.last_accept_us, self.floor_us)
+
+    @property
+    def next_accept_us(self) -> int:
+        """When a fact would be accepted that came now."""
+        return max(self.clock.now_us() - self.doubt_us, self.last_accept_us + 1, self.floor_us)
 
     def identify_fact(self, data: st.DataObject) -> Identify:
         age_us = data.draw(write_ages_us, label="age")
@@ -251,7 +259,7 @@ class Life(RuleBasedStateMachine):
         assert receipt.subject == self.naive.put_segment(segment_id, condition), receipt
 
     def note_accept(self) -> None:
-        self.last_accept_us = max(self.clock.now_us(), self.last_accept_us + 1)
+        self.last_accept_us = self.next_accept_us
 
     @initialize(first=st.lists(st.one_of(conditions(), st.none()), min_size=1, max_size=4))
     def begin(self, first: list[Condition | None]) -> None:
@@ -318,6 +326,21 @@ class Life(RuleBasedStateMachine):
     def let_time_pass(self, by_us: int) -> None:
         self.pass_time(by_us)
 
+    @rule(data=st.data(), by_us=st.sampled_from((HOUR_US, -HOUR_US, 365 * DAY_US)), facts=st.booleans())
+    def somebody_sets_the_clock(self, data: st.DataObject, by_us: int, facts: bool) -> None:
+        """Until they say that it is right, facts come in as time passed and nothing else happens; then it all does."""
+        self.workspace.loop.turn()
+        self.floor_us = self.workspace.folder.state.now_us
+        self.clock.jump(by_us)
+        self.doubt_us = by_us
+        self.workspace.loop.turn()
+        if facts:
+            self.send(*self.some_facts(data))
+        self.floor_us = self.workspace.folder.state.now_us
+        self.workspace.accept_clock()
+        self.doubt_us = 0
+        self.workspace.loop.turn()
+
     def wait_for_the_next_change(self, before_us: int) -> None:
         moments = [self.naive.next_change_us(segment_id, self.now_us) for segment_id in self.naive.segments]
         moment_us = min((moment for moment in moments if moment is not None), default=None)
@@ -356,7 +379,7 @@ class Life(RuleBasedStateMachine):
         copies: list[Path] = []
         facts = self.some_facts(data)
         self.workspace.submit(facts, on_accept=lambda: copies.append(self.copied()), on_error=fail)
-        accept_us = max(self.clock.now_us(), self.last_accept_us + 1)
+        accept_us = self.next_accept_us
         self.workspace.loop.turn()
         for fact in facts:
             self.tell(fact, accept_us, None)

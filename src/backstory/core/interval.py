@@ -84,24 +84,14 @@ def attribute_tests(condition: Condition) -> list[AttributeTest]:
             assert_never(condition)
 
 
-def moments_of(
-    condition: Condition,
-    *,
-    known_us: int,
-    event_times_us: Iterable[int],
-    documents: Iterable[tuple[int, dict[str, Json]]],
-    now_us: int,
+def moments_of_values(
+    tests: Iterable[AttributeTest], documents: Iterable[tuple[int, dict[str, Json]]], now_us: int
 ) -> set[int]:
-    """All moments at which a person's answer can change.
+    """All moments up to now at which the answer of attribute tests can change.
 
     ``documents`` are the person's values from each moment a write became true.
     """
-    windows = windows_us(condition)
-    moments = {known_us, *(known_us + window for window in windows), *fixed_us(condition)}
-    for time_us in event_times_us:
-        moments.add(time_us)
-        moments.update(time_us + window for window in windows)
-    tests = attribute_tests(condition)
+    moments: set[int] = set()
     for from_us, values in documents:
         moments.add(from_us)
         for test in tests:

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, assert_never
 
 import msgspec
@@ -20,17 +21,18 @@ from backstory.core.condition import (
     Last,
     Not,
     Or,
+    RecordTest,
     RelationTest,
     records_in,
     segments_in,
 )
-from backstory.core.interval import attribute_tests, moments_of, start_of_run
+from backstory.core.interval import attribute_tests, fixed_us, moments_of_values, start_of_run, windows_us
 from backstory.core.leaf import NEVER_US
 from backstory.core.metric import MESSAGE
 from backstory.core.person import Document, values, write
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import RecordsInTime
-from backstory.core.segment import SegmentEngine, event_test, leaf_keys
+from backstory.core.segment import SegmentEngine, leaf_keys
 from backstory.core.timeline import root_of
 from backstory.engine.context import shown_values
 from backstory.store.definition import placements_of
@@ -123,15 +125,17 @@ class PersonInTime:
 
     def times(self, test: EventTest) -> list[int]:
         """Sorted times of the events a test counts, its window aside."""
-        test = EventTest(name=test.name, kind=test.kind, where=test.where)
-        if test not in self._times:
-            self._times[test] = sorted(
+        found = self._times.get(test)
+        if found is None:
+            bare = EventTest(name=test.name, kind=test.kind, where=test.where)
+            found = self._times[test] = self._times.get(bare) or sorted(
                 time_us
                 for kind, name, time_us, data in self._past.events(test.kind, test.name)
                 if test.counts(kind, name)
                 and (test.where is None or where_holds(test.where, data() if callable(data) else data, time_us))
             )
-        return self._times[test]
+            self._times[bare] = found
+        return found
 
     def values_at(self, at_us: int) -> dict[str, Json]:
         if self._shown is not None:
@@ -193,25 +197,23 @@ class PersonInTime:
     def since_us(self, condition: Condition, now_us: int) -> tuple[int, bool]:
         """Since when the condition has given the answer it gives now, and the answer; nobody is anywhere before they
         are known."""
-        flat = self._flat(condition)
-        roots = {root_of(test.field) for test in attribute_tests(flat)}
-        present = self._past.present(roots) if roots and self._documents is None else None
+        asked = _asked(self._flat(condition) if segments_in(condition) else condition)
+        present = self._past.present(asked.roots) if asked.roots and self._documents is None else None
         if present is not None and present[0] <= now_us:
             # Mostly the answer turned last after these values were written: then older ones need not be read.
-            found = self._with_present(flat, present, now_us)
+            found = self._with_present(asked, present, now_us)
             if found is not None:
                 return found
-        documents = self.documents if roots else []
-        moments = self._moments(flat, documents, now_us)
-        since_us = start_of_run(moments, lambda at_us: self.holds(flat, at_us), now_us)
-        return max(since_us, self.known_us), self.holds(flat, now_us)
+        moments = self._moments(asked, self.documents if asked.roots else [], now_us)
+        since_us = start_of_run(moments, lambda at_us: self.holds(asked.condition, at_us), now_us)
+        return max(since_us, self.known_us), self.holds(asked.condition, now_us)
 
     def _with_present(
-        self, flat: Condition, present: tuple[int, dict[str, Json]], now_us: int
+        self, asked: "Asked", present: tuple[int, dict[str, Json]], now_us: int
     ) -> tuple[int, bool] | None:
         """The same with values that hold since a moment; None when the answer does not turn after it."""
         floor_us, shown = present
-        moments = self._moments(flat, [(floor_us, shown)], now_us)
+        flat, moments = asked.condition, self._moments(asked, [(floor_us, shown)], now_us)
         self._shown = shown
         try:
             answer = self.holds(flat, now_us)
@@ -224,13 +226,19 @@ class PersonInTime:
             self._shown = None
         return (self.known_us, answer) if floor_us <= self.known_us else None
 
-    def _moments(self, flat: Condition, documents: list[tuple[int, dict[str, Json]]], now_us: int) -> set[int]:
+    def _moments(self, asked: "Asked", documents: list[tuple[int, dict[str, Json]]], now_us: int) -> set[int]:
         """All moments at which the answer can change."""
-        times = [t for key in leaf_keys(flat) if isinstance(key, EventTest) for t in self.times(event_test(key))]
-        moments = moments_of(flat, known_us=self.known_us, event_times_us=times, documents=documents, now_us=now_us)
-        for test in records_in(flat):
+        moments = {self.known_us, *asked.fixed_us, *(self.known_us + window for window in asked.windows_us)}
+        for test in asked.events:
+            times = self.times(test)
+            moments.update(times)
+            for window in asked.windows_us:
+                moments.update([time_us + window for time_us in times])
+        if documents:
+            moments |= moments_of_values(asked.attributes, documents, now_us)
+        for test in asked.records:
             moments |= self._past.records().moments_us(test, now_us)
-        if segments_in(flat):
+        if asked.manual:
             moments |= {moment for _, moment, _ in self._past.placements() if moment <= now_us}
         return moments
 
@@ -250,6 +258,35 @@ class PersonInTime:
                 return condition
             case _:
                 assert_never(condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a condition, with those of other segments put in, asks of a person's history."""
+
+    condition: Condition
+    roots: frozenset[str]
+    attributes: tuple[AttributeTest, ...]
+    events: tuple[EventTest, ...]
+    records: tuple[RecordTest, ...]
+    windows_us: frozenset[int]
+    fixed_us: frozenset[int]
+    manual: bool
+
+
+@lru_cache(8192)
+def _asked(condition: Condition) -> Asked:
+    attributes = attribute_tests(condition)
+    return Asked(
+        condition=condition,
+        roots=frozenset(root_of(test.field) for test in attributes),
+        attributes=tuple(attributes),
+        events=tuple(key for key in leaf_keys(condition) if isinstance(key, EventTest)),
+        records=tuple(records_in(condition)),
+        windows_us=frozenset(windows_us(condition)),
+        fixed_us=frozenset(fixed_us(condition)),
+        manual=bool(segments_in(condition)),
+    )
 
 
 class Stored:
