@@ -11,6 +11,7 @@ from backstory.core.fact import DeletePerson, Identifier
 from backstory.core.time import DAY_US, SECOND_US
 from backstory.engine.view import TransitionView
 from backstory.store.people import INSERT_PERSON
+from backstory.store.transition import blocks_of, drop_from_blocks
 from tests.live import NOW_US, Live
 
 SEEN: Json = {"event": {"name": "seen"}}
@@ -207,3 +208,16 @@ def test_the_log_is_read_page_by_page(live: Live) -> None:
             if not start:
                 break
         assert found == whole
+
+
+def test_who_is_purged_is_in_no_block(live: Live) -> None:
+    """Nothing of them stays in what builds have logged; of the others all does."""
+    for number in range(4):
+        live.track(f"p{number}", "seen", NOW_US - number * DAY_US)
+    segment_id = live.segment(SEEN)
+    before = told(live, segment_id)
+    db = live.workspace.folder.state.db
+    live.workspace.call(lambda: drop_from_blocks(db, 1))
+    (block,) = blocks_of(db, segment_id, 1 << 62)
+    assert list(block.people) == [0, 2, 3]
+    assert told(live, segment_id) == [one for one in before if one[0] != "p1"]

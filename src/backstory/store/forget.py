@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from backstory.store.tail import Tail
+from backstory.store.transition import drop_from_blocks
 
 FORGOTTEN = '{"forgotten":true}'
 
@@ -71,6 +72,7 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
     for table in ("device", "relationship"):
         count += db.execute(f"DELETE FROM {table} WHERE person = ?", (person,)).rowcount
     if count < rows_max:
+        drop_from_blocks(db, person)
         count += _empty_messages(db, person, rows_max - count)
         db.execute(
             "DELETE FROM unrelated WHERE (kind, value) IN (SELECT kind, value FROM tombstone WHERE person = ?1)"

@@ -54,6 +54,21 @@ def set_effective(db: sqlite3.Connection, seq: int, effective_us: NDArray[np.int
     db.execute("UPDATE transition_block SET effective_us = ? WHERE seq = ?", (effective_us.tobytes(), seq))
 
 
+def drop_from_blocks(db: sqlite3.Connection, person: int) -> None:
+    """Inside a transaction: nobody of this number was moved by any build."""
+    for block in map(_block, db.execute(f"SELECT {BLOCK_COLUMNS} FROM transition_block").fetchall()):
+        if person not in block.people:
+            continue
+        effective_us = block.effective_us
+        if effective_us is not None:
+            effective_us = np.delete(effective_us, block.people.rank(person) - 1)
+        block.people.remove(person)
+        db.execute(
+            "UPDATE transition_block SET people = ?, effective_us = ? WHERE seq = ?",
+            (block.people.serialize(), None if effective_us is None else effective_us.tobytes(), block.seq),
+        )
+
+
 def open_blocks(db: sqlite3.Connection) -> list[Block]:
     """The blocks that are still to be looked up."""
     rows = db.execute(f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE effective_us IS NULL ORDER BY seq")
