@@ -130,7 +130,9 @@ class Life(RuleBasedStateMachine):
             self.tell(fact, accept_us, receipt)
             self.last_accept_us = accept_us
             accept_us += 1
-        if len(facts) == 1:
+        # A claim is a step of its own: what it brings may be older than what the identify before it was judged by.
+        claims = isinstance(facts[0], Identify) and facts[0].anonymous_id is not None
+        if len(facts) == 1 and not claims:
             self.check_effective_moments(before_seq, named)
         return receipts
 

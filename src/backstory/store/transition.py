@@ -56,16 +56,21 @@ def set_effective(db: sqlite3.Connection, seq: int, effective_us: NDArray[np.int
 
 def drop_from_blocks(db: sqlite3.Connection, person: int) -> None:
     """Inside a transaction: nobody of this number was moved by any build."""
-    for block in map(_block, db.execute(f"SELECT {BLOCK_COLUMNS} FROM transition_block").fetchall()):
-        if person not in block.people:
-            continue
+    held = [
+        seq
+        for seq, people in db.execute("SELECT seq, people FROM transition_block")
+        if person in BitMap.deserialize(people)
+    ]
+    for seq in held:
+        query = f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE seq = ?"
+        block = _block(db.execute(query, (seq,)).fetchone())
         effective_us = block.effective_us
         if effective_us is not None:
             effective_us = np.delete(effective_us, block.people.rank(person) - 1)
         block.people.remove(person)
         db.execute(
             "UPDATE transition_block SET people = ?, effective_us = ? WHERE seq = ?",
-            (block.people.serialize(), None if effective_us is None else effective_us.tobytes(), block.seq),
+            (block.people.serialize(), None if effective_us is None else effective_us.tobytes(), seq),
         )
 
 
