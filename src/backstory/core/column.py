@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
 PAGE_BITS = 16
 PAGE_ROWS = 1 << PAGE_BITS
 PAGE_MASK = PAGE_ROWS - 1
 
+# Where so many numbers lie between one person and the next, people are looked up one by one.
+_SPARSE_FROM = 32
 People = NDArray[np.uint32]
 Truth = NDArray[np.bool_]
 Numbers = NDArray[Any]
@@ -117,3 +120,20 @@ def spans(people: People) -> Iterator[tuple[int, slice]]:
     for offset in range(last - first + 1):
         if edges[offset] < edges[offset + 1]:
             yield first + offset, slice(edges[offset], edges[offset + 1])
+
+
+def member_many(members: BitMap, people: People) -> Truth:
+    """Which of the sorted distinct people are in the bitmap."""
+    if not len(people) or not members:
+        return np.zeros(len(people), dtype=bool)
+    low, span = int(people[0]), int(people[-1]) - int(people[0]) + 1
+    if span > len(people) * _SPARSE_FROM:
+        held = np.asarray((members & BitMap(people)).to_array(), dtype=np.uint32)
+        truth = np.zeros(len(people), dtype=bool)
+        truth[np.searchsorted(people, held)] = True
+        return truth
+    # People stand close together: marking the whole stretch costs less than looking each of them up.
+    held = np.asarray((members & BitMap(range(low, low + span))).to_array(), dtype=np.uint32)
+    marks = np.zeros(span, dtype=bool)
+    marks[held - np.uint32(low)] = True
+    return marks if span == len(people) else marks[people - np.uint32(low)]

@@ -16,13 +16,12 @@ from pyroaring import BitMap
 
 from backstory.core import comparison
 from backstory.core.column import Column, Moment, Numbers, People, Truth
+from backstory.core.column import member_many as member_many
 from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
 
 NEVER_US = 1 << 62
 # Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
 SHIFT_US = 1 << 57
-# Where so many numbers lie between one person and the next, people are looked up one by one.
-_SPARSE_FROM = 32
 
 
 class Leaf(Protocol):
@@ -378,23 +377,6 @@ def due_in(column: Column, low_us: int, high_us: int, *, shift_us: int) -> tuple
         people.append((at + start).astype(np.uint32))
         moments.append(page[at] - SHIFT_US + shift_us)
     return np.concatenate(people), np.concatenate(moments)
-
-
-def member_many(members: BitMap, people: People) -> Truth:
-    """Which of the sorted distinct people are in the bitmap."""
-    if not len(people) or not members:
-        return np.zeros(len(people), dtype=bool)
-    low, span = int(people[0]), int(people[-1]) - int(people[0]) + 1
-    if span > len(people) * _SPARSE_FROM:
-        held = np.asarray((members & BitMap(people)).to_array(), dtype=np.uint32)
-        truth = np.zeros(len(people), dtype=bool)
-        truth[np.searchsorted(people, held)] = True
-        return truth
-    # People stand close together: marking the whole stretch costs less than looking each of them up.
-    held = np.asarray((members & BitMap(range(low, low + span))).to_array(), dtype=np.uint32)
-    marks = np.zeros(span, dtype=bool)
-    marks[held - np.uint32(low)] = True
-    return marks if span == len(people) else marks[people - np.uint32(low)]
 
 
 def event_leaf(test: EventTest) -> CountLeaf | WindowLeaf:
