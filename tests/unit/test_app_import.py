@@ -41,7 +41,10 @@ def test_an_import_has_the_published_shape_and_its_summary(client: httpx.Client)
         "data_to_process": "all",
         "people_to_process": "all",
         "error": "",
+        "percent": 0,
         "summary": {"rows": 10, "errors": 1, "error_file": "/data/errors.csv"},
+        "error_export_id": 2,
+        "error_download_url": "/v1/imports/1/errors",
     }
 
 
@@ -51,11 +54,11 @@ def test_imports_are_listed(client: httpx.Client) -> None:
     assert client.get("/v1/imports/3").status_code == 404
 
 
-def test_a_right_request_says_that_files_cannot_be_fetched_yet(client: httpx.Client) -> None:
+def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Client) -> None:
     """422 with the command that does it."""
     response = client.post("/v1/imports", json={"import": WANTED})
     assert response.status_code == 422
-    assert "backstory backfill people" in response.json()["errors"][0]["detail"]
+    assert "backstory backfill" in response.json()["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize(

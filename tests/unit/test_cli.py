@@ -427,7 +427,8 @@ def test_what_comes_from_elsewhere_is_a_file_first(world: World, tmp_path: Path)
         "backfill people --sql sqlite://",
         "backfill people FILE --key id",
         "backfill people FILE --encoding klingon",
-        "backfill objects FILE",
+        "backfill members FILE",
+        "backfill companies FILE",
     ],
 )
 def test_a_wrong_backfill_ends_with_2_before_anything_is_opened(world: World, flags: str) -> None:

@@ -310,7 +310,7 @@ def test_track_v2_items_are_rows_too() -> None:
     ("changes", "field"),
     [
         ({"type": "object"}, "type"),
-        ({"action": "identify"}, "action"),
+        ({"action": "delete"}, "action"),
         ({"action": ["event"]}, "action"),
         ({"identifiers": {}}, "identifiers"),
         ({"identifiers": {"id": "a", "email": "b"}}, "identifiers"),

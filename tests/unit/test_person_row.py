@@ -144,7 +144,7 @@ def test_columns_can_be_renamed() -> None:
         ({"identifiers": {"id": "a", "email": "b"}, "attributes": {}}, "identifiers"),
         ({"identifiers": {}, "attributes": {}}, "identifiers"),
         ({"type": "object", "identifiers": {"id": "a"}, "attributes": {}}, "type"),
-        ({"action": "event", "identifiers": {"id": "a"}, "attributes": {}}, "action"),
+        ({"action": "delete", "identifiers": {"id": "a"}, "attributes": {}}, "action"),
         ({"identifiers": {"id": "a"}, "attributes": 3}, "attributes"),
     ],
 )

@@ -5,7 +5,7 @@ Sources: design sections 2 and 7 (milliseconds and microseconds are recognised b
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -20,6 +20,8 @@ LATEST_US = 253_402_300_799 * SECOND_US
 
 _DECIMAL = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?\Z")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)\Z")
+
+_LOCAL = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?\Z")
 
 
 class TimeUnreadable(ValueError):
@@ -56,6 +58,28 @@ def from_text(text: str) -> tuple[int, bool]:
     if _ISO.match(stripped):
         return _from_iso(stripped), False
     raise TimeUnreadable(f"{text!r} is neither unix seconds nor ISO 8601 with a zone")
+
+
+def is_local(text: str) -> bool:
+    """Is this a date, or a date and a time of day, and nothing says in which zone?"""
+    return bool(_LOCAL.match(text.strip()))
+
+
+def from_local(text: str, zone: tzinfo) -> tuple[int, bool]:
+    """Read a date (its midnight) or a date and a time of day in a zone; returns (microseconds, stands_twice).
+
+    Of a time that the clocks of the zone show twice the first is meant. Raises ``TimeUnreadable``, also for a time that
+    they never show.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip().upper()).replace(tzinfo=zone)
+        us = us_of(moment)
+        shown = datetime.fromtimestamp(us // SECOND_US, zone)
+    except (ValueError, OverflowError) as error:
+        raise TimeUnreadable(f"{text!r} is not a valid date: {error}") from None
+    if shown.replace(tzinfo=None) != moment.replace(tzinfo=None, microsecond=0):
+        raise TimeUnreadable(f"{text!r} never was: the clocks of {zone} jumped over it")
+    return us, us_of(moment.replace(fold=1)) != us
 
 
 def _from_decimal(text: str) -> tuple[int, bool]:

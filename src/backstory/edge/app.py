@@ -28,11 +28,13 @@ from backstory.edge import (
     app_object,
     app_people,
     app_segment,
+    app_upload,
 )
 from backstory.edge.app_answer import TooLargeError, failure, refusal, unauthorised
 from backstory.edge.app_key import KeyTools
 from backstory.edge.app_local import LocalTools
-from backstory.edge.app_request import Answer, Call, Handler
+from backstory.edge.app_request import Answer, Call, Desk, Handler
+from backstory.edge.app_upload import Receiving
 from backstory.engine.port import Workspace
 
 Authorise = Callable[[Scope], bool]
@@ -48,6 +50,7 @@ _NOUNS = (
     app_message,
     app_object,
     app_import,
+    app_upload,
     app_key,
 )
 
@@ -59,12 +62,13 @@ def app_api(
     trusted: bool = False,
     tools: LocalTools | None = None,
     keys: KeyTools | None = None,
+    desk: Desk | None = None,
 ) -> ASGIApp:
     """The App API of a workspace.
 
     ``authorise`` says whether a request's credentials are right. A ``trusted`` application (the local socket, the
     command line) asks for none and has the ``/local`` endpoints as well, if it is given ``tools``. With ``keys`` there
-    are the endpoints of keys.
+    are the endpoints of keys; a ``desk`` takes uploads and imports.
     """
     table = [row for noun in _NOUNS for row in noun.ROUTES]
     if keys is not None:
@@ -72,8 +76,9 @@ def app_api(
     if trusted and tools is not None:
         table += app_local.routes(tools)
     guard = _everybody if trusted else authorise
+    endpoints = [(path, _Endpoint(workspace, guard, methods, desk)) for path, methods in _by_path(table)]
     router = Router(
-        [Route(path, _Endpoint(workspace, guard, methods)) for path, methods in _by_path(table)],
+        [Route(path, _receiving(path, desk, guard, endpoint)) for path, endpoint in endpoints],
         redirect_slashes=False,
         default=_Unknown(guard),
     )
@@ -102,8 +107,11 @@ class _RawPath:
 class _Endpoint:
     """All methods of one path."""
 
-    def __init__(self, workspace: Workspace, authorise: Authorise, methods: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, workspace: Workspace, authorise: Authorise, methods: Mapping[str, Handler], desk: Desk | None
+    ) -> None:
         self._workspace = workspace
+        self._desk = desk
         self._authorise = authorise
         self._methods = methods
 
@@ -130,8 +138,15 @@ class _Endpoint:
             query=QueryParams(scope["query_string"]),
             body=await _body(scope, receive),
             wants_receipt=Headers(scope=scope).get("backstory-wait", "").strip().lower() == "applied",
+            desk=self._desk,
         )
         return await run_in_threadpool(handler, call)
+
+
+def _receiving(path: str, desk: Desk | None, guard: Authorise, endpoint: ASGIApp) -> ASGIApp:
+    """Files are taken as they come, before a body would be read whole."""
+    takes = path in ("/v1/imports", "/v1/uploads/{upload_id}")
+    return Receiving(desk, guard, endpoint) if takes and desk is not None else endpoint
 
 
 class _Unknown:

@@ -5,6 +5,7 @@ Long work answers NDJSON lines:
 
     POST /local/backfill  {"progress": {…}} … {"summary": {…}}
     POST /local/preview   {"progress": {…}} … {"preview": {…}}
+    POST /local/outline   {"files": [{"path", "form", "written", "shape", "person", "time", "columns"}]} (plain JSON)
     POST /local/privacy/purge  {"progress": {…}} … {"purge": {"pending", "stages", "due_at", "purged"}}
     POST /local/verify    {"checked" | "progress" | "note" | "difference": …} … {"result": {"ok", "checked", "found"}}
 
@@ -26,7 +27,9 @@ from backstory.edge.app_answer import answer
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
 from backstory.edge.auth import workspace_number
+from backstory.edge.import_desk import Desk
 from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ class LocalTools:
     preview: Preview = lambda options, on_progress: {}
     # Ends an unfinished import where it stands.
     cancel_import: Callable[[int], None] = lambda import_id: None
+    # Says how the files of an import are read.
+    outline: Callable[[BackfillOptions], list[Any]] = lambda options: []
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
     accept_clock: Callable[[], int] = lambda: 0
     # Purges everybody who is gone, now, telling of each step; and who waits for what.
@@ -72,12 +77,27 @@ class LocalTools:
     # The workspaces of the folder, and how to make one: answers its new keys by the names of the settings.
     workspaces: Callable[[], list[str]] = list
     create_workspace: Callable[[str], dict[str, str]] = lambda name: {}
+    # Takes uploads and imports by API, where a server runs.
+    desk: Desk | None = None
     # Set when the server stops: long work then ends at its next line.
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
-def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Callable[[], int]) -> LocalTools:
-    """The real tools of a workspace."""
+    def close(self) -> None:
+        """Before the workspace is closed: imports by API end at a safe place."""
+        if self.desk is not None:
+            self.desk.close()
+
+
+def local_tools(
+    workspace: "Workspace",
+    credentials: CredentialStore,
+    now_us: Callable[[], int],
+    *,
+    serving: Settings | None = None,
+) -> LocalTools:
+    """The real tools of a workspace; a server, with its settings, takes imports by API too."""
+    stopping = threading.Event()
 
     # Imports and verify load DuckDB and NumPy, which a server that only takes calls can do without.
     def backfill(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> Summary:
@@ -104,9 +124,22 @@ def local_tools(workspace: "Workspace", credentials: CredentialStore, now_us: Ca
         purger = workspace.purger
         return _purge_shape(purger.run(lambda progress: on_progress(_purge_shape(progress))))
 
+    def outline(options: BackfillOptions) -> list[Any]:
+        from backstory.engine import import_check, import_outline
+
+        import_check.check(options)
+        return msgspec.to_builtins(import_outline.outline(options))
+
+    desk = None
+    if serving is not None:
+        desk = Desk(workspace, serving, backfill=backfill, preview=preview, now_us=now_us, stopping=stopping)
+        desk.start()
     return LocalTools(
         purge=purge,
         purging=lambda: _purge_shape(workspace.purger.progress()),
+        desk=desk,
+        stopping=stopping,
+        outline=outline,
         backfill=backfill,
         preview=preview,
         verify=verify,
@@ -122,6 +155,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
     return [
         ("POST", "/local/backfill", lambda call: _backfill(tools, call)),
         ("POST", "/local/preview", lambda call: _preview(tools, call)),
+        ("POST", "/local/outline", lambda call: answer({"files": tools.outline(_options(call))})),
         ("POST", "/local/imports/{import_id}/cancel", lambda call: _cancel_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
         *app_key.routes(

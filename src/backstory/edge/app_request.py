@@ -6,7 +6,7 @@ Handlers are plain functions from a ``Call`` to a response and run in a thread p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from starlette.responses import Response
@@ -18,12 +18,41 @@ from backstory.core.fact import Fact, IdentifierKind, Receipt
 from backstory.core.limit import JSON_DEPTH
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.app_answer import StillPending, answer
+from backstory.engine.options import BackfillOptions
 from backstory.engine.port import Reader, Workspace
+from backstory.engine.spool import Spool
+from backstory.engine.view import ImportView
 
 _TRUE = frozenset({"true", "1", "yes", "t"})
 _FALSE = frozenset({"false", "0", "no", "f", ""})
 # The largest number SQLite and the published shapes can hold; a longer one names nothing.
 _NUMBER_MAX = 2**63 - 1
+
+
+class Desk(Protocol):
+    """What takes uploads and imports: see ``edge.import_desk.Desk``."""
+
+    def new_upload(self, name: str = "") -> str: ...
+
+    def upload(self, upload_id: str) -> Spool: ...
+
+    def hold(self, upload_id: str) -> None: ...
+
+    def release(self, upload_id: str) -> None: ...
+
+    def size(self, upload_id: str) -> int: ...
+
+    def drop(self, upload_id: str) -> None: ...
+
+    def drop_if_there(self, upload_id: str) -> None: ...
+
+    def create(self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None) -> int: ...
+
+    def preview(
+        self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None
+    ) -> dict[str, Any]: ...
+
+    def view(self, import_id: int) -> ImportView: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +64,8 @@ class Call:
     query: Mapping[str, str]
     body: bytes
     wants_receipt: bool
+    # Where there is somebody who takes imports.
+    desk: Desk | None = None
 
     @property
     def reader(self) -> Reader:

@@ -225,13 +225,27 @@ def import_(view: ImportView) -> Shape:
         "rows_to_import": view.rows_to_import,
         "rows_imported": view.rows_imported,
         "state": view.state,
-        "type": "event" if view.type == "events" else "people",
+        "type": view.type if view.type in ("people", "members") else view.type.removesuffix("s"),
         "identifier": view.identifier,
         "data_to_process": view.data_to_process,
         "people_to_process": view.data_to_process,
         "error": view.error,
+        **({} if view.object_type_id is None else {"object_type_id": str(view.object_type_id)}),
+        **({} if view.segment_id is None else {"segment_id": view.segment_id}),
+        "percent": view.percent,
         "summary": cast("Shape", view.summary),
+        **_downloads(view),
     }
+
+
+def _downloads(view: ImportView) -> Shape:
+    """Where the rows with errors and warnings are; only where there are some, as published."""
+    shape: Shape = {}
+    for number, name in enumerate(("error", "warning")):
+        if view.summary.get(f"{name}_file"):
+            shape[f"{name}_export_id"] = 2 * view.import_id + number
+            shape[f"{name}_download_url"] = f"/v1/imports/{view.import_id}/{name}s"
+    return shape
 
 
 def _unix(time_us: int | None) -> int | None:

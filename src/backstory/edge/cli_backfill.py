@@ -6,7 +6,7 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
@@ -24,12 +24,13 @@ from rich.progress import (
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
-from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, workspace_command
-from backstory.edge.cli_preview import preview_text
+from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
+from backstory.edge.cli_preview import outline_text, preview_text
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import Session
 from backstory.engine import options as engine_options
 from backstory.engine.options import BackfillOptions, Summary
+from backstory.engine.row_shape import PinnedType
 from backstory.engine.settings import Settings
 from backstory.engine.unpack import ENCODINGS
 
@@ -39,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 @click.group()
 def backfill() -> None:
-    """Read people or events from files, in bulk.
+    """Read people, events, objects, relationships or members of a segment from files, in bulk.
 
     FILE is a file, a folder (its files in the order of their names), - (standard input) or an http(s) URL. Text is
     CSV or JSON lines, or a Parquet file; plain, .gz or .zst. --sql reads the rows of a query from a database instead.
@@ -99,6 +100,28 @@ def _flags(function: F) -> F:
                 type=click.Choice(["double", "single", "none"]),
                 help="The quotes around cells of CSV files; otherwise found.",
             ),
+            click.option(
+                "--shape",
+                type=click.Choice(["auto", "flat", "track2", "pipelines"]),
+                default="auto",
+                show_default=True,
+                help="What items of JSON lines look like: flat keys, Track v2, or Pipelines (Segment) calls.",
+            ),
+            click.option(
+                "--type",
+                "types",
+                multiple=True,
+                metavar="COLUMN=TYPE",
+                help="What a column holds: string, number, boolean, json, time, seconds, milliseconds, microseconds.",
+            ),
+            click.option("--zone", help="The zone of times that name none, such as Europe/Berlin."),
+            click.option(
+                "--same-rows",
+                type=click.Choice(["once", "all"]),
+                default="once",
+                show_default=True,
+                help="Equal events without an id that are there already count once, or all of them again.",
+            ),
             click.option("--name", default="", help="What to call the import; otherwise the first file's name."),
             click.option("--preview", is_flag=True, help="Say exactly what the import would do, and change nothing."),
             click.option("--yes", is_flag=True, help="Do not ask before --triggers all."),
@@ -145,6 +168,49 @@ def events(run: Run, **flags: Any) -> None:
     _backfill(run, "events", flags)
 
 
+@backfill.command()
+@_flags
+@click.option("--object-type", default=1, show_default=True, help="The type of objects whose rows name none.")
+@workspace_command
+def objects(run: Run, **flags: Any) -> None:
+    """Read objects: one row each, named by object_id and object_type_id; columns are attributes.
+
+    \b
+    Examples:
+      backstory backfill objects accounts.csv --data ./data
+      backstory backfill objects courses.jsonl --object-type 2 --map sku=object_id
+    """
+    _backfill(run, "objects", flags)
+
+
+@backfill.command()
+@_flags
+@click.option("--object-type", default=1, show_default=True, help="The type of objects whose rows name none.")
+@workspace_command
+def relationships(run: Run, **flags: Any) -> None:
+    """Read relationships: who (customer_id, id, email) belongs to which object (object_id). Others are its attributes.
+
+    \b
+    Example:
+      backstory backfill relationships seats.csv --data ./data --map account=object_id
+    """
+    _backfill(run, "relationships", flags)
+
+
+@backfill.command()
+@_flags
+@click.option("--segment", type=int, required=True, help="The number of the manual segment.")
+@workspace_command
+def members(run: Run, **flags: Any) -> None:
+    """Put people into a manual segment: one row each (customer_id, id, email). Whom nobody knows is left out.
+
+    \b
+    Example:
+      backstory backfill members testers.csv --segment 3 --data ./data
+    """
+    _backfill(run, "members", flags)
+
+
 def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
     inputs = _inputs(flags)
     options = _options(kind, flags, inputs)
@@ -153,6 +219,11 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
     with run.session(may_create=True) as session:
         options = _fetched(run.settings, options, inputs)
+        if not run.as_json:
+            files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))
+            shown = outline_text(rows_of(files, "files"))
+            if shown:
+                click.echo(shown, err=True)
         if flags["preview"] or asks:
             seen = _work(session, "/local/preview", options, "preview")
             if not asks:
@@ -232,6 +303,12 @@ def _options(kind: str, flags: dict[str, Any], inputs: Inputs) -> BackfillOption
             "delimiter": "\t" if delimiter in ("tab", "\\t") else delimiter,
             "encoding": flags["encoding"],
             "quote": QUOTES.get(flags["quote"]),
+            "shape": flags["shape"],
+            "types": _types(flags["types"]),
+            "zone": flags["zone"],
+            "same_rows": flags["same_rows"],
+            "object_type_id": flags.get("object_type", 1),
+            "segment_id": flags.get("segment"),
         },
         BackfillOptions,
     )
@@ -247,6 +324,15 @@ def _map(pairs: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--map names the column {column!r} twice")
         mapped[column] = field
     return mapped
+
+
+def _types(pairs: tuple[str, ...]) -> dict[str, str]:
+    types = {column: kind for column, _, kind in (pair.rpartition("=") for pair in pairs)}
+    for column, kind in types.items():
+        if not column or kind not in get_args(PinnedType):
+            known = ", ".join(get_args(PinnedType))
+            raise click.UsageError(f"--type takes COLUMN=TYPE with one of {known}, not {column}={kind}")
+    return types
 
 
 def _moment(text: str | None) -> int | None:
@@ -270,7 +356,7 @@ def summary_text(summary: Summary) -> str:
         "unchanged": summary.unchanged,
         "stale (a newer value stays)": summary.stale,
         "duplicate (already there)": summary.duplicate,
-        "skipped by --rows": summary.skipped,
+        "skipped (by --rows, or of another kind)": summary.skipped,
         "people created": summary.people_created,
         "events held back from campaigns": summary.held_back.event,
         "segment changes held back from campaigns": summary.held_back.segment,

@@ -11,18 +11,45 @@ _OUTCOMES = {
     "unchanged": "unchanged",
     "stale": "stale (a newer value stays)",
     "duplicate": "duplicate (already there)",
-    "skipped": "skipped by --rows",
+    "skipped": "skipped (by --rows, or of another kind)",
     "people_created": "people created",
     "warnings": "warnings",
     "errors": "errors",
 }
 _SHOWN_MAX = 12
+_FILES_MAX = 5
 
 
 def preview_text(seen: dict[str, Json]) -> str:
     """Tables of segments, campaigns and attributes behind the counts; what would not change is left out."""
     blocks = [_counts(seen), _samples(seen), _segments(seen), _campaigns(seen), _attributes(seen)]
     return "\n\n".join(block for block in blocks if block)
+
+
+def outline_text(files: list[dict[str, Any]]) -> str:
+    """How each file is read and what its columns are taken for; of many files the first ones."""
+    blocks = [_file(one) for one in files[:_FILES_MAX]]
+    if len(files) > _FILES_MAX:
+        blocks.append(f"… and {len(files) - _FILES_MAX} more files")
+    return "\n".join(blocks)
+
+
+def _file(one: dict[str, Any]) -> str:
+    shape = f", {one['shape']} items" if one["shape"] not in ("", "flat") else ""
+    who, when = one["person"] or "nobody: see --map", one["time"] or "now, or --as-of: see --time"
+    head = f"reading {one['path']}: {one['form']}, {one['written']}{shape}; person: {who}; time: {when}"
+    rows: list[Row] = [
+        {
+            "column": column["name"],
+            "read as": column["field"],
+            "type": column["type"],
+            "examples": " | ".join(column["examples"]),
+        }
+        for column in one["columns"][:_SHOWN_MAX]
+    ]
+    more = len(one["columns"]) - len(rows)
+    shown = columns(rows, ("column", "read as", "type", "examples"), empty="  no rows")
+    return "\n".join([head, *("  " + line for line in shown.splitlines()), *([f"  … and {more} more"] if more else [])])
 
 
 def _counts(seen: dict[str, Any]) -> str:

@@ -87,15 +87,13 @@ def serve_folder(settings: Settings, *, on_ready: Callable[[Running], None] | No
 
     clock, house = SystemClock(), House(settings)
     return serve(
-        settings,
-        house.open,
+        settings, house.open,
         create_workspace=house.create,
-        make_tools=lambda opened, credentials: local_tools(opened, credentials, clock.now_us),
+        make_tools=lambda opened, credentials: local_tools(opened, credentials, clock.now_us, serving=settings),
         make_sending=lambda opened: Sending(opened, _settings_of(settings, opened.name), clock.now_us),
         on_ready=on_ready,
-        clock=clock,
-        names=house.names(),
-    )
+        clock=clock, names=house.names(),
+    )  # fmt: skip
 
 
 def _settings_of(settings: Settings, name: str) -> Settings:
@@ -240,6 +238,8 @@ class _Server(Generic[W]):
 
     def _close(self) -> None:
         """The socket goes before the lock of the folder does: after that, it may be another server's."""
+        for tools in self._tools:
+            tools.close()
         if self._workspaces:
             unlink_local(self._settings.data)
         while self._workspaces:
@@ -286,11 +286,12 @@ class _Server(Generic[W]):
         local = build_app(
             TrackApi(only, lambda authorization: name, self._bridge),
             PipelinesApi(only, lambda authorization: name, self._bridge),
-            app_api(workspace, lambda scope: True, trusted=True, tools=tools, keys=keys),
+            app_api(workspace, lambda scope: True, trusted=True, tools=tools, keys=keys, desk=tools and tools.desk),
             lambda: self._health(named=True),
         )
         # The gate looked at the key already: whoever comes to the public application may.
-        return Rooms(public=app_api(workspace, lambda scope: True, keys=keys), local=local)
+        public = app_api(workspace, lambda scope: True, keys=keys, desk=tools and tools.desk)
+        return Rooms(public=public, local=local)
 
     def _keys_changed(self) -> None:
         """Called in a thread: the event loop takes the change up before it sends the answer that tells of it."""
@@ -394,7 +395,6 @@ async def _no_http(scope: Scope, receive: Receive, send: Send) -> None:
     """Under another ASGI server: the lifespan needs nothing of us; anything else is not spoken here."""
     if scope["type"] != "lifespan":
         raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+    for moment in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{moment}.complete"})

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -21,7 +23,8 @@ from backstory.engine import spool
 from backstory.engine.csv_cell import Cells, reading_of
 from backstory.engine.csv_source import CsvRow
 from backstory.engine.event_import import EventImport, Staged
-from backstory.engine.event_row import EventRow, RowError, RowShape, read_event
+from backstory.engine.event_row import EventRow, read_event
+from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
 from backstory.engine.net_difference import judge_segments, members_now
@@ -29,6 +32,8 @@ from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.people_import import PeopleImport
 from backstory.engine.people_read import PeopleCells, PeopleLines
 from backstory.engine.report import is_report
+from backstory.engine.row_shape import RowShape
+from backstory.engine.row_value import RowError
 from backstory.engine.source import Chunk, Place, Source
 from backstory.store.manifest import read_imports
 
@@ -47,12 +52,20 @@ def run(
     resumable), and whatever ``on_progress`` raises.
     """
     check(options)
+    check_segment(workspace, options)
     with workspace.import_lock, workspace.compactor.still:
         job = _begin(workspace, options, chunking or Chunking())
         runner = _Run(job, on_progress)
         runner.files()
         judge_segments(job)
         return _end(job)
+
+
+def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
+    """Raises ``RequestError`` when members are to go into what is no manual segment."""
+    kept = None if options.segment_id is None else workspace.segments.segments.get(options.segment_id)
+    if options.kind == "members" and (kept is None or kept.condition is not None):
+        raise RequestError(f"there is no manual segment {options.segment_id}", path="segment_id")
 
 
 def cancel(workspace: Workspace, import_id: int) -> None:
@@ -176,8 +189,12 @@ class _Run:
             self._event_lines(path, number, place)
         elif self._options.kind == "events":
             self._event_cells(path, number, place, shape)
-        else:
+        elif self._options.kind == "people":
             self._people(path, number, place, shape)
+        else:
+            with closing(FactImport(self._job, path, number, place, shape).steps()) as steps:
+                for behind in steps:
+                    self.tell("importing", behind.offset)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -260,8 +277,19 @@ class _Run:
 
 def row_shape(options: BackfillOptions, path: Path) -> RowShape:
     """How the rows of a file are to be read."""
+    own = "timestamp" if options.kind == "events" else "_timestamp"
+    time_column = options.time or next((name for name, field in options.map.items() if field == own), own)
+    told = options.types.get(time_column)
     return RowShape(
-        identifier=options.identifier, columns=options.map, time_column=options.time, is_report=is_report(path)
+        identifier=options.identifier,
+        columns=options.map,
+        time_column=options.time,
+        is_report=is_report(path),
+        items=options.shape,
+        zone=None if options.zone is None else ZoneInfo(options.zone),
+        unit=told if told == "seconds" or told == "milliseconds" or told == "microseconds" else None,
+        # Cells have become what they were told to be before they are rows.
+        types={} if is_csv(path) else {name: kind for name, kind in options.types.items() if name != time_column},
     )
 
 

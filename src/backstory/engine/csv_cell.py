@@ -1,10 +1,11 @@
 """A CSV file whose cells become values by the types of their columns, under the names the import gives them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import cast
+from zoneinfo import ZoneInfo
 
 from backstory.core.condition import Json
 from backstory.engine.csv_dialect import Dialect
@@ -13,6 +14,8 @@ from backstory.engine.csv_type import ColumnType, cell_value, column_types
 from backstory.engine.options import BackfillOptions
 from backstory.engine.person_row import encoded
 from backstory.engine.report import is_report, without_verdict
+from backstory.engine.row_shape import PinnedType, RowShape
+from backstory.engine.row_value import pinned_value
 from backstory.engine.source import Place
 from backstory.engine.unpack import Reading
 
@@ -20,8 +23,15 @@ CELLS_REMEMBERED = 20_000
 # Identifiers, names and times are judged as they are written.
 TEXT: ColumnType = "text"
 _TEXT_FIELDS = frozenset(
-    ("customer_id", "id", "email", "name", "timestamp", "event_id", "type", "_timestamp", "cio_id")
+    (
+        "customer_id", "id", "email", "name", "timestamp", "event_id", "type", "_timestamp", "cio_id", "object_id",
+        "object_type_id",
+    )
 )
+
+
+def _by_field(told: dict[str, PinnedType], options: BackfillOptions) -> dict[str, PinnedType]:
+    return {options.map.get(name, name): kind for name, kind in told.items()}
 
 
 def dialect_of(options: BackfillOptions, path: Path) -> Dialect:
@@ -50,13 +60,25 @@ class Cells:
         self.header = self._source.header[: self._width]
         types = types[: self._width]
         self.delimiter = self._source.delimiter
+        self.written = self._source.written
         # A column without a name holds nothing, or its rows are errors.
         self._used = [bool(name) for name in self.header]
         self._names = list(compress(self.header, self._used))
         self._all_used = all(self._used)
         kinds = cast("list[ColumnType]", list(compress(types, self._used)))
+        self._shape = RowShape(zone=None if options.zone is None else ZoneInfo(options.zone))
+        text = {name for name in self._names if options.map.get(name, name) in _TEXT_FIELDS or name == options.time}
+        # What columns were told to be, by column and by field; text is text anyway.
+        self._told: dict[str, PinnedType] = {
+            name: kind
+            for name, kind in options.types.items()
+            if name in self._names and name not in text and kind != "string"
+        }
+        self._told_fields = _by_field(self._told, options)
+        text |= {name for name, kind in options.types.items() if kind == "string"}
         self._types: list[ColumnType] = [
-            TEXT if options.map.get(name, name) in _TEXT_FIELDS or name == options.time else kind
+            # Cells that are told to be something are looked at one by one, as documents are.
+            TEXT if name in text else "json" if name in self._told else kind
             for name, kind in zip(self._names, kinds, strict=True)
         ]
         self._kinds: dict[str, ColumnType] = {
@@ -83,12 +105,26 @@ class Cells:
                 if not self._drop_empty:
                     fields[name] = None if self._empty_is_null else ""
             else:
-                fields[name] = cell if kind == "text" else cell_value(cell, kind)
+                fields[name] = cell if kind == "text" else self._value(name, cell, kind, self._told)
         return fields
+
+    def _value(self, name: str, cell: str, kind: ColumnType, told: Mapping[str, PinnedType]) -> Json:
+        if name in told:
+            return pinned_value(cell, told[name], name, self._shape)
+        return cell_value(cell, kind)
 
     def texts(self, cells: list[str]) -> dict[str, Json]:
         """A row's cells as they are written; ``encode`` knows their types."""
         return dict(zip(self._names, self._chosen(cells), strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that have a name."""
+        return self._names
+
+    def type_name(self, column: str) -> str:
+        """What a column's cells are taken for."""
+        return "text" if column in self._told else self._types[self._names.index(column)]
 
     def kind(self, name: str) -> ColumnType:
         """The type of the column that gives an attribute."""
@@ -101,7 +137,7 @@ class Cells:
         try:
             return known[cell]
         except KeyError:
-            value = encoded(name, cell_value(cell, self.kind(name)))
+            value = encoded(name, self._value(name, cell, self.kind(name), self._told_fields))
             if len(known) < CELLS_REMEMBERED:
                 known[cell] = value
             return value

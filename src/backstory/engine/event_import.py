@@ -31,11 +31,13 @@ from backstory.engine.event_chunk import (
     rows_of,
 )
 from backstory.engine.event_part import named_part, write_rows
-from backstory.engine.event_row import EventRow, RowError, RowShape, decode_line, key_of, read_event
+from backstory.engine.event_row import EventRow, decode_line, key_of, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
+from backstory.engine.row_shape import RowShape
+from backstory.engine.row_value import RowError
 from backstory.engine.source import PEEK_BYTES, Chunk, Place
 from backstory.store.keyrun import OpenRun, write_run
 from backstory.store.manifest import KeyRun
@@ -90,7 +92,7 @@ class EventImport:
         """Find out whether the fast lane is worth it and can read files like this."""
         chunking, shape = self._job.chunking, self._shape
         worth = chunking.fast and len(first.body) >= chunking.fast_bytes_min
-        if not worth or shape.columns or shape.time_column or shape.is_report:
+        if not worth or not shape.plain:
             return
         # Only here: it brings Numba with it.
         from backstory.engine.event_fast import Tables, read_fast
@@ -167,8 +169,7 @@ class EventImport:
         counts = Counts()
         for line in chunk.too_long:
             self._job.report("errors").add_json(line, b"", "the line is too long to be read")
-            counts.rows += 1
-            counts.errors += 1
+            counts = counts.add(Counts(rows=1, errors=1))
         rows = self._strict(enumerate(bytes(chunk.body).split(b"\n"), start=chunk.first_line), counts)
         table = self._stage_rows(rows, counts, self._refuser(chunk))
         return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
@@ -190,8 +191,7 @@ class EventImport:
                 bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
                 row = read_event(decode_line(bare), line, self._shape)
             except RowError as error:
-                counts.errors += 1
-                self._job.report("errors").add_json(line, text, str(error))
+                self._job.refuse_json(error, line, text, counts)
                 continue
             rows.append(row)
             if row.warning:
@@ -287,6 +287,8 @@ class EventImport:
         seen, upto_seq = self._tail_keys()
         by_key = key_order(everything)
         known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id, self._count_many)
+        if self._job.options.same_rows == "all":
+            known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
         rows = everything.take(order_of(everything, new), self._texts_at)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"

@@ -5,8 +5,8 @@ The slow, obvious lane; the fast lane hands over every row it is not sure of. Ro
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -14,33 +14,14 @@ from backstory.core.condition import Json
 from backstory.core.event import canonical_of, content_key, id_key
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
-from backstory.core.time import TimeUnreadable, from_text, from_unix
+from backstory.engine.pipelines_row import event_of, person_text
 from backstory.engine.report import without_verdict
+from backstory.engine.row_shape import PERSON_FIELDS, RowShape, shape_of
+from backstory.engine.row_value import NotHere, RowError, pinned_row, read_time
 
-PERSON_FIELDS = ("customer_id", "id", "email")
 FIELDS = frozenset((*PERSON_FIELDS, "name", "timestamp", "event_id", "type", "data"))
 KINDS: Mapping[str, EventKind] = {"event": "event", "page": "page", "screen": "screen"}
-SHOWN_CHARACTERS = 80
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-
-
-class RowError(ValueError):
-    """What is wrong with a row: the field, the value received (None: nothing to show), the reason."""
-
-    def __init__(self, field: str, value: Json, reason: str) -> None:
-        super().__init__(field, value, reason)
-        self.field = field
-        self.value = value
-        self.reason = reason
-
-    def __str__(self) -> str:
-        shown = "" if self.value is None else f" (found {_shown(self.value)})"
-        return (f"{self.field}: " if self.field else "") + self.reason + shown
-
-
-def _shown(value: Json) -> str:
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS + 1] + "…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,27 +48,25 @@ def key_of(row: EventRow, time_us: int | None) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowShape:
-    """How the rows of a file are to be read: from the options of the import. ``columns`` renames fields."""
-
-    identifier: Literal["id", "email"] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict[str, str])
-    time_column: str | None = None
-    # The rows carry the verdict of an earlier import.
-    is_report: bool = False
-
-
 def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
-    """Judge a row given as flat keys, with ``data`` an object, or as a Track v2 item; raises ``RowError``."""
+    """Judge a row given as flat keys, with ``data`` an object, as a Track v2 item or as a call of Pipelines.
+
+    Raises ``RowError``; ``NotHere`` for items that say something about people.
+    """
     if shape.is_report:
         row = without_verdict(row)
+    if shape.types:
+        row = pinned_row(row, shape)
     fields = _renamed(row, shape) if shape.columns or shape.time_column else row
-    if isinstance(fields.get("identifiers"), dict):
-        fields, used, person = _from_v2(fields)
-    else:
-        used, person = _person(fields, shape.identifier)
-    time_us, warning = read_time(fields.get("timestamp"), shape.time_column or "timestamp")
+    match shape_of(fields, shape.items):
+        case "track2":
+            fields, used, person = _from_v2(fields)
+        case "pipelines":
+            person = person_of_text("customer_id", person_text(fields), None)
+            fields, used = event_of(fields), ""
+        case _:
+            used, person = _person(fields, shape.identifier)
+    time_us, warning = read_time(fields.get("timestamp"), shape.time_column or "timestamp", shape)
     return EventRow(
         line=line,
         kind=_kind(fields.get("type")),
@@ -122,6 +101,8 @@ def _from_v2(item: Mapping[str, Json]) -> tuple[dict[str, Json], str, tuple[Iden
     if item.get("type", "person") != "person":
         raise RowError("type", item.get("type"), "only items of type person are events")
     action = item.get("action", "event")
+    if action == "identify":
+        raise NotHere("people")
     if not isinstance(action, str) or action not in KINDS:
         raise RowError("action", action, "must be event, page or screen")
     attributes = item.get("attributes")
@@ -135,7 +116,9 @@ def _from_v2(item: Mapping[str, Json]) -> tuple[dict[str, Json], str, tuple[Iden
 
 def person_of_v2(item: Mapping[str, Json]) -> tuple[IdentifierKind, str]:
     """The person a Track v2 item names in ``identifiers``: by exactly one of id, email and cio_id."""
-    identifiers = cast("dict[str, Json]", item["identifiers"])
+    identifiers = item.get("identifiers")
+    if not isinstance(identifiers, dict):
+        raise RowError("identifiers", identifiers, "must be an object that names the person")
     name, value = next(iter(identifiers.items()), ("", None))
     if len(identifiers) != 1 or name not in ("id", "email", "cio_id"):
         raise RowError("identifiers", identifiers, "must hold exactly one of id, email and cio_id")
@@ -181,19 +164,6 @@ def person_of_text(name: str, text: str, identifier: str | None) -> tuple[Identi
     if "\x00" in text:
         raise RowError(name, text, "holds a NUL character")
     return kind, text
-
-
-def read_time(value: Json, name: str) -> tuple[int | None, str]:
-    """A row's own time in microseconds (None: it names none) and a warning; raises ``RowError``, naming ``name``."""
-    if value is None or value == "":
-        return None, ""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise TimeUnreadable("it is neither a number nor text")
-        time_us, rescaled = from_text(value) if isinstance(value, str) else from_unix(value)
-    except TimeUnreadable as error:
-        raise RowError(name, value, f"cannot be read: {error}") from None
-    return time_us, f"{name}: was taken as milliseconds or microseconds" if rescaled else ""
 
 
 def _name(value: Json) -> str:

@@ -5,6 +5,7 @@ What is refused here leaves nothing behind, not even an import that waits to be 
 
 import difflib
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from backstory.core.error import RequestError
 from backstory.engine.csv_cell import dialect_of, reading_of
@@ -26,8 +27,17 @@ def check(options: BackfillOptions) -> None:
         raise RequestError("name at least one file", path="paths")
     if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '\r\n"'):
         raise RequestError(f"a delimiter is one character, not {options.delimiter!r}", path="delimiter")
+    if options.kind not in ("people", "events") and options.triggers != "recent":
+        raise RequestError("rows of this kind trigger as live calls do: by the 72-hour rule", path="triggers")
+    if (options.kind == "members") != (options.segment_id is not None):
+        raise RequestError("members go into a manual segment, and only they: name its number", path="segment_id")
+    if options.zone is not None:
+        _check_zone(options.zone)
+    if options.same_rows == "all" and options.kind != "events":
+        raise RequestError("same_rows is for events: of people the newest values count", path="same_rows")
     headers = [_header(Path(name), options) for name in options.paths]
-    for option, columns in (("map", list(options.map)), ("time", [options.time] if options.time else [])):
+    times = [options.time] if options.time else []
+    for option, columns in (("map", list(options.map)), ("time", times), ("types", list(options.types))):
         for column in columns:
             _check_column(column, option, headers)
 
@@ -59,6 +69,13 @@ def _header(path: Path, options: BackfillOptions) -> list[str] | None:
     file = open_text(path, reading_of(options, path))
     file.close()
     return getattr(file, "header", None)
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise RequestError(f"there is no zone {zone!r}: name one such as UTC or Europe/Berlin", path="zone") from None
 
 
 def _check_column(column: str, option: str, headers: list[list[str] | None]) -> None:

@@ -11,6 +11,7 @@ from pyroaring import BitMap
 from backstory.core.error import BackstoryError
 from backstory.engine.options import BackfillOptions, Held, Summary
 from backstory.engine.report import Report, is_report, report_path
+from backstory.engine.row_value import NotHere, RowError
 from backstory.engine.source import CHUNK_BYTES, Place
 from backstory.store.manifest import ImportRow, read_imports
 
@@ -137,6 +138,14 @@ class Job:
 
     def report(self, kind: str) -> Report:
         return self._reports[kind]
+
+    def refuse_json(self, error: RowError, line: int, text: bytes, counts: Counts) -> None:
+        """Tell of a line that is not taken: it is wrong, or says something else than what is read."""
+        if isinstance(error, NotHere):
+            counts.skipped += 1
+            return
+        counts.errors += 1
+        self.report("errors").add_json(line, text, str(error))
 
     def take_reports(self) -> tuple[list[str], list[str]]:
         """The report lines of a chunk being read, to be told when it is committed: (errors, warnings)."""

@@ -23,7 +23,7 @@ def import_view(row: ImportRow) -> ImportView:
         name=options.name or (options.paths[0].rpartition("/")[2] if options.paths else ""),
         description=options.description,
         type=options.kind,
-        state=row.state,
+        state="preprocessing" if row.state == "importing" and not progress.get("sizes") else row.state,
         identifier=options.identifier or "id",
         rows_to_import=done,
         rows_imported=done - wrong,
@@ -32,4 +32,17 @@ def import_view(row: ImportRow) -> ImportView:
         updated_us=row.updated_us,
         data_to_process=options.rows,
         summary=counts,
+        object_type_id=options.object_type_id if options.kind in ("objects", "relationships") else None,
+        segment_id=options.segment_id,
+        percent=100 if row.state == "imported" else _percent(progress),
     )
+
+
+def _percent(progress: dict[str, Json]) -> int:
+    """How far it is, by the files read; of a packed file nobody knows how long it is, so that it stays below."""
+    sizes, file, offset = progress.get("sizes"), progress.get("file"), progress.get("offset")
+    if not isinstance(sizes, list) or not isinstance(file, int) or not isinstance(offset, int):
+        return 0
+    known = [size for size in sizes if isinstance(size, int)]
+    done = sum(known[:file]) + min(offset, *known[file : file + 1], offset)
+    return min(100 * done // max(sum(known), 1), 99)

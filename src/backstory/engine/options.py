@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from backstory.core.error import BackstoryError
+from backstory.engine.row_shape import ItemShape, PinnedType
 
 # What an import may start: what is recent, nothing, or everything as if live (design section 9).
 Policy = Literal["recent", "none", "all"]
@@ -22,7 +23,7 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ``as_of_us`` is the time of rows that name none; with neither such rows are true from the import's start.
     """
 
-    kind: Literal["people", "events"]
+    kind: Literal["people", "events", "objects", "relationships", "members"]
     paths: tuple[str, ...]
     identifier: Literal["id", "email"] | None = None
     map: dict[str, str] = {}
@@ -37,6 +38,15 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     delimiter: str | None = None
     encoding: Literal["utf-8", "utf-16", "latin-1", "cp1252"] | None = None
     quote: Literal['"', "'", ""] | None = None
+    # What items of JSON lines look like; the zone of times that name none; types of columns that are not to be found.
+    shape: ItemShape = "auto"
+    zone: str | None = None
+    types: dict[str, PinnedType] = {}
+    # Equal events without an id count once for each time the fuller source has them, or every time (design section 7).
+    same_rows: Literal["once", "all"] = "once"
+    # The type of objects whose rows name none; the manual segment that members are put into.
+    object_type_id: int = 1
+    segment_id: int | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

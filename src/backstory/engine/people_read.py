@@ -9,13 +9,15 @@ import numpy as np
 from backstory.core.time import MINUTE_US
 from backstory.engine.csv_block import Block, CsvBlocks
 from backstory.engine.csv_cell import Cells, reading_of
-from backstory.engine.event_row import RowError, RowShape, decode_line
+from backstory.engine.event_row import decode_line
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.people_import import Batch, batch_of
 from backstory.engine.person_column import PersonColumns, columns_of, no_rows
 from backstory.engine.person_row import PersonRow, read_person
 from backstory.engine.person_table import PersonRows
+from backstory.engine.row_shape import RowShape
+from backstory.engine.row_value import RowError
 from backstory.engine.source import Place, Source
 
 _BOM = b"\xef\xbb\xbf"
@@ -149,8 +151,7 @@ class PeopleLines(_Rows):
             bare = text.removeprefix(_BOM) if line == 1 else text
             row = read_person(decode_line(bare), line, self._shape, clear=self._clear)
         except RowError as error:
-            counts.errors += 1
-            self._job.report("errors").add_json(line, text, str(error))
+            self._job.refuse_json(error, line, text, counts)
             return None
         warning = self._warning(row)
         if warning:

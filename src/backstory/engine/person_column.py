@@ -17,9 +17,10 @@ from backstory.core.time import MILLISECONDS_FROM, SECOND_US
 from backstory.engine.csv_block import Block, text_bytes, text_offsets
 from backstory.engine.csv_cell import Cells
 from backstory.engine.csv_type import ColumnType, are_numbers, are_truths
-from backstory.engine.event_row import RowError, RowShape, read_time
 from backstory.engine.person_row import CONTROL, PersonRow
 from backstory.engine.person_table import NO_TIME_US, STAMP_FROM_US, STAMP_TO_US, PersonRows
+from backstory.engine.row_shape import RowShape
+from backstory.engine.row_value import RowError, read_time
 
 # More attributes than this in rows of JSON lines are not made into columns.
 NAMES_MAX = 64
@@ -88,6 +89,7 @@ class PersonColumns:
     def __init__(self, cells: Cells, shape: RowShape, *, clear: bool, latest_us: int) -> None:
         """``latest_us``: a row's own time behind that lies in the future, and is a matter for ``read_person``."""
         self._clear = clear
+        self._shape = shape
         self._cells = cells
         self._latest_us = latest_us
         self._email_first = shape.identifier == "email"
@@ -117,7 +119,7 @@ class PersonColumns:
         good &= _truth(email_given if self._email_first else pc.or_(id_given, email_given))
         told_us = np.full(count, NO_TIME_US, np.int64)
         if self._time_at is not None:
-            told_us, readable = _times(block.columns[self._time_at], self._time_name)
+            told_us, readable = _times(block.columns[self._time_at], self._time_name, self._shape)
             good &= readable & (told_us <= self._latest_us)
             good &= (told_us == NO_TIME_US) | ((told_us >= STAMP_FROM_US) & (told_us < STAMP_TO_US))
         json: dict[str, pa.Array] = {}
@@ -175,9 +177,9 @@ def _plain(block: Block, at: int | None) -> tuple[pa.Array, Truth]:
     return column, _truth(fits)
 
 
-def _times(column: pa.Array, name: str) -> tuple[NDArray[np.int64], Truth]:
+def _times(column: pa.Array, name: str, shape: RowShape) -> tuple[NDArray[np.int64], Truth]:
     """Times that cells name, and where they could be read and left no doubt; each different cell once."""
-    if pc.all(pc.match_substring_regex(column, _SECONDS), min_count=0).as_py():
+    if shape.unit is None and pc.all(pc.match_substring_regex(column, _SECONDS), min_count=0).as_py():
         given = pc.if_else(pc.equal(column, ""), None, column).cast(pa.int64())
         times_us = pc.fill_null(pc.multiply(given, SECOND_US), NO_TIME_US)
         return times_us.to_numpy(zero_copy_only=False), np.ones(len(column), bool)
@@ -186,7 +188,7 @@ def _times(column: pa.Array, name: str) -> tuple[NDArray[np.int64], Truth]:
     readable: list[bool] = []
     for cell in coded.dictionary.to_pylist():
         try:
-            time_us, warning = read_time(cell, name)
+            time_us, warning = read_time(cell, name, shape)
         except RowError:
             time_us, warning = None, "it cannot be read"
         found.append(NO_TIME_US if time_us is None else time_us)
@@ -201,7 +203,7 @@ def _json(
     """Cells as canonical JSON, null for empty ones; and where that was possible (None: everywhere)."""
     lengths = np.diff(text_offsets(column))
     full = bool((lengths > 0).all())
-    if (lengths > ATTRIBUTE_VALUE_BYTES.value).any():
+    if kind == "json" or (lengths > ATTRIBUTE_VALUE_BYTES.value).any():
         return _judged(column, encode)
     if kind == "text":
         if _ESCAPED[_bytes(column)].any():

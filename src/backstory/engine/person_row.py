@@ -11,16 +11,16 @@ from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.core.limit import ATTRIBUTE_NAME_BYTES, ATTRIBUTE_VALUE_BYTES, ATTRIBUTES_PER_CALL, ID_BYTES
 from backstory.engine.event_row import (
-    RowError,
-    RowShape,
     check_depth,
     holds_nul,
     identifier_text,
     person_of_text,
     person_of_v2,
-    read_time,
 )
+from backstory.engine.pipelines_row import identify_of, moment_of, person_text
 from backstory.engine.report import without_verdict
+from backstory.engine.row_shape import RowShape, shape_of
+from backstory.engine.row_value import NotHere, RowError, pinned_row, read_time
 
 CONTROL = frozenset(
     ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
@@ -58,25 +58,35 @@ Encode = Callable[[str, Json], bytes | None]
 def read_person(
     row: Mapping[str, Json], line: int, shape: RowShape, *, clear: bool, encode: Encode | None = None
 ) -> PersonRow:
-    """Judge a row given as flat keys or as a Track v2 identify item; raises ``RowError``.
+    """Judge a row given as flat keys, as a Track v2 identify item or as an identify call of Pipelines.
 
-    Empty text is left out, or with ``clear`` a removal, as null is. ``encode`` makes a value canonical JSON within
-    its limits; a reader whose cells repeat may remember.
+    Raises ``RowError``; ``NotHere`` for items that are events. Empty text is left out, or with ``clear`` a removal, as
+    null is. ``encode`` makes a value canonical JSON within its limits; a reader whose cells repeat may remember.
     """
     encode = encode or encoded
     if shape.is_report:
         row = without_verdict(row)
+    if shape.types:
+        row = pinned_row(row, shape)
     fields = _renamed(row, shape.columns) if shape.columns else row
     time_name = shape.time_column or "_timestamp"
     raw_time = row.get(shape.time_column) if shape.time_column else fields.get("_timestamp")
     path: Identifier | None = None
-    if isinstance(fields.get("identifiers"), dict):
-        path = Identifier(*person_of_v2(fields))
-        if fields.get("timestamp") is not None:
-            time_name, raw_time = "timestamp", fields["timestamp"]
-        fields = _attributes_of_v2(fields)
+    match shape_of(fields, shape.items):
+        case "track2":
+            path = Identifier(*person_of_v2(fields))
+            if fields.get("timestamp") is not None:
+                time_name, raw_time = "timestamp", fields["timestamp"]
+            fields = _attributes_of_v2(fields)
+        case "pipelines":
+            time_name, raw_time = "timestamp", moment_of(fields)
+            attributes = {**identify_of(fields), "anonymous_id": fields.get("anonymousId")}
+            path = Identifier(*person_of_text("customer_id", person_text(fields, or_email=True), None))
+            fields = attributes
+        case _:
+            pass
     path, body = read_identifiers(fields, shape.identifier, path)
-    time_us, warning = read_time(raw_time, time_name)
+    time_us, warning = read_time(raw_time, time_name, shape)
     if fields.get("anonymous_id") not in (None, ""):
         warning = "; ".join(filter(None, (warning, UNCLAIMED)))
     attributes = {
@@ -102,6 +112,8 @@ def _renamed(row: Mapping[str, Json], columns: Mapping[str, str]) -> dict[str, J
 def _attributes_of_v2(item: Mapping[str, Json]) -> dict[str, Json]:
     if item.get("type", "person") != "person":
         raise RowError("type", item.get("type"), "only items of type person are people")
+    if item.get("action") in ("event", "page", "screen"):
+        raise NotHere("events")
     if item.get("action", "identify") != "identify":
         raise RowError("action", item.get("action"), "must be identify")
     attributes = item.get("attributes")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from backstory.engine.import_outline import FileOutline
 from backstory.engine.options import Held, Policy
 
 
@@ -85,3 +86,5 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     attributes: list[AttributeEffect]
     error_samples: list[Sample]
     warning_samples: list[Sample]
+    # How each file is read, and what each of its columns is taken for.
+    files: list[FileOutline] = []

@@ -19,12 +19,16 @@ FOLDER = "spool"
 FRESH_S = 3600.0
 # What nobody came back to is let go of.
 FORGOTTEN_S = 7 * 86_400.0
-_WAYS = (".part", ".note", ".begun", "")
+_WAYS = (".part", ".note", ".begun", ".from", "")
 
 
 def spool_folder(workspace: Path) -> Path:
     """Where the spools of a workspace are."""
     return workspace / FOLDER
+
+
+class TooMuch(SourceError):
+    """There is more than an import may bring."""
 
 
 class Spool:
@@ -70,7 +74,7 @@ class Spool:
         """Add to the end."""
         if self.size + len(block) > self._bytes_max:
             self.start_again()
-            raise SourceError(
+            raise TooMuch(
                 f"there is more than the {self._bytes_max >> 20:,} MB that an import may bring: read it in pieces, or "
                 "raise BACKSTORY_IMPORT_MAX_MB"
             )

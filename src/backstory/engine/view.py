@@ -140,7 +140,7 @@ class ImportView(msgspec.Struct, kw_only=True):
     import_id: int
     name: str
     description: str
-    type: Literal["people", "events"]
+    type: Literal["people", "events", "objects", "relationships", "members"]
     state: str
     identifier: str
     rows_to_import: int
@@ -150,3 +150,6 @@ class ImportView(msgspec.Struct, kw_only=True):
     updated_us: int
     data_to_process: str
     summary: dict[str, Json]
+    percent: int = 0
+    object_type_id: int | None = None
+    segment_id: int | None = None

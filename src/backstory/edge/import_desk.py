@@ -1,0 +1,254 @@
+"""The desk for imports that are asked for by API: files are uploaded or fetched into spools, imports run one by one.
+
+An import exists from the moment it is asked for, so that it can be looked at; a worker fetches its file and runs it.
+What a stop of the server interrupts is taken up at the next start.
+"""
+
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from backstory.core.error import BackstoryError, ConflictError, NotFoundError, RequestError
+from backstory.core.fact import FinishImport, StartImport
+from backstory.edge import fetch_url
+from backstory.edge.multipart import safe_name
+from backstory.engine import spool
+from backstory.engine.options import BackfillOptions, Progress, Stopped, Summary
+from backstory.engine.settings import Settings
+from backstory.engine.spool import Spool, spool_folder
+from backstory.engine.unpack import SourceError
+from backstory.engine.view import ImportView
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+_MB = 1 << 20
+Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
+Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]]
+
+
+class Desk:
+    """Uploads and imports of one workspace. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        workspace: "Workspace",
+        settings: Settings,
+        *,
+        backfill: Backfill,
+        preview: Preview,
+        now_us: Callable[[], int],
+        stopping: threading.Event,
+    ) -> None:
+        self._workspace = workspace
+        self._settings = settings
+        self._backfill = backfill
+        self._preview = preview
+        self._now_us = now_us
+        self._stopping = stopping
+        self._folder = spool_folder(workspace.folder.path.resolve())
+        self._waiting: queue.Queue[int | None] = queue.Queue()
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+        self._worker = threading.Thread(target=self._work, name="imports", daemon=True)
+
+    def start(self) -> None:
+        """Take up what was interrupted, and wait for more."""
+        for import_id in self._interrupted():
+            self._waiting.put(import_id)
+        self._worker.start()
+
+    def close(self) -> None:
+        """End at the next safe place."""
+        self._stopping.set()
+        self._waiting.put(None)
+        if self._worker.is_alive():
+            self._worker.join()
+
+    # -- uploads --------------------------------------------------------------------------------------------------
+
+    def new_upload(self, name: str = "") -> str:
+        """Make an upload; returns its id."""
+        upload_id = secrets.token_hex(12)
+        spool.sweep(self._folder, self._now_us() / 1e6)
+        with self.upload(upload_id, name=safe_name(name) or "file"):
+            return upload_id
+
+    def upload(self, upload_id: str, *, name: str | None = None) -> Spool:
+        """The spool of an upload, to be opened. Raises ``NotFoundError``; ``name`` makes it."""
+        if not (upload_id.isalnum() and upload_id.isascii()):
+            raise NotFoundError(f"there is no upload {upload_id!r}")
+        if name is None:
+            found = sorted(self._folder.glob(f"upload-{upload_id}-*.part"))
+            if not found:
+                raise NotFoundError(f"there is no upload {upload_id!r}, or an import has it already")
+            path = found[0].with_name(found[0].name.removesuffix(".part"))
+        else:
+            path = self._folder / f"upload-{upload_id}-{name}"
+        return Spool(path, bytes_max=self._settings.import_max_mb * _MB)
+
+    def hold(self, upload_id: str) -> None:
+        """Have an upload for oneself until ``release``. Raises ``ConflictError``."""
+        with self._lock:
+            if upload_id in self._busy:
+                raise ConflictError(f"somebody is sending to upload {upload_id}")
+            self._busy.add(upload_id)
+
+    def release(self, upload_id: str) -> None:
+        with self._lock:
+            self._busy.discard(upload_id)
+
+    def size(self, upload_id: str) -> int:
+        """How many bytes of it came."""
+        with self.upload(upload_id) as one:
+            return one.size
+
+    def drop(self, upload_id: str) -> None:
+        """Let go of an upload."""
+        path = self.upload(upload_id).path
+        spool.remove(self._workspace.folder.path, (str(path),))
+
+    def drop_if_there(self, upload_id: str) -> None:
+        """The same; fine when an import has it already."""
+        try:
+            self.drop(upload_id)
+        except NotFoundError:
+            pass
+
+    # -- imports --------------------------------------------------------------------------------------------------
+
+    def create(self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None) -> int:
+        """Begin an import of a URL or an upload; returns its number. The options name no paths yet."""
+        path = self._place(url, upload_id)
+        options = msgspec.structs.replace(options, paths=(str(path),))
+        if upload_id is not None:
+            self._check(options)
+        spool.begin(self._workspace.folder.path, options.paths)
+        text = msgspec.json.encode(options)
+        (receipt,) = self._workspace.apply([StartImport(options=text, fingerprint=text.decode())])
+        if receipt.subject is None:
+            raise BackstoryError("the import was not begun in time: look at the list of imports")
+        self._waiting.put(receipt.subject)
+        return receipt.subject
+
+    def view(self, import_id: int) -> ImportView:
+        """An import as it is now."""
+        return self._workspace.reader.import_(import_id)
+
+    def preview(
+        self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None
+    ) -> dict[str, Any]:
+        """What such an import would do. An upload stays for the import that may follow."""
+        path = self._place(url, upload_id)
+        try:
+            if url is not None:
+                self._fetch(path)
+            return self._preview(msgspec.structs.replace(options, paths=(str(path),)), lambda progress: None)
+        finally:
+            if url is not None:
+                spool.remove(self._workspace.folder.path, (str(path),))
+            elif path.exists():
+                path.replace(path.with_name(path.name + ".part"))
+
+    def _place(self, url: str | None, upload_id: str | None) -> Path:
+        """Where the file is or will be."""
+        if upload_id is not None:
+            self.hold(upload_id)
+            try:
+                with self.upload(upload_id) as one:
+                    if not one.size:
+                        raise RequestError("nothing was uploaded yet", path="$.import.upload")
+                    return one.finish()
+            finally:
+                self.release(upload_id)
+        assert url is not None
+        name = safe_name(unquote(urlsplit(url).path)) or "file"
+        path = self._folder / f"api-{secrets.token_hex(8)}-{name}"
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        source = path.with_name(path.name + ".from")
+        source.touch(mode=0o600)
+        source.write_text(url)
+        return path
+
+    def _check(self, options: BackfillOptions) -> None:
+        """A file that is there already is looked at before there is an import; it stays an upload when it is wrong."""
+        from backstory.engine import import_check
+
+        try:
+            import_check.check(options)
+        except BackstoryError as error:
+            path = Path(options.paths[0])
+            path.replace(path.with_name(path.name + ".part"))
+            if isinstance(error, SourceError):
+                raise RequestError(str(error), path="$.import") from error
+            raise
+
+    def _fetch(self, path: Path) -> None:
+        url = path.with_name(path.name + ".from").read_text()
+
+        def on_bytes(came: int, of: int) -> None:
+            if self._stopping.is_set():
+                raise Stopped("the server is stopping")
+
+        with Spool(path, bytes_max=self._settings.import_max_mb * _MB) as one:
+            fetch_url.fetch(url, one, private=self._settings.private_urls, on_bytes=on_bytes)
+            one.finish()
+
+    # -- the worker -----------------------------------------------------------------------------------------------
+
+    def _interrupted(self) -> list[int]:
+        from backstory.store.manifest import read_imports
+
+        found: list[int] = []
+        for row in self._workspace.folder.state.read(read_imports):
+            if row.state == "importing":
+                path = Path(msgspec.json.decode(row.options, type=BackfillOptions).paths[0])
+                if path.parent == self._folder and path.name.startswith(("api-", "upload-")):
+                    found.append(row.import_id)
+        return found
+
+    def _work(self) -> None:
+        while (import_id := self._waiting.get()) is not None and not self._stopping.is_set():
+            try:
+                self._run(import_id)
+            except Stopped:
+                return
+            except BackstoryError as error:
+                self._fail(import_id, str(error))
+            except Exception as error:
+                _log.error("import %s failed", import_id, exc_info=error)
+                self._fail(import_id, "something went wrong on our side; the server's log says what")
+
+    def _run(self, import_id: int) -> None:
+        from backstory.engine.import_job import row_of
+
+        row = row_of(self._workspace, import_id)
+        if row.state != "importing":
+            return
+        options = msgspec.json.decode(row.options, type=BackfillOptions)
+        path = Path(options.paths[0])
+        if not path.exists():
+            self._fetch(path)
+
+        def on_progress(progress: Progress) -> None:
+            if self._stopping.is_set():
+                raise Stopped("the server is stopping")
+
+        self._backfill(options, on_progress)
+
+    def _fail(self, import_id: int, reason: str) -> None:
+        if self._stopping.is_set():
+            return
+        from backstory.engine.import_job import row_of
+
+        self._workspace.apply([FinishImport(import_id=import_id, state="failed", error=reason)])
+        options = msgspec.json.decode(row_of(self._workspace, import_id).options, type=BackfillOptions)
+        spool.remove(self._workspace.folder.path, options.paths)
