@@ -65,7 +65,7 @@ def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Clie
     ("changes", "key"),
     [
         ({"name": ""}, "name"),
-        ({"type": "object"}, "type"),
+        ({"type": "company"}, "type"),
         ({"identifier": "cio_id"}, "identifier"),
         ({"data_to_process": "some"}, "data_to_process"),
         ({"people_to_process": "some"}, "people_to_process"),

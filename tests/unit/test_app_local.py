@@ -71,7 +71,7 @@ def test_a_backfill_tells_its_progress_and_its_summary(tmp_path: Path) -> None:
     "options",
     [
         {"kind": "events"},
-        {**OPTIONS, "kind": "objects"},
+        {**OPTIONS, "kind": "companies"},
         {**OPTIONS, "row": "all"},
         {**OPTIONS, "rows": "only_new"},
         {**OPTIONS, "triggers": "some"},

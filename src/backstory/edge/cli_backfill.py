@@ -5,27 +5,18 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
 from backstory.edge.cli_preview import outline_text, preview_text
+from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import Session
 from backstory.engine import options as engine_options
@@ -241,7 +232,7 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
 def _work(session: Session, path: str, options: BackfillOptions, answer: str) -> dict[str, Json]:
     """Have long work done behind a progress bar; returns what its last line holds under ``answer``."""
     found: list[dict[str, Json]] = []
-    with _Bar(Console(stderr=True)) as bar:
+    with Bar(Console(stderr=True)) as bar:
 
         def on_line(line: dict[str, Json]) -> None:
             if "progress" in line:
@@ -275,7 +266,7 @@ def _fetched(settings: Settings, options: BackfillOptions, inputs: Inputs) -> Ba
     """The same, once everything that comes from elsewhere is a file."""
     if not inputs.elsewhere:
         return options
-    with _Bar(Console(stderr=True)) as bar:
+    with Bar(Console(stderr=True)) as bar:
         paths = fetch_all(
             settings, inputs, sys.stdin.buffer, keep_nulls=options.on_empty == "clear", on_bytes=bar.fetched
         )
@@ -369,38 +360,3 @@ def summary_text(summary: Summary) -> str:
     if summary.warning_file:
         lines.append(f"  the rows with warnings are in {summary.warning_file}")
     return "\n".join(lines)
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        shown: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rows]:,} rows  {task.fields[speed]:,.0f}/s"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*shown, console=console, disable=not console.is_terminal)
-        self._task: TaskID = self._progress.add_task("starting", total=None, rows=0, speed=0.0)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def fetched(self, came: int, of: int) -> None:
-        """Show how many bytes came, of how many (0: not known)."""
-        self._progress.update(self._task, description="fetching", completed=came, total=of or None)
-
-    def update(self, now: engine_options.Progress) -> None:
-        """Show where the import is: by bytes where they are known, else by rows."""
-        done, total = (now.bytes, now.bytes_total) if now.bytes_total else (now.rows, now.rows_total_estimate)
-        self._progress.update(
-            self._task, description=now.phase, completed=done, total=total, rows=now.rows, speed=now.rows_per_s
-        )
