@@ -310,6 +310,22 @@ class FakeReader:
                 return False
 
 
+class FakeImports:
+    """No import runs; there is import 1."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def cancel(self, import_id: int) -> None:
+        self.asked.append(("cancel", import_id))
+
+    def progress(self, import_id: int) -> None:
+        return None
+
+    def runs(self, import_id: int) -> bool:
+        return False
+
+
 @dataclass
 class FakeWorkspace:
     """Applies definitions at once. ``answers`` are receipts (or errors) to give instead, in turn."""
@@ -319,6 +335,7 @@ class FakeWorkspace:
     answers: list[Receipt | Exception] = field(default_factory=list)
     name: str = "default"
     is_closed: bool = False
+    imports: FakeImports = field(default_factory=FakeImports)
 
     def apply(self, facts: list[Fact], *, timeout_s: float = 30) -> list[Receipt]:
         if self.answers:

@@ -66,7 +66,6 @@ class World:
     folder: Path
     workspace: FakeWorkspace = field(default_factory=FakeWorkspace)
     summary: Summary | Exception = SUMMARY
-    canceled: list[int] = field(default_factory=list)
     found: list[dict[str, object]] = field(default_factory=list)
     options: list[BackfillOptions] = field(default_factory=list)
     previewed: list[BackfillOptions] = field(default_factory=list)
@@ -92,7 +91,6 @@ class World:
             credentials=CredentialStore(settings.data / "workspaces" / "default"),
             now_us=lambda: NOW_US,
             preview=self.preview,
-            cancel_import=self.canceled.append,
             accept_clock=lambda: self.clock_moved_us,
         )
         return self.workspace, app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)
@@ -318,7 +316,7 @@ def test_an_unfinished_import_is_canceled(world: World) -> None:
     """It keeps what came in."""
     world.workspace.reader.kept_imports = [an_import(1, state="canceled")]
     assert world.run("imports", "cancel", "1").stdout == "import 1 is canceled; of its rows 9 came in\n"
-    assert world.canceled == [1]
+    assert world.workspace.imports.asked == [("cancel", 1)]
     assert world.run("imports", "cancel", "2").exit_code == 1
 
 

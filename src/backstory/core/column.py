@@ -100,6 +100,15 @@ class Column:
             if page is not None:
                 yield number << PAGE_BITS, page
 
+    def take_over(self, other: "Column") -> None:
+        """Be what another column is, which is not used any more; all of it counts as written to."""
+        self.pages, self._cells = other.pages, other._cells
+        self.dirty_all()
+
+    def dirty_all(self) -> None:
+        """Everything is to be stored again."""
+        self.dirty = {number for number, page in enumerate(self.pages) if page is not None}
+
     def load(self, number: int, body: bytes) -> None:
         """Put a stored page back."""
         page = self.page(number)

@@ -233,6 +233,18 @@ class StartImport(msgspec.Struct, frozen=True, tag="start_import", omit_defaults
     fingerprint: str
 
 
+class RetractImport(msgspec.Struct, frozen=True, tag="retract_import", kw_only=True):
+    """An import that has ended is taken back: from now on all is as if it had never been."""
+
+    import_id: int
+
+
+class ReinstateImport(msgspec.Struct, frozen=True, tag="reinstate_import", kw_only=True):
+    """The taking back of an import is taken back."""
+
+    import_id: int
+
+
 class FinishImport(msgspec.Struct, frozen=True, tag="finish_import", omit_defaults=True, kw_only=True):
     import_id: int
     state: Literal["imported", "failed", "canceled"]
@@ -243,7 +255,7 @@ Fact = (
     Identify | Track | TrackAnonymous | DeletePerson | MergePeople | SuppressPerson | UnsuppressPerson | PutDevice
     | DeleteDevice | IdentifyObject | DeleteObject | Relate | Unrelate | ReportMetric | PutSegment
     | DeleteSegment | ChangeMembers | PutCampaign | SetCampaignState | EffectOutcome | RetryDelivery
-    | StartImport | FinishImport
+    | StartImport | FinishImport | RetractImport | ReinstateImport
 )
 
 Result = Literal["applied", "skipped", "duplicate", "conflict", "suppressed", "dropped", "pending"]

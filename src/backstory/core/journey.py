@@ -53,7 +53,8 @@ class Journey(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``started_us`` is when the trigger was accepted, ``effective_us`` when it became true, ``entered_us`` when the
     filter let the person in (what counts for the frequency), ``cursor`` the action to run next, ``arrived_us`` since
-    when it stands at the delay under the cursor, ``wake_us`` when to advance it at the latest.
+    when it stands at the delay under the cursor, ``wake_us`` when to advance it at the latest. ``import_id`` is the
+    import it came of, 0: none.
     """
 
     journey_id: int
@@ -68,6 +69,7 @@ class Journey(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrived_us: int | None = None
     wake_us: int | None = None
     filter_until_us: int | None = None
+    import_id: int = 0
 
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -140,6 +142,7 @@ def start(
     person: int,
     now_us: int,
     effective_us: int,
+    import_id: int = 0,
 ) -> Journey:
     """A journey that has not moved yet; advance it at once. ``now_us`` is when its trigger was accepted."""
     filter_until_us = None
@@ -156,6 +159,7 @@ def start(
         entered_us=now_us if campaign.filter is None else None,
         wake_us=now_us,
         filter_until_us=filter_until_us,
+        import_id=import_id,
     )
 
 

@@ -243,6 +243,11 @@ BACKLOG_BYTES = Limit(
     message="the backlog holds {value} bytes",
 )
 
+PROGRESS_STREAMS = Limit(
+    name="progress_streams", value=16, unit="streams", reason="each stream of an import's progress holds a thread",
+    message="more than {value} streams of progress cannot be open",
+)
+
 WORKSPACES = Limit(
     name="workspaces", value=100, unit="workspaces", reason="each has threads, files and memory of its own",
     message="a server cannot have more than {value} workspaces",

@@ -6,7 +6,7 @@ whole write plus later path writes. Timed writes in any order, any number of tim
 Source: design section 6.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import msgspec
@@ -101,6 +101,17 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
         if _encode(after) != _encode(before_whole[root]):
             changed.append(Change(root, before_whole[root], after))
     return Written(tuple(changed), tuple(lost), touched)
+
+
+def folded(writes: Iterable[tuple[int, Mapping[str, Json]]]) -> Document:
+    """The document that some writes, as (time, attributes), come to in any order."""
+    document: Document = {}
+    for time_us, attributes in writes:
+        for name, value in attributes.items():
+            new, old = register(value, time_us), document.get(name)
+            if old is None or new.beats(old):
+                document[name] = new
+    return document
 
 
 def shown(document: Document, root: str) -> Json:

@@ -20,6 +20,7 @@ from backstory.edge import (
     app_activity,
     app_campaign,
     app_import,
+    app_import_control,
     app_inquiry,
     app_key,
     app_local,
@@ -51,6 +52,7 @@ _NOUNS = (
     app_object,
     app_import,
     app_upload,
+    app_import_control,
     app_key,
 )
 

@@ -17,6 +17,7 @@ from backstory.core.time import TimeUnreadable, from_text, from_unix
 from backstory.edge import app_shape
 from backstory.edge.app_answer import UnprocessableError, answer
 from backstory.edge.app_definition import name_of, text_of
+from backstory.edge.app_import_control import progress_fields
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
 from backstory.engine.options import BackfillOptions
@@ -40,8 +41,11 @@ def all_imports(call: Call) -> Response:
 
 
 def one(call: Call) -> Response:
-    """``GET /v1/imports/{id}``."""
-    return answer({"import": app_shape.import_(call.reader.import_(call.number("import_id", "import")))})
+    """``GET /v1/imports/{id}``; one that runs has ``progress`` too."""
+    import_id = call.number("import_id", "import")
+    shown = app_shape.import_(call.reader.import_(import_id))
+    progress = call.workspace.imports.progress(import_id)
+    return answer({"import": shown if progress is None else {**shown, "progress": progress_fields(progress)}})
 
 
 def create(call: Call) -> Response:

@@ -22,7 +22,7 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
 from backstory.core.time import SECOND_US
-from backstory.edge import app_key, app_shape
+from backstory.edge import app_key
 from backstory.edge.app_answer import answer
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
@@ -63,8 +63,6 @@ class LocalTools:
     now_us: Callable[[], int]
     # Says what an import would do.
     preview: Preview = lambda options, on_progress: {}
-    # Ends an unfinished import where it stands.
-    cancel_import: Callable[[int], None] = lambda import_id: None
     # Says how the files of an import are read.
     outline: Callable[[BackfillOptions], list[Any]] = lambda options: []
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
@@ -110,11 +108,6 @@ def local_tools(
 
         return preview.as_json(preview.preview(workspace, options, on_progress))
 
-    def cancel_import(import_id: int) -> None:
-        from backstory.engine import backfill
-
-        backfill.cancel(workspace, import_id)
-
     def verify(on_line: Callable[[dict[str, object]], None]) -> None:
         from backstory.engine import verify
 
@@ -145,7 +138,6 @@ def local_tools(
         verify=verify,
         credentials=credentials,
         now_us=now_us,
-        cancel_import=cancel_import,
         accept_clock=workspace.accept_clock,
     )
 
@@ -156,7 +148,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
         ("POST", "/local/backfill", lambda call: _backfill(tools, call)),
         ("POST", "/local/preview", lambda call: _preview(tools, call)),
         ("POST", "/local/outline", lambda call: answer({"files": tools.outline(_options(call))})),
-        ("POST", "/local/imports/{import_id}/cancel", lambda call: _cancel_import(tools, call)),
+        ("POST", "/local/imports/{import_id}/run", lambda call: _run_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
         *app_key.routes(
             app_key.KeyTools(credentials=tools.credentials, now_us=tools.now_us, changed=tools.keys_changed), "/local"
@@ -195,10 +187,14 @@ def _backfill(tools: LocalTools, call: Call) -> Answer:
     return LineStream(work, tools.stopping)
 
 
-def _cancel_import(tools: LocalTools, call: Call) -> Answer:
-    import_id = call.number("import_id", "import")
-    tools.cancel_import(import_id)
-    return answer({"import": app_shape.import_(call.reader.import_(import_id))})
+def _run_import(tools: LocalTools, call: Call) -> Answer:
+    """An unfinished import goes on, as its own command would have it."""
+    options = call.workspace.imports.options(call.number("import_id", "import"))
+
+    def work(emit: Emit) -> None:
+        emit({"summary": tools.backfill(options, lambda progress: emit({"progress": progress}))})
+
+    return LineStream(work, tools.stopping)
 
 
 def _verify(tools: LocalTools, call: Call) -> Answer:

@@ -216,20 +216,20 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
             if shown:
                 click.echo(shown, err=True)
         if flags["preview"] or asks:
-            seen = _work(session, "/local/preview", options, "preview")
+            seen = long_work(session, "/local/preview", options, "preview")
             if not asks:
                 run.show(seen, preview_text(seen))
                 return
             click.echo(preview_text(seen), err=True)
             click.confirm("Go on?", abort=True, err=True)
-        found = _work(session, "/local/backfill", options, "summary")
+        found = long_work(session, "/local/backfill", options, "summary")
     summary = msgspec.convert(found, Summary)
     run.show(found, summary_text(summary))
     if summary.errors or summary.state != "imported":
         click.get_current_context().exit(EXIT_FOUND)
 
 
-def _work(session: Session, path: str, options: BackfillOptions, answer: str) -> dict[str, Json]:
+def long_work(session: Session, path: str, body: object, answer: str) -> dict[str, Json]:
     """Have long work done behind a progress bar; returns what its last line holds under ``answer``."""
     found: list[dict[str, Json]] = []
     with Bar(Console(stderr=True)) as bar:
@@ -241,7 +241,7 @@ def _work(session: Session, path: str, options: BackfillOptions, answer: str) ->
                 found.append(row_of(line, answer))
 
         try:
-            session.work(path, msgspec.to_builtins(options), on_line)
+            session.work(path, msgspec.to_builtins(body), on_line)
         except KeyboardInterrupt:
             raise BackstoryError("stopped: the same command goes on from here") from None
     if not found:

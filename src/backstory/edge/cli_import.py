@@ -1,13 +1,18 @@
-"""``backstory imports``: list, show, cancel."""
+"""``backstory imports``: list, show, pause, resume, cancel, undo, redo, purge."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.edge.cli_backfill import summary_text
-from backstory.edge.cli_command import Run, columns, fields, row_of, rows_of, workspace_command
+from backstory.edge.cli_backfill import long_work, summary_text
+from backstory.edge.cli_command import Run, at_terminal, columns, fields, row_of, rows_of, workspace_command
+from backstory.edge.cli_undo import preview_text, undone_text
 from backstory.engine.options import Summary
 
+F = TypeVar("F", bound=Callable[..., object])
 _SHOWN = ("id", "name", "description", "type", "state", "identifier", "data_to_process", "error", "created_at")
 _COLUMNS = ("id", "name", "type", "state", "rows_imported", "rows_to_import", "created_at")
 
@@ -64,9 +69,122 @@ def cancel_import(run: Run, import_id: int) -> None:
       backstory imports cancel 3
     """
     with run.session() as session:
-        body = session.ask("POST", f"/local/imports/{import_id}/cancel")
+        body = session.ask("POST", f"/v1/imports/{import_id}/cancel")
     shown = row_of(body, "import")
     run.show(body, f"import {import_id} is {shown['state']}; of its rows {shown['rows_imported']} came in")
+
+
+@imports.command("pause")
+@click.argument("import_id", type=int)
+@workspace_command
+def pause_import(run: Run, import_id: int) -> None:
+    """Have a running import wait behind the rows at hand, until it is resumed.
+
+    \b
+    Example:
+      backstory imports pause 3
+    """
+    with run.session() as session:
+        body = session.ask("POST", f"/v1/imports/{import_id}/pause")
+    run.show(body, f"import {import_id} is {row_of(body, 'import')['state']}")
+
+
+@imports.command("resume")
+@click.argument("import_id", type=int)
+@workspace_command
+def resume_import(run: Run, import_id: int) -> None:
+    """Have an import go on that was paused, or whose command ended before it was done.
+
+    \b
+    Example:
+      backstory imports resume 3
+    """
+    with run.session() as session:
+        body = session.ask("POST", f"/v1/imports/{import_id}/resume", query={"here": "false"})
+        if body["running"]:
+            run.show(body, f"import {import_id} goes on")
+            return
+        found = long_work(session, f"/local/imports/{import_id}/run", {}, "summary")
+    run.show(found, summary_text(msgspec.convert(found, Summary)))
+
+
+def _undoing(function: F) -> F:
+    for decorate in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--preview", is_flag=True, help="Say exactly what would change, and change nothing."),
+        click.argument("import_id", type=int),
+    ):
+        function = decorate(function)
+    return function
+
+
+@imports.command("undo")
+@_undoing
+@workspace_command
+def undo_import(run: Run, import_id: int, **flags: bool) -> None:
+    """Take an import back, as if it had never been.
+
+    Its events and values go, and the people it alone brought; memberships follow, and nothing starts by it. Messages
+    that were sent stay sent. It can be brought in again with redo, until it is purged.
+
+    \b
+    Examples:
+      backstory imports undo 3 --preview
+      backstory imports undo 3
+      backstory imports undo 3 --yes --json
+    """
+    _through(run, import_id, "undo", flags)
+
+
+@imports.command("redo")
+@_undoing
+@workspace_command
+def redo_import(run: Run, import_id: int, **flags: bool) -> None:
+    """Bring an import in again that was taken back, as if it had never gone.
+
+    \b
+    Examples:
+      backstory imports redo 3 --preview
+      backstory imports redo 3 --yes
+    """
+    _through(run, import_id, "redo", flags)
+
+
+def _through(run: Run, import_id: int, way: str, flags: dict[str, bool]) -> None:
+    path = f"/v1/imports/{import_id}/{way}"
+    asks = not flags["yes"] and not flags["preview"]
+    if asks and not at_terminal():
+        raise click.UsageError(f"see what would change with --preview, confirm with --yes: imports {way} {import_id}")
+    with run.session() as session:
+        if flags["preview"] or asks:
+            seen = row_of(session.ask("POST", path, body={"preview": True}), "preview")
+            if not asks:
+                run.show(seen, preview_text(seen))
+                return
+            click.echo(preview_text(seen), err=True)
+            click.confirm("Go on?", abort=True, err=True)
+        body = session.ask("POST", path)
+    run.show(row_of(body, way), undone_text(row_of(body, way)))
+
+
+@imports.command("purge")
+@click.argument("import_id", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@workspace_command
+def purge_import(run: Run, import_id: int, yes: bool) -> None:
+    """Delete the rows of an import that was taken back, for good: it cannot be brought in again.
+
+    \b
+    Example:
+      backstory imports purge 3 --yes
+    """
+    if not yes and not at_terminal():
+        raise click.UsageError(f"what is purged cannot be brought back: confirm with --yes: imports purge {import_id}")
+    if not yes:
+        click.confirm(f"The rows of import {import_id} go for good. Go on?", abort=True, err=True)
+    with run.session() as session:
+        body = session.ask("POST", f"/v1/imports/{import_id}/purge")
+    run.show(body, f"import {import_id} is purged")
 
 
 def _text(shown: dict[str, Json]) -> str:

@@ -18,8 +18,10 @@ from backstory.core.fact import (
     PutDevice,
     PutSegment,
     Receipt,
+    ReinstateImport,
     Relate,
     ReportMetric,
+    RetractImport,
     RetryDelivery,
     SetCampaignState,
     StartImport,
@@ -139,6 +141,10 @@ class Applier:
                 return self.imports.start(fact, now_us)
             case FinishImport():
                 return self.imports.finish(fact, now_us)
+            case RetractImport():
+                return self.imports.retract(fact, now_us)
+            case ReinstateImport():
+                return self.imports.reinstate(fact, now_us)
             case _:
                 assert_never(fact)
 

@@ -163,8 +163,8 @@ class Events:
 
     def _wait(self, event: Event) -> None:
         self._folder.state.db.execute(
-            "INSERT INTO future VALUES (?, ?, ?, ?)",
-            (event.seq, event.time_us, event.person, msgspec.msgpack.encode(event)),
+            "INSERT INTO future VALUES (?, ?, ?, ?, ?)",
+            (event.seq, event.time_us, event.person, msgspec.msgpack.encode(event), event.import_id),
         )
         self.next_arrival_us = min(self.next_arrival_us, event.time_us)
 
@@ -184,6 +184,7 @@ class Events:
         data: bytes,
         event_id: str | None,
         fires: bool,
+        import_id: int,
     ) -> None:
         """An imported event dated in the future; the event itself is in a part."""
         self._wait(
@@ -197,7 +198,7 @@ class Events:
                 data=data,
                 event_id=event_id,
                 key=None,
-                import_id=LIVE,
+                import_id=import_id,
                 fires=fires,
             )
         )
@@ -223,7 +224,15 @@ class Events:
                 self._settle(event.person, touched, now_us, late=False)
                 self._audience.on_person(event.person, now_us)
                 if event.fires and self._audience.waits_for(event.kind, event.name):
+                    # What begins by it is the import's, if that brought it.
+                    self._folder.namings.source = event.import_id
                     self._audience.on_event(event.person, happened(event, event.time_us), now_us)
+                    self._folder.namings.source = LIVE
+
+    def forget_waiting(self, import_id: int) -> None:
+        """The events of an import that wait for their moment do not come."""
+        self._folder.state.db.execute("DELETE FROM future WHERE import_id = ?", (import_id,))
+        self.next_arrival_us = self._next_arrival()
 
     def _failed(self, fact: Track, reason: str, now_us: int) -> Receipt:
         data = {"name": fact.name, "reason": reason, fact.person.kind: fact.person.value}

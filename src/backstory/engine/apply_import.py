@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
-from backstory.core.fact import FinishImport, Receipt, StartImport
+from backstory.core.fact import FinishImport, Receipt, ReinstateImport, RetractImport, StartImport
 from backstory.engine.context import Context
 from backstory.store.manifest import ImportRow, read_imports
+from backstory.store.retraction import Retraction, put_retraction, read_retractions
+
+RETRACTED, RETRACTING, REINSTATING = "retracted", "retracting", "reinstating"
+_ENDED = ("imported", "canceled", "failed")
 
 
 class Imports:
@@ -34,7 +38,47 @@ class Imports:
         found = [row for row in read_imports(self._folder.state.db) if row.import_id == fact.import_id]
         if not found:
             return Receipt("dropped", reason=f"there is no import {fact.import_id}")
-        if found[0].state != "importing":
+        if found[0].state not in ("importing", "paused"):
             return Receipt("conflict", reason=f"import {fact.import_id} is already {found[0].state}")
         self._folder.manifest.put_import(replace(found[0], state=fact.state, updated_us=now_us, error=fact.error))
         return Receipt("applied", subject=fact.import_id)
+
+    def retract(self, fact: RetractImport, now_us: int) -> Receipt:
+        """From now on the import is on its way out; the work is done beside the loop (``engine.undo``)."""
+        found = self._found(fact.import_id)
+        if isinstance(found, Receipt):
+            return found
+        if found.state in (RETRACTED, RETRACTING):
+            return Receipt("skipped", reason=f"import {fact.import_id} is {found.state} already")
+        if found.state not in _ENDED:
+            return Receipt(
+                "conflict",
+                reason=f"import {fact.import_id} is {found.state}: wait for it, or end it with "
+                f"'backstory imports cancel {fact.import_id}', then take it back",
+            )
+        one = Retraction(import_id=fact.import_id, at_us=now_us, stage="begun", was=found.state, returning=False)
+        put_retraction(self._folder.state.db, one)
+        self._folder.manifest.put_import(replace(found, state=RETRACTING, updated_us=now_us))
+        return Receipt("applied", subject=fact.import_id)
+
+    def reinstate(self, fact: ReinstateImport, now_us: int) -> Receipt:
+        """From now on the import is on its way back in."""
+        found = self._found(fact.import_id)
+        if isinstance(found, Receipt):
+            return found
+        if found.state == REINSTATING:
+            return Receipt("skipped", reason=f"import {fact.import_id} is on its way back already")
+        if found.state != RETRACTED:
+            return Receipt("conflict", reason=f"import {fact.import_id} is {found.state}: it was not taken back")
+        one = replace(read_retractions(self._folder.state.db)[fact.import_id], stage="begun", returning=True)
+        if one.was == "purged":
+            return Receipt("conflict", reason=f"import {fact.import_id} was purged: its rows are gone for good")
+        put_retraction(self._folder.state.db, one)
+        self._folder.manifest.put_import(replace(found, state=REINSTATING, updated_us=now_us))
+        return Receipt("applied", subject=fact.import_id)
+
+    def _found(self, import_id: int) -> ImportRow | Receipt:
+        for row in read_imports(self._folder.state.db):
+            if row.import_id == import_id:
+                return row
+        return Receipt("dropped", reason=f"there is no import {import_id}")

@@ -98,6 +98,7 @@ class Journeys:
             person=person,
             now_us=now_us,
             effective_us=effective_us,
+            import_id=self._folder.namings.source,
         )
         self._advance(journey, now_us)
 
@@ -137,6 +138,11 @@ class Journeys:
         """Nothing of somebody who was deleted goes on."""
         self._end("person", person, "the person was deleted", now_us)
         self.filtering.discard(person)
+
+    def end_of_import(self, import_id: int, now_us: int) -> None:
+        """What an import that was taken back began does not go on."""
+        self._end("import_id", import_id, "the import was taken back", now_us)
+        self._filtering = self._ledger.people_filtering()
 
     def inherit(self, survivor: int, other: int, now_us: int) -> None:
         """A merged person's journeys go on as the survivor's, unless that one is or was in the campaign; all count."""
@@ -254,6 +260,7 @@ class Journeys:
             journey.entered_us,
             journey.wake_us,
             msgspec.msgpack.encode(journey),
+            journey.import_id,
         )
         if journey.state == "filtering":
             self.filtering.add(journey.person)

@@ -52,7 +52,8 @@ class Removals:
         db = self._folder.state.db
         claims = db.execute("SELECT anonymous_id FROM claim WHERE person = ?", (person,)).fetchall()
         db.execute("DELETE FROM claim WHERE person = ?", (person,))
-        db.execute("DELETE FROM future WHERE person = ?", (person,))
+        for table in ("future", "withdrawn", "replaced"):
+            db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
         names: list[Name] = [*profile.owned().items(), *(("anonymous_id", row[0]) for row in claims)]
         shown = (profile.id, profile.email, profile.phone)
         self._folder.tombstones.bury(person, names, shown, now_us)
@@ -90,6 +91,10 @@ class Removals:
         tombstones = self._folder.tombstones
         tombstones.hide(number, people, names)
         tombstones.block(number, names, now_us)
+        # Nobody comes back with an import under a name that is blocked.
+        self._folder.state.db.executemany(
+            "DELETE FROM withdrawn WHERE id = ?1 OR phone = ?1 OR lower(trim(email)) = ?1", [(name,) for _, name in names]
+        )
         self._folder.tail.flush()
         forget(self._folder.state.db, self._folder.tail, people, names)
         self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from backstory.core.error import ConflictError, NotFoundError, RequestError
+from backstory.core.error import RequestError
 from backstory.core.fact import FinishImport, StartImport
 from backstory.engine import spool
 from backstory.engine.csv_cell import Cells, reading_of
@@ -26,6 +26,7 @@ from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, read_event
 from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
+from backstory.engine.import_control import IMPORTING, PAUSED
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
@@ -55,10 +56,13 @@ def run(
     check_segment(workspace, options)
     with workspace.import_lock, workspace.compactor.still:
         job = _begin(workspace, options, chunking or Chunking())
-        runner = _Run(job, on_progress)
-        runner.files()
-        judge_segments(job)
-        return _end(job)
+        job.running = workspace.imports.begun(job.import_id)
+        try:
+            _Run(job, on_progress).files()
+            judge_segments(job)
+            return _end(job)
+        finally:
+            workspace.imports.ended(job.running)
 
 
 def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
@@ -71,18 +75,9 @@ def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
 def cancel(workspace: Workspace, import_id: int) -> None:
     """End an unfinished import where it stands: what came in stays.
 
-    Raises ``NotFoundError``, or ``ConflictError`` when it has ended already or runs.
+    Raises ``NotFoundError``, or ``ConflictError`` when it has ended already.
     """
-    if not workspace.import_lock.acquire(blocking=False):
-        raise ConflictError("an import is running: end its command first (Ctrl-C), or wait for it")
-    try:
-        receipt = workspace.apply([FinishImport(import_id=import_id, state="canceled")])[0]
-    finally:
-        workspace.import_lock.release()
-    if receipt.result == "dropped":
-        raise NotFoundError(receipt.reason)
-    if receipt.result != "applied":
-        raise ConflictError(receipt.reason)
+    workspace.imports.cancel(import_id)
     options = msgspec.json.decode(row_of(workspace, import_id).options, type=BackfillOptions)
     spool.remove(workspace.folder.path, options.paths)
 
@@ -93,7 +88,7 @@ def _begin(workspace: Workspace, options: BackfillOptions, chunking: Chunking) -
     fingerprint = text.decode()
     sizes = [Path(name).stat().st_size for name in options.paths]
     for row in workspace.folder.state.read(read_imports):
-        if row.state == "importing" and row.fingerprint == fingerprint:
+        if row.state in (IMPORTING, PAUSED) and row.fingerprint == fingerprint:
             job = Job(workspace, row, options, chunking)
             if job.saved.sizes and job.saved.sizes != sizes:
                 raise RequestError(
@@ -153,23 +148,31 @@ class _Run:
     def tell(self, phase: str, read_bytes: int, *, force: bool = False) -> None:
         """Say how far it is, a few times a second at most."""
         now_s = time.monotonic()
+        running = self._job.running
+        if running is not None:
+            self._job.workspace.imports.at_chunk(running, lambda: self._say(phase, read_bytes))
         if not force and now_s - self._told_s < self._job.chunking.tell_every_s:
             return
         self._told_s = now_s
+        self._say(phase, read_bytes)
+
+    def _say(self, phase: str, read_bytes: int) -> None:
+        now_s = time.monotonic()
         rows = self._job.saved.counts.rows
         rate = (rows - self._first_rows) / max(now_s - self._started_s, 1e-6)
         done = self._done_bytes + read_bytes
         estimate = round(rows * self._total_bytes / done) if done and rows else None
-        self._on_progress(
-            Progress(
-                rows=rows,
-                rows_total_estimate=estimate,
-                bytes=min(done, self._total_bytes),
-                bytes_total=self._total_bytes,
-                rows_per_s=round(rate, 1),
-                phase=phase,
-            )
+        progress = Progress(
+            rows=rows,
+            rows_total_estimate=estimate,
+            bytes=min(done, self._total_bytes),
+            bytes_total=self._total_bytes,
+            rows_per_s=round(rate, 1),
+            phase=phase,
         )
+        if self._job.running is not None:
+            self._job.workspace.imports.noted(self._job.running, progress)
+        self._on_progress(progress)
 
     def files(self) -> None:
         start = self._job.saved.file

@@ -46,8 +46,9 @@ class Slice:
 class Bulk:
     """The bulk path of one import into memory."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, import_id: int) -> None:
         self._workspace = workspace
+        self._import_id = import_id
         self._segments = workspace.segments
         self._folder = workspace.folder
         # How values are found in data, where something quicker than DuckDB is at hand.
@@ -116,6 +117,7 @@ class Bulk:
                 data=slice_.data[at].as_py().encode(),
                 event_id=rows.event_ids[slice_.low + at].as_py(),
                 fires=fires,
+                import_id=self._import_id,
             )
         if len(late):
             keep = slice_.times_us <= now_us

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import Column
+from backstory.core.column import PAGE_BITS, PAGE_ROWS, Column
 from backstory.core.condition import AttributeTest, EventTest, parse
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
@@ -26,12 +26,14 @@ from backstory.engine.build import Builder, settle_everybody
 from backstory.engine.context import Context, shown_values
 from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.definition import read_segments
+from backstory.store.folder import Folder
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import EARLIEST, everybodys_rows
 
 KNOWN = "known"
 TRUE_PAGE = -1
+_NOT_STORED = (KnownLeaf, RecordLeaf)
 LEAVES_PER_TURN = 8
 _decode = msgspec.json.Decoder().decode
 
@@ -80,6 +82,15 @@ class Checkpoint:
     def everything(self) -> None:
         """Inside a transaction: store all leaves, so that the next start has nothing to feed."""
         self.some(1 << 30)
+
+    def drop(self) -> None:
+        """Inside a transaction: no leaf is stored any more; after a restart all are built from history."""
+        for text in read_leaf_marks(self._folder.state.db):
+            self._folder.manifest.drop_leaf(text)
+        self._stored.clear()
+        columns = [column_of(leaf) for leaf in self._segments.leaves.values() if not isinstance(leaf, _NOT_STORED)]
+        for column in (self._segments.known.column, *columns):
+            column.dirty_all()
 
     def _storable(self) -> Iterator[tuple[str, AnyLeaf | Column]]:
         # Times that could not be read must not be stored as if they had been.
@@ -154,8 +165,7 @@ class Checkpoint:
         last = self._folder.state.next_seq - 1
         told = self._folder.state.db.execute(EARLIEST, (mark.seq, last)).fetchall()
         known.add_many(np.array([row[0] for row in told], np.uint32), np.array([row[1] for row in told], np.int64))
-        for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
-            known.forget(person)
+        keep_living(known.column, self._segments.alive)
 
     def _load(self, text: str, leaf: AnyLeaf | Column) -> LeafMark | None:
         """Fill a leaf with its stored pages; returns what it was told, None when there is nothing usable."""
@@ -208,12 +218,9 @@ class Checkpoint:
         return True
 
     def _feed_again(self, leaf: CountLeaf | WindowLeaf, mark: LeafMark) -> None:
-        folder, alive = self._folder, self._segments.alive
-        now_us = folder.state.now_us
-        newer = scan(folder, leaf.test, Since(folder.state.next_seq - 1, now_us), since_seq=mark.seq)
-        feed_rows(leaf, newer, alive)
-        if folder.state.meta(ARRIVED_US, 0) > mark.now_us:
-            feed_rows(leaf, scan(folder, leaf.test, Since(mark.seq, now_us), since_us=mark.now_us), alive)
+        state = self._folder.state
+        now = LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
+        feed_again(self._folder, leaf, mark, now, self._segments.alive)
 
     def _judge_again(self, leaf: AttributeLeaf, mark: LeafMark, now_us: int) -> None:
         if mark.seq not in self._writers:
@@ -241,8 +248,30 @@ class Checkpoint:
                 leaf.set(person, shown_values(Profile(*row[:5]), decode_document(row[5])), now_us)
 
     def _forget_dead(self, leaf: AnyLeaf) -> None:
-        for (person,) in self._folder.state.db.execute("SELECT person FROM deleted"):
-            leaf.forget(person)
+        keep_living(column_of(leaf), self._segments.alive)
+        if isinstance(leaf, AttributeLeaf):
+            leaf.true &= self._segments.alive
+
+
+def feed_again(
+    folder: Folder, leaf: CountLeaf | WindowLeaf, told: LeafMark, now: LeafMark, alive: BitMap
+) -> None:
+    """Feed a leaf what came after one mark, up to another."""
+    feed_rows(leaf, scan(folder, leaf.test, Since(now.seq, now.now_us), since_seq=told.seq), alive)
+    arrived = folder.state.rows("SELECT value FROM meta WHERE name = ?", (ARRIVED_US,))
+    if arrived and int(arrived[0][0]) > told.now_us:
+        feed_rows(leaf, scan(folder, leaf.test, Since(told.seq, now.now_us), since_us=told.now_us), alive)
+
+
+def keep_living(column: Column, alive: BitMap) -> None:
+    """Nothing of anybody else stays in a column."""
+    for low, page in column.each():
+        people = BitMap(range(low, low + PAGE_ROWS)) - alive
+        gone = np.asarray(people.to_array(), np.int64) - low
+        gone = gone[page[gone].reshape(len(gone), -1).any(axis=1)]
+        if len(gone):
+            page[gone] = 0
+            column.dirty.add(low >> PAGE_BITS)
 
 
 def living(db: sqlite3.Connection) -> BitMap:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from backstory.core.error import StorageError
@@ -20,6 +21,7 @@ from backstory.store.history import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
 from backstory.store.rewrite import (
     EVENT_COLUMNS,
+    TABLES,
     File,
     Oldest,
     merge_parts,
@@ -146,6 +148,17 @@ class Compactor:
                 self._workspace.call(lambda: self._folder.tail.forget(entries[low : low + FORGET_ROWS]))  # noqa: B023
             self._workspace.call(self._folder.tail.forgotten)
 
+    def move_everything(self) -> None:
+        """Bring all rows of the tail into parts. The caller holds ``still`` and has imports wait."""
+        for kind in TABLES:
+            # What came in since the last look follows the next time.
+            last = self._workspace.call(lambda: self._folder.state.next_seq)
+            while (first := self._first_in_tail(kind)) is not None and first < last:
+                self._move(kind)
+
+    def _first_in_tail(self, kind: str) -> int | None:
+        return self._folder.state.rows(f"SELECT min(seq) FROM {TABLES[kind]}")[0][0]
+
     def _swap_moved(self, oldest: Oldest, part: File, runs: list[File]) -> None:
         """On the loop: from this commit on the rows are in the part, and no longer in the tail."""
         manifest = self._folder.manifest
@@ -184,7 +197,8 @@ class Compactor:
         def swap() -> None:
             manifest = self._folder.manifest
             if written is not None:
-                manifest.add_part(named_part(written, manifest.next_part_id(), part.kind))
+                named = named_part(written, manifest.next_part_id(), part.kind)
+                manifest.add_part(replace(named, retracted=part.retracted))
             manifest.remove_parts([part.part_id])
             for import_id, count in events.items():
                 manifest.drift(import_id, -count)
@@ -198,7 +212,8 @@ class Compactor:
         def swap() -> None:
             manifest = self._folder.manifest
             if merged is not None:
-                manifest.add_key_run(named_run(merged, manifest.next_run_id()))
+                named = named_run(merged, manifest.next_run_id())
+                manifest.add_key_run(replace(named, retracted=runs[0].retracted))
             manifest.remove_key_runs(run.run_id for run in runs)
             self._folder.reload_manifest()
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.core.column import Truth
+from backstory.core.fact import IdentifierKind
 from backstory.store.keyrun import KeyIndex, Keys, OpenRun, PeopleArray, order_by_key
 
 _FIT_BITS = 63
@@ -27,11 +28,15 @@ STAGED = {
     "name": pa.string(),
     "data": pa.string(),
     "event_id": pa.string(),
+    # By which kind of identifier the person is named: a place in ``NAMED_BY``.
+    "named": pa.int8(),
     # The order of the rows in the file; only equal ids are told apart by it.
     "place": pa.int64(),
 }
 
 
+# The kinds of identifiers by which rows name people.
+NAMED_BY: tuple[IdentifierKind, ...] = ("id", "email", "cio_id")
 CountMany = Callable[[OpenRun, Keys, PeopleArray], NDArray[np.int64]]
 TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
 
@@ -40,7 +45,8 @@ TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
 class Rows:
     """Rows of a chunk in one order: arrays of one length.
 
-    ``timed``: the row names its time itself. ``places`` ascend in the order of the file.
+    ``timed``: the row names its time itself. ``named``: by which of ``NAMED_BY`` its person. ``places`` ascend in the
+    order of the file.
     """
 
     people: NDArray[np.uint32]
@@ -53,6 +59,7 @@ class Rows:
     names: pa.DictionaryArray
     data: pa.Array
     event_ids: pa.Array
+    named: NDArray[np.int8]
     places: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -72,6 +79,7 @@ class Rows:
             names=cast("pa.DictionaryArray", self.names.take(index)),
             data=take_texts(self.data, order) if take_texts else self.data.take(index),
             event_ids=self.event_ids.take(index),
+            named=self.named[order],
             places=self.places[order],
         )
 
@@ -89,6 +97,7 @@ def rows_of(table: pa.Table) -> Rows:
         names=_coded(table, "name"),
         data=_array(table, "data"),
         event_ids=_array(table, "event_id"),
+        named=_numpy(table, "named", np.int8),
         places=_numpy(table, "place", np.int64),
     )
 
@@ -106,6 +115,7 @@ def joined(first: Rows, second: Rows) -> Rows:
         names=_coded_alike(first.names, second.names),
         data=pa.concat_arrays([first.data, second.data]),
         event_ids=pa.concat_arrays([first.event_ids, second.event_ids]),
+        named=np.concatenate([first.named, second.named]),
         places=np.concatenate([first.places, second.places]),
     )
 

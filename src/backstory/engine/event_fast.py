@@ -147,6 +147,7 @@ class Found:
             names=pa.DictionaryArray.from_arrays(pa.array(found.name), names),
             data=self._data(),
             event_ids=self._event_ids(),
+            named=found.by_email.astype(np.int8),
             places=(found.line + np.int64(self._chunk.first_line)).astype(np.int64),
         )
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
-from backstory.core.fact import Identifier
+from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import (
+    NAMED_BY,
     STAGED,
     CountMany,
     Rows,
@@ -73,7 +75,7 @@ class EventImport:
         self._workspace: Workspace = job.workspace
         self._folder = job.workspace.folder
         self._newcomers = Newcomers(job)
-        self._bulk = Bulk(job.workspace)
+        self._bulk = Bulk(job.workspace, job.import_id)
         self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._feeding: Future[None] | None = None
         # Everybody, for the fast lane; None: the file goes the strict way.
@@ -253,6 +255,7 @@ class EventImport:
                     row.name,
                     row.data.decode(),
                     row.event_id,
+                    NAMED_BY.index(identifier.kind),
                     row.line,
                 )
             )
@@ -293,7 +296,14 @@ class EventImport:
         rows = everything.take(order_of(everything, new), self._texts_at)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
-        part = write_rows(self._folder.parts_path, name, rows, first_seq, self._job.row) if len(rows) else None
+        parts = [(write_rows(self._folder.parts_path, name, rows, first_seq, self._job.row), rows)] if len(rows) else []
+        # What repeats an id is kept whole: it may say something else, and counts when the first is taken back.
+        again = np.nonzero(known & everything.has_id)[0]
+        if len(again):
+            repeats = everything.take(order_of(everything, again))
+            first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
+            part = write_rows(self._folder.parts_path, f"{name}-again", repeats, first, self._job.row, duplicate=True)
+            parts.append((part, repeats))
         runs = [
             (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)
             for some, flag in ((by_key[~known[by_key]], 0), (by_key[known[by_key]], 1))
@@ -301,13 +311,19 @@ class EventImport:
         ]
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)
+        named: list[tuple[IdentifierKind, BitMap]] = [
+            (kind, BitMap(everything.people[everything.named == at])) for at, kind in enumerate(NAMED_BY)
+        ]
 
         def commit() -> list[Slice]:
             self._check_unchanged(everything, known, upto_seq)
             seq = self._folder.state.take_seq()
-            if part is not None:
-                named = named_part(part, rows, self._next("part", "part_id"), self._job.import_id, seq)
-                self._folder.manifest.add_part(named)
+            for part, held in parts:
+                whole = named_part(part, held, self._next("part", "part_id"), self._job.import_id, seq)
+                self._folder.manifest.add_part(whole)
+            for kind, people in named:
+                if people:
+                    self._folder.namings.heard_many(kind, people)
             for (path, checksum), count, flag in runs:
                 run_id = self._next("key_run", "run_id")
                 run = KeyRun(
@@ -323,7 +339,7 @@ class EventImport:
 
         # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
         self.settle()
-        told = self._workspace.call(commit)
+        told = self._job.call(commit)
         self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
 
     def _texts_at(self, texts: pa.Array, order: NDArray[np.int64]) -> pa.Array:

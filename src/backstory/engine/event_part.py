@@ -10,7 +10,9 @@ from backstory.store.manifest import ImportRow, Part
 from backstory.store.part import WrittenPart, write_part
 
 
-def write_rows(parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow) -> WrittenPart:
+def write_rows(
+    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, duplicate: bool = False
+) -> WrittenPart:
     """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``."""
     count = len(rows)
     table = pa.table(
@@ -25,7 +27,7 @@ def write_rows(parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRo
             "event_id": rows.event_ids,
             "key": pa.array(rows.keys, mask=~rows.keyed),
             "import_id": pa.array(np.full(count, row.import_id, dtype=np.int32)),
-            "duplicate": pa.array(np.zeros(count, dtype=bool)),
+            "duplicate": pa.array(np.full(count, duplicate)),
         }
     )
     return write_part(parts, name, table)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError
+from backstory.engine.import_control import IMPORTING, PAUSED, Running
 from backstory.engine.options import BackfillOptions, Held, Summary
 from backstory.engine.report import Report, is_report, report_path
 from backstory.engine.row_value import NotHere, RowError
@@ -17,6 +18,8 @@ from backstory.store.manifest import ImportRow, read_imports
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,8 @@ class Job:
         self.options = options
         self.chunking = chunking or Chunking()
         self.saved = msgspec.json.decode(row.progress, type=Saved)
+        # The run this is of, which others may pause; None: nobody can.
+        self.running: Running | None = None
         self.extra_seconds: Callable[[], float] = lambda: 0.0
         self._reports: dict[str, Report] = {}
 
@@ -187,15 +192,31 @@ class Job:
         report = self._reports.get(kind)
         return 0 if report is None else report.flush()
 
+    def call(self, work: Callable[[], T]) -> T:
+        """Run something on the loop's thread on behalf of the import: what it names and begins is the import's."""
+
+        def piece() -> T:
+            namings = self.workspace.folder.namings
+            namings.source = self.import_id
+            try:
+                return work()
+            finally:
+                namings.flush()
+                namings.source = 0
+
+        return self.workspace.call(piece)
+
     def put(self) -> None:
         """Inside a transaction: write the import's row."""
         self.saved.summary = msgspec.to_builtins(self.summary("importing"))
         self.row = replace(
             self.row,
+            state=self.row.state if self.running is None or self.running.go.is_set() else PAUSED,
             progress=msgspec.json.encode(self.saved).decode(),
             updated_us=self.workspace.folder.state.now_us,
         )
         self.workspace.folder.manifest.put_import(self.row)
+        self.row = replace(self.row, state=IMPORTING)
 
     def summary(self, state: str) -> Summary:
         counts = self.saved.counts

@@ -197,7 +197,7 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     # What a crash interrupted goes on behind the last journeys begun.
     begin = {person: us for person, us in fires.items() if (number, entered, person) > job.saved.judged}
     if begin:
-        workspace.call(lambda: _begin(job, number, entered, begin))
+        job.call(lambda: _begin(job, number, entered, begin))
     return len(effective_us) - len(fires)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.fact import Identifier
+from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import encode_document
 from backstory.core.segment import SegmentEngine
@@ -96,7 +96,7 @@ class Newcomers:
         found: dict[Identifier, int] = {}
         for name in names:
             identifier = Identifier("cio_id", name)
-            person = self._workspace.call(lambda: self._folder.people.find(identifier))  # noqa: B023
+            person = self._job.call(lambda: self._folder.people.find(identifier))  # noqa: B023
             if person is not None:
                 found[identifier] = person
         return found
@@ -105,7 +105,7 @@ class Newcomers:
         """Have the loop make people by identifiers as they were sent, a slice at a time, where they do not exist."""
         for low in range(0, len(people), MADE_AT_ONCE):
             some = people[low : low + MADE_AT_ONCE]
-            numbers = self._workspace.call(lambda: self._make_some(some))  # noqa: B023
+            numbers = self._job.call(lambda: self._make_some(some))  # noqa: B023
             for kind in ("id", "email"):
                 found = [
                     (normal(sent).value, person)
@@ -143,6 +143,9 @@ class Newcomers:
                 self._made.append(person)
             numbers.append(person)
         state.db.executemany(INSERT_PERSON, rows)
+        kinds: tuple[tuple[IdentifierKind, int], ...] = (("cio_id", 0), ("id", 1), ("email", 2))
+        for kind, at in kinds:
+            self._folder.namings.gave_many(kind, [cast("int", row[0]) for row in rows if row[at] is not None])
         self._folder.people.version += 1
         self._job.note_people(len(rows))
         self._introduce(rows)
@@ -186,7 +189,7 @@ class Newcomers:
         found: dict[tuple[Identifier, int | None], Fate] = {}
         for low in range(0, len(wanted), ASKED_AT_ONCE):
             some = wanted[low : low + ASKED_AT_ONCE]
-            found.update(self._workspace.call(lambda: self._fates(some)))  # noqa: B023
+            found.update(self._job.call(lambda: self._fates(some)))  # noqa: B023
         return found
 
     def _fates(self, asked: list[tuple[Identifier, int | None]]) -> dict[tuple[Identifier, int | None], Fate]:

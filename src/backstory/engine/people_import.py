@@ -17,6 +17,7 @@ from pyroaring import BitMap
 
 from backstory.core import comparison
 from backstory.core.condition import Json
+from backstory.core.fact import IdentifierKind
 from backstory.core.leaf import AttributeLeaf
 from backstory.engine.context import shown_values
 from backstory.engine.import_job import Counts, Job
@@ -103,7 +104,7 @@ class PeopleImport:
 
     def take(self, batch: Batch) -> None:
         """Take in a batch: people, their writes and the place in the source, in one commit."""
-        self._workspace.call(lambda: self._step(batch))
+        self._job.call(lambda: self._step(batch))
 
     def _step(self, batch: Batch) -> None:
         counts = msgspec.structs.replace(batch.counts)
@@ -186,6 +187,11 @@ class PeopleImport:
         self._history += zip(range(first, first + count), times, some(batch.texts), repeat(None), repeat(True))
         people = np.arange(first, first + count, dtype=np.uint32)
         made = BitMap(people)
+        self._folder.namings.gave_many("cio_id", people)
+        given: tuple[tuple[IdentifierKind, list[str | None]], ...] = (("id", ids), ("email", emails))
+        for kind, values in given:
+            named = [person for person, value in zip(made, values, strict=True) if value is not None]
+            self._folder.namings.gave_many(kind, named)
         self._segments.alive |= made
         self._segments.known.add_many(people, np.minimum(times_us, now_us))
         for leaf in self._segments.attribute_leaves():

@@ -11,7 +11,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.condition import Json
-from backstory.core.fact import Receipt
+from backstory.core.fact import IdentifierKind, Receipt
 from backstory.core.identity import Apply, Drop, Join, Refuse, decide, normal
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
 from backstory.core.person import root_names, write
@@ -91,6 +91,10 @@ class Merge:
         if self._job.options.rows == "only_new":
             self._counts.skipped += len(rows)
             return
+        named_by: tuple[tuple[IdentifierKind, list[str | None]], ...] = (("id", quick.ids), ("email", quick.emails))
+        for kind, sent in named_by:
+            named = [person for at, person, _ in rows if sent[at] is not None]
+            self._folder.namings.heard_many(kind, named)
         known_us = self._segments.known.gather_us(np.array([person for _, person, _ in rows], np.uint32)).tolist()
         updates: list[tuple[bytes, int]] = []
         for (at, person, document), since_us in zip(rows, known_us, strict=True):
@@ -102,7 +106,8 @@ class Merge:
             self._counts.unchanged += 1
             if newer:
                 updates.append((documents[at], person))
-                self.written.append(Written(person, time_us, texts[at], UNCHANGED, False))
+            # Kept though it changes nothing: it stands when another import that said the same is taken back.
+            self.written.append(Written(person, time_us, texts[at], UNCHANGED, False))
         self._folder.people.set_documents(sorted(updates, key=lambda update: update[1]))
 
     # -- rows that need a decision --------------------------------------------------------------------------------
@@ -182,11 +187,9 @@ class Merge:
             else:
                 counts.unchanged += 1
         changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
-        earlier = time_us < self._segments.known.get_us(person)
-        if is_new or written.touched or written.lost or assign or earlier:
-            lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
-            text = attributes_text(row.attributes, self._keys)
-            self.written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new, lost))
+        lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
+        text = attributes_text(row.attributes, self._keys)
+        self.written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new, lost))
         touched = self._segments.feed_known(person, time_us, now_us)
         roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
         if is_new or roots:

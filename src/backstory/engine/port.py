@@ -10,6 +10,7 @@ from typing import Protocol
 from backstory.core.condition import Condition, Where
 from backstory.core.explain import Explanation
 from backstory.core.fact import Fact, IdentifierKind, ObjectKey, Receipt
+from backstory.engine.import_control import ImportControl
 from backstory.engine.view import (
     ActivityView,
     CampaignView,
@@ -161,6 +162,9 @@ class Workspace(Protocol):
 
     @property
     def reader(self) -> Reader: ...
+
+    @property
+    def imports(self) -> ImportControl: ...
 
     def apply(self, facts: list[Fact], *, timeout_s: float = 30) -> list[Receipt]:
         """Accept facts and wait until they are applied; ``pending`` receipts when that takes longer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -217,17 +218,17 @@ class Purger:
 
     def _history(self, task: Task) -> Iterator[None]:
         leave_out = LeaveOut(people=task.people)
-        for part in self._folder.state.read(read_parts):
+        for part in self._folder.state.read(partial(read_parts, retracted=None)):
             self.rewrite_part(part.part_id, leave_out)
             yield
         people = np.array(task.people, np.uint32)
-        for run in self._folder.state.read(read_key_runs):
+        for run in self._folder.state.read(partial(read_key_runs, retracted=None)):
             self._rewrite_run(run.run_id, people)
             yield
 
     def rewrite_part(self, part_id: int, leave_out: LeaveOut) -> None:
         """Write a part again without some rows, if it has any of them, and swap it in. In the compactor's turn."""
-        part = next((one for one in self._folder.state.read(read_parts) if one.part_id == part_id), None)
+        part = next((one for one in self._folder.state.read(partial(read_parts, retracted=None)) if one.part_id == part_id), None)
         if part is None:
             return
         # Of its own: one thread, so that the loop keeps its processor, and memory that nobody else waits for.
@@ -242,7 +243,7 @@ class Purger:
         self._workspace.compactor.swap_part(part, written if written.path else None, events)
 
     def _rewrite_run(self, run_id: int, people: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        run = next((one for one in self._folder.state.read(read_key_runs) if one.run_id == run_id), None)
+        run = next((one for one in self._folder.state.read(partial(read_key_runs, retracted=None)) if one.run_id == run_id), None)
         if run is None:
             return
         written = run_without(self._folder.parts_path, run, people)

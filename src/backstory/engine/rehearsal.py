@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -46,7 +47,7 @@ MEMORY_SETTINGS = ("duckdb_memory_mb", "duckdb_threads")
 def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
     """Run the import on the replica; what it left there is what the run would leave."""
     started_s = time.monotonic()
-    with _opened(tried) as workspace:
+    with opened(replica_of(tried), tried.now_us, trigger_hours=tried.trigger_age_us / HOUR_US) as workspace:
         before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
         marks = _Marks(workspace)
         summary = backfill.run(workspace, tried.options, on_progress)
@@ -55,15 +56,15 @@ def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Previ
 
 
 @contextmanager
-def _opened(tried: Rehearsal) -> Generator[Workspace]:
-    path = replica_of(tried)
+def opened(path: Path, now_us: int, *, trigger_hours: float) -> Generator[Workspace]:
+    """A replica as a workspace whose clock stands still."""
     state = State(path / "state.db")
     position = state.position
     state.close()
     chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in MEMORY_SETTINGS}
-    settings = load(chosen, {"data": path, "trigger_age_hours": tried.trigger_age_us / HOUR_US})
+    settings = load(chosen, {"data": path, "trigger_age_hours": trigger_hours})
     workspace = open_workspace(
-        path, clock=ManualClock(tried.now_us), settings=settings, journal=MemoryJournal(position), threads=False
+        path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False
     )
     try:
         workspace.loop.turn()

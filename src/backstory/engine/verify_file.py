@@ -1,5 +1,6 @@
 """Verifying files: parts and key runs against the manifest, imports against their counts."""
 
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -8,9 +9,20 @@ from backstory.core.error import StorageError
 from backstory.engine.finding import Findings
 from backstory.store.folder import Folder
 from backstory.store.keyrun import checksum_of
-from backstory.store.manifest import ImportRow, KeyRun, Part, read_drift, read_imports, read_key_runs, read_parts
+from backstory.store.manifest import (
+    ImportRow,
+    KeyRun,
+    Part,
+    read_drift,
+    read_files,
+    read_imports,
+    read_key_runs,
+    read_parts,
+)
 
 KEY_BYTES = 12
+# The states of imports whose events count, all of them.
+_OVER = ("imported", "canceled", "failed")
 OUTCOMES = ("created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors")
 
 
@@ -35,11 +47,19 @@ class _Options(msgspec.Struct, kw_only=True):
     kind: str
 
 
+def _all_parts(db: sqlite3.Connection) -> list[Part]:
+    return read_parts(db, retracted=None)
+
+
+def _all_runs(db: sqlite3.Connection) -> list[KeyRun]:
+    return read_key_runs(db, retracted=None)
+
+
 def verify_files(folder: Folder, findings: Findings) -> bool:
     """Every file the manifest names; returns whether history can be read as a whole."""
-    parts = folder.state.read(read_parts)
-    runs = folder.state.read(read_key_runs)
-    bad = {part.part_id for part in parts if not _part_is_whole(folder, part, findings)}
+    parts = folder.state.read(_all_parts)
+    runs = folder.state.read(_all_runs)
+    bad = {part.part_id for part in parts if not _part_is_whole(folder, part, findings) and not part.retracted}
     findings.checked("part", len(parts))
     for run in runs:
         _verify_run(folder, run, findings)
@@ -53,7 +73,7 @@ def _part_is_whole(folder: Folder, part: Part, findings: Findings) -> bool:
         problem = _part_problem(folder, part)
     except StorageError as error:
         problem = str(error)
-    if problem is None or part.part_id not in {still.part_id for still in folder.state.read(read_parts)}:
+    if problem is None or part.part_id not in {still.part_id for still in folder.state.read(_all_parts)}:
         return True
     findings.difference("part", problem, part=part.path)
     return False
@@ -91,15 +111,14 @@ def _verify_run(folder: Folder, run: KeyRun, findings: Findings) -> None:
         problem = _file_problem(folder.parts_path / run.path, run.rows * KEY_BYTES, run.checksum)
     except StorageError as error:
         problem = str(error)
-    if problem is not None and run.run_id in {still.run_id for still in folder.state.read(read_key_runs)}:
+    if problem is not None and run.run_id in {still.run_id for still in folder.state.read(_all_runs)}:
         findings.difference("key run", problem, run=run.path)
 
 
 def _note_unnamed(folder: Folder, findings: Findings) -> None:
     """Listed first and compared after, so that a file named meanwhile is none."""
     found = sorted(path.name for path in folder.parts_path.iterdir())
-    named = {part.path for part in folder.state.read(read_parts)}
-    named |= {run.path for run in folder.state.read(read_key_runs)}
+    named = set(folder.state.read(read_files))
     for name in found:
         if name not in named:
             findings.note("file", "nothing names it: an import is writing it, or the next start deletes it", file=name)
@@ -138,6 +157,6 @@ def _verify_import(row: ImportRow, held: int | None, findings: Findings) -> None
         problem = f"{counted.rows} rows were read, {told} are accounted for"
         findings.difference("import", problem, import_id=row.import_id)
     kind = msgspec.json.decode(row.options, type=_Options).kind
-    if held is not None and kind == "events" and row.state != "importing" and held != counted.created:
+    if held is not None and kind == "events" and row.state in _OVER and held != counted.created:
         problem = f"it made {counted.created} events, history holds {held} of it"
         findings.difference("import", problem, import_id=row.import_id)

@@ -18,6 +18,7 @@ from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
+from backstory.engine.import_control import ImportControl
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
 from backstory.engine.purger import Purger
@@ -68,6 +69,7 @@ class Workspace:
         self.reader = Reader(self)
         self.compactor = Compactor(self)
         self.purger = Purger(self, keep_us=purge_us, mailboxes=mailboxes)
+        self.imports = ImportControl(self)
         # Without threads of its own a workspace may still be called by an import that reads ahead.
         self._inline = threading.RLock()
         self._closing = threading.Event()
@@ -106,6 +108,7 @@ class Workspace:
             self.builder.start()
             self._checkpointer.start()
             self.compactor.start()
+            self.imports.resume_interrupted()
 
     # -- facts --------------------------------------------------------------------------------------------------
 

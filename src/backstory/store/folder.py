@@ -14,7 +14,8 @@ from backstory.store.history import Duck, History, numpy_of
 from backstory.store.journal import Journal, SqliteJournal
 from backstory.store.keyrun import KeyIndex
 from backstory.store.ledger import Ledger
-from backstory.store.manifest import Manifest, read_key_runs, read_parts
+from backstory.store.manifest import Manifest, read_files, read_key_runs, read_parts
+from backstory.store.provenance import Namings
 from backstory.store.object import Objects
 from backstory.store.people import People
 from backstory.store.record import RecordWrites
@@ -34,6 +35,7 @@ class Folder:
     path: Path
     journal: Journal
     state: State
+    namings: Namings
     people: People
     devices: Devices
     objects: Objects
@@ -93,7 +95,7 @@ class Folder:
     def sweep(self) -> list[str]:
         """Delete files in the parts folder that the manifest does not name, and old replicas; returns the names."""
         shutil.rmtree(self.path / REPLICAS, ignore_errors=True)
-        named = {part.path for part in self.history.parts} | {run.run.path for run in self.keys.runs}
+        named = set(read_files(self.state.db))
         gone: list[str] = []
         for path in self.parts_path.iterdir():
             if path.name not in named:
@@ -120,11 +122,13 @@ def open_folder_stores(
         raise StorageError(f"cannot make {path}: {error}") from error
     state = State(path / "state.db")
     duck = Duck(memory_mb=memory_mb, threads=threads, temporary=temporary)
+    namings = Namings(state.db)
     folder = Folder(
         path=path,
         journal=journal or SqliteJournal(path / "journal.db"),
         state=state,
-        people=People(state.db),
+        namings=namings,
+        people=People(state.db, namings),
         devices=Devices(state.db),
         objects=Objects(state.db),
         relations=Relations(state.db),

@@ -12,7 +12,7 @@ from backstory.core.metric import Event, events_of_message
 # The body of a delivery that could not be composed.
 NO_CONTENT = b"{}"
 _decode_metrics = msgspec.json.Decoder(dict[str, int]).decode
-Column = Literal["campaign_id", "person"]
+Column = Literal["campaign_id", "person", "import_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +80,11 @@ class Ledger:
         entered_us: int | None,
         wake_us: int | None,
         body: bytes,
+        import_id: int,
     ) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO journey VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (journey_id, campaign_id, person, state, entered_us, wake_us, body),
+            "INSERT OR REPLACE INTO journey VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (journey_id, campaign_id, person, state, entered_us, wake_us, body, import_id),
         )
 
     def open_journey(self, journey_id: int) -> bytes | None:
@@ -221,3 +222,12 @@ class Ledger:
             f" metrics = json_set(metrics, '$.dropped', ?) WHERE {column} = ? AND state = 'queued'",
             (reason, now_us, number),
         )
+
+    def drop_queued_of_import(self, import_id: int, reason: str, now_us: int) -> int:
+        """The same of the journeys that an import began; returns how many there were."""
+        return self._db.execute(
+            "UPDATE delivery SET state = 'dropped', ready_us = NULL, failure = ?,"
+            " metrics = json_set(metrics, '$.dropped', ?) WHERE state = 'queued' AND journey_id IN"
+            " (SELECT journey_id FROM journey WHERE import_id = ?)",
+            (reason, now_us, import_id),
+        ).rowcount

@@ -14,7 +14,8 @@ class Part:
 
     Its rows count from the commit that has the number ``seq``; the rows of a ``mixed`` part come from many commits, say
     from which in a column ``commit_seq``, and ``seq`` is the last of them. ``import_id`` is 0 where the rows came by
-    other ways or by many: each row has its own.
+    other ways or by many: each row has its own. All rows of a ``retracted`` part
+    came with one import that was taken back.
     """
 
     part_id: int
@@ -28,6 +29,7 @@ class Part:
     import_id: int
     seq: int
     mixed: bool = False
+    retracted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class KeyRun:
     checksum: str
     import_id: int
     duplicate: bool
+    retracted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,27 +68,42 @@ class ImportRow:
     error: str
 
 
-def read_parts(db: sqlite3.Connection, kind: str | None = None) -> list[Part]:
+def read_parts(db: sqlite3.Connection, kind: str | None = None, *, retracted: bool | None = False) -> list[Part]:
+    """The parts that count; ``retracted`` ones instead, or (None) both."""
     rows = db.execute(
-        "SELECT part_id, kind, path, rows, checksum, bytes, low_us, high_us, import_id, seq, mixed FROM part"
-        " WHERE ? IS NULL OR kind = ? ORDER BY part_id",
-        (kind, kind),
+        "SELECT part_id, kind, path, rows, checksum, bytes, low_us, high_us, import_id, seq, mixed, retracted"
+        " FROM part WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR retracted = ?2) ORDER BY part_id",
+        (kind, retracted),
     )
     return [
         Part(
             part_id=row[0], kind=row[1], path=row[2], rows=row[3], checksum=row[4], bytes=row[5], low_us=row[6],
-            high_us=row[7], import_id=row[8], seq=row[9], mixed=bool(row[10]),
+            high_us=row[7], import_id=row[8], seq=row[9], mixed=bool(row[10]), retracted=bool(row[11]),
         )
         for row in rows
     ]
 
 
-def read_key_runs(db: sqlite3.Connection) -> list[KeyRun]:
-    rows = db.execute("SELECT run_id, path, rows, checksum, import_id, duplicate FROM key_run ORDER BY run_id")
+def read_key_runs(db: sqlite3.Connection, *, retracted: bool | None = False) -> list[KeyRun]:
+    """The runs that count; ``retracted`` ones instead, or (None) both."""
+    rows = db.execute(
+        "SELECT run_id, path, rows, checksum, import_id, duplicate, retracted FROM key_run"
+        " WHERE ?1 IS NULL OR retracted = ?1 ORDER BY run_id",
+        (retracted,),
+    )
     return [
-        KeyRun(run_id=row[0], path=row[1], rows=row[2], checksum=row[3], import_id=row[4], duplicate=bool(row[5]))
+        KeyRun(
+            run_id=row[0], path=row[1], rows=row[2], checksum=row[3], import_id=row[4], duplicate=bool(row[5]),
+            retracted=bool(row[6]),
+        )
         for row in rows
     ]
+
+
+def read_files(db: sqlite3.Connection) -> list[str]:
+    """The names of all files there must be, retracted ones too."""
+    runs = read_key_runs(db, retracted=None)
+    return [part.path for part in read_parts(db, retracted=None)] + [run.path for run in runs]
 
 
 def read_imports(db: sqlite3.Connection) -> list[ImportRow]:
@@ -131,10 +149,10 @@ class Manifest:
 
     def add_part(self, part: Part) -> None:
         self._db.execute(
-            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 part.part_id, part.kind, part.path, part.rows, part.checksum, part.bytes, part.low_us, part.high_us,
-                part.import_id, part.seq, part.mixed,
+                part.import_id, part.seq, part.mixed, part.retracted,
             ),
         )
 
@@ -149,8 +167,8 @@ class Manifest:
 
     def add_key_run(self, run: KeyRun) -> None:
         self._db.execute(
-            "INSERT INTO key_run VALUES (?, ?, ?, ?, ?, ?)",
-            (run.run_id, run.path, run.rows, run.checksum, run.import_id, run.duplicate),
+            "INSERT INTO key_run VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run.run_id, run.path, run.rows, run.checksum, run.import_id, run.duplicate, run.retracted),
         )
 
     def remove_key_runs(self, run_ids: Iterable[int]) -> None:

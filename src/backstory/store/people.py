@@ -11,6 +11,7 @@ import msgspec
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import Document, decode_document, encode_document
+from backstory.store.provenance import Namings
 
 CACHE_ROWS = 200_000
 CIO_ID_BASE = 0xA3000001
@@ -78,8 +79,9 @@ class Profile:
 class People:
     """Look-ups and writes; every write happens inside the loop's transaction."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, namings: Namings) -> None:
         self._db = db
+        self._namings = namings
         self._cache: OrderedDict[str, int] = OrderedDict()
         # Goes up whenever who has which identifier changes, so that look-ups made elsewhere can be told stale.
         self.version = 0
@@ -91,7 +93,13 @@ class People:
         self._cache.clear()
 
     def find(self, identifier: Identifier) -> int | None:
-        """The person with this (normal) identifier."""
+        """The person with this (normal) identifier; who is found counts as named by it."""
+        person = self._find(identifier)
+        if person is not None:
+            self._namings.heard(identifier.kind, person)
+        return person
+
+    def _find(self, identifier: Identifier) -> int | None:
         kind, value = identifier.kind, identifier.value
         if kind == "cio_id":
             number = person_of(value)
@@ -118,6 +126,7 @@ class People:
         new: dict[str, int] = dict(self._db.execute(_FIND_IDS, (_encode(list(asked)),)).fetchall()) if asked else {}
         for value, person in new.items():
             self._remember("id" + value, person)
+        self._namings.heard_all("id", [person for person in (*found, *new.values()) if person is not None])
         return [
             person if person is not None else new.get(one.value) if one.kind == "id" else self.find(normal(one))
             for one, person in zip(identifiers, found, strict=True)
@@ -153,6 +162,10 @@ class People:
     ) -> None:
         self.version += 1
         named = {identifier.kind: identifier.value for identifier in identifiers}
+        if self._namings.source:
+            for identifier in identifiers:
+                self._namings.gave_many(identifier.kind, [person])
+            self._namings.gave_many("cio_id", [person])
         email = named.get("email")
         self._db.execute(
             INSERT_PERSON,
@@ -190,9 +203,11 @@ class People:
 
     def assign(self, person: int, identifiers: tuple[Identifier, ...]) -> None:
         """Give a person identifiers, in place of any of the same kind."""
-        owned = self.profile(person).owned()
+        profile = self.profile(person)
+        owned = profile.owned()
         if any(identifier.kind in owned for identifier in identifiers):
             self.renamed += 1
+        self._note_given(profile, identifiers)
         for identifier in identifiers:
             if identifier.kind != "email":
                 query = f"UPDATE person SET {COLUMN_OF[identifier.kind]} = ? WHERE person = ?"
@@ -203,6 +218,35 @@ class People:
                     "UPDATE person SET email = ?, email_key = ? WHERE person = ?", (identifier.value, key, person)
                 )
         self.version += 1
+        self._cache.clear()
+
+    def _note_given(self, profile: Profile, identifiers: tuple[Identifier, ...]) -> None:
+        person, before = profile.person, {one.kind: one.value for one in profile.identifiers()}
+        for identifier in identifiers:
+            if not self._namings.source:
+                self._namings.confirm(identifier.kind, person)
+                continue
+            if identifier.kind in before:
+                self._namings.replaced(person, identifier.kind, before[identifier.kind])
+            self._namings.gave_many(identifier.kind, [person])
+
+    def restore(self, person: int, kind: IdentifierKind, value: str) -> None:
+        """Give a person an identifier that nobody has, without anybody having named it."""
+        if kind == "email":
+            found = "UPDATE person SET email = ?, email_key = ? WHERE person = ?"
+            self._db.execute(found, (value, value.strip().lower(), person))
+        else:
+            self._db.execute(f"UPDATE person SET {COLUMN_OF[kind]} = ? WHERE person = ?", (value, person))
+        self.version += 1
+        self._cache.clear()
+
+    def unassign(self, person: int, kinds: Iterable[IdentifierKind]) -> None:
+        """Take identifiers of these kinds from a person."""
+        for kind in kinds:
+            columns = "email = NULL, email_key = NULL" if kind == "email" else f"{COLUMN_OF[kind]} = NULL"
+            self._db.execute(f"UPDATE person SET {columns} WHERE person = ?", (person,))
+        self.version += 1
+        self.renamed += 1
         self._cache.clear()
 
     def set_document(self, person: int, document: Document) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backstory.core.error import StorageError
 from backstory.store.folder import REPLICAS, Folder
-from backstory.store.manifest import read_key_runs, read_parts
+from backstory.store.manifest import read_files
 
 ATTEMPTS_MAX = 5
 
@@ -38,7 +38,7 @@ def _copy(folder: Folder, target: Path) -> bool:
     missing: set[str] = set()
 
     def snapshot(db: sqlite3.Connection) -> None:
-        missing.update(name for name in _named(db) if not _link(folder.parts_path / name, target / "parts" / name))
+        missing.update(name for name in read_files(db) if not _link(folder.parts_path / name, target / "parts" / name))
         copy = sqlite3.connect(target / "state.db")
         try:
             db.backup(copy)
@@ -47,11 +47,7 @@ def _copy(folder: Folder, target: Path) -> bool:
 
     folder.state.read(snapshot)
     # What is named still was lost before: it is missing in the replica too.
-    return not missing or missing <= set(folder.state.read(_named))
-
-
-def _named(db: sqlite3.Connection) -> list[str]:
-    return [part.path for part in read_parts(db)] + [run.path for run in read_key_runs(db)]
+    return not missing or missing <= set(folder.state.read(read_files))
 
 
 def _link(source: Path, target: Path) -> bool:

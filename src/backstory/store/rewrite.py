@@ -194,7 +194,7 @@ def merge_parts(
     kind = parts[0].kind
     for part in parts:
         hold_against(folder / part.path, part.checksum)
-    union = _union(folder, kind, parts)
+    union = union_of(folder, kind, parts)
     rows = sum(part.rows for part in parts)
     if leave_out != EVERYTHING:
         leave_out.table(duck)
@@ -231,7 +231,7 @@ def _count(duck: duckdb.DuckDBPyConnection, union: str) -> int:
     return found[0]
 
 
-def _union(folder: Path, kind: str, parts: Sequence[Part]) -> str:
+def union_of(folder: Path, kind: str, parts: Sequence[Part]) -> str:
     """The rows of all parts, each with the commit from which it counts."""
     columns = ", ".join(COLUMNS[kind])
     each = [

@@ -16,6 +16,18 @@ CREATE UNIQUE INDEX person_id ON person (id) WHERE id IS NOT NULL;
 CREATE UNIQUE INDEX person_email ON person (email_key) WHERE email_key IS NOT NULL;
 CREATE UNIQUE INDEX person_phone ON person (phone) WHERE phone IS NOT NULL;
 CREATE INDEX person_import ON person (import_id) WHERE import_id > 0;
+-- Whom each import has named, by each kind of identifier, and whom it gave one: roaring bitmaps of people.
+CREATE TABLE naming (
+    import_id INTEGER NOT NULL, kind TEXT NOT NULL, named BLOB NOT NULL, given BLOB NOT NULL,
+    PRIMARY KEY (import_id, kind)
+) WITHOUT ROWID;
+-- Identifiers that an import gave and that others than imports have named since: they stay when it is taken back.
+CREATE TABLE confirmed (kind TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (kind, person)) WITHOUT ROWID;
+-- Identifiers in whose place an import gave others.
+CREATE TABLE replaced (
+    import_id INTEGER NOT NULL, person INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (import_id, person, kind)
+) WITHOUT ROWID;
 -- Until when an identifier named somebody who is gone: they were deleted, or merged into the survivor.
 CREATE TABLE tombstone (
     kind TEXT NOT NULL, value TEXT NOT NULL, deleted_us INTEGER NOT NULL, person INTEGER NOT NULL, survivor INTEGER,
@@ -124,7 +136,10 @@ CREATE TABLE transition_block (
 );
 CREATE INDEX transition_block_segment ON transition_block (segment_id);
 -- An event dated in the future waits here until its moment.
-CREATE TABLE future (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, person INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE future (
+    seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, person INTEGER NOT NULL, body BLOB NOT NULL,
+    import_id INTEGER NOT NULL
+);
 CREATE INDEX future_at ON future (at_us);
 CREATE INDEX future_person ON future (person);
 
@@ -154,11 +169,12 @@ CREATE TABLE campaign (
 CREATE TABLE campaign_start (campaign_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, people BLOB NOT NULL);
 CREATE TABLE journey (
     journey_id INTEGER PRIMARY KEY, campaign_id INTEGER NOT NULL, person INTEGER NOT NULL, state TEXT NOT NULL,
-    entered_us INTEGER, wake_us INTEGER, body BLOB NOT NULL
+    entered_us INTEGER, wake_us INTEGER, body BLOB NOT NULL, import_id INTEGER NOT NULL
 );
 CREATE INDEX journey_wake ON journey (wake_us) WHERE wake_us IS NOT NULL;
 CREATE INDEX journey_person ON journey (person, campaign_id);
 CREATE INDEX journey_campaign ON journey (campaign_id);
+CREATE INDEX journey_import ON journey (import_id) WHERE import_id > 0;
 CREATE INDEX journey_filtering ON journey (person) WHERE state = 'filtering';
 CREATE TABLE decision (
     seq INTEGER PRIMARY KEY, journey_id INTEGER NOT NULL, action_id INTEGER NOT NULL, type TEXT NOT NULL,
@@ -181,15 +197,24 @@ CREATE TABLE import (
     import_id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL,
     accept_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, progress TEXT NOT NULL, error TEXT NOT NULL
 );
--- What a folder's history consists of: only files named here count.
+-- Imports that were taken back: since when, and how far that is (begun, taken, done).
+CREATE TABLE retraction (
+    import_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, stage TEXT NOT NULL, was TEXT NOT NULL, back INTEGER NOT NULL
+);
+-- What people lost with imports that were taken back, as it was: it comes back with them. gone: the person went.
+CREATE TABLE withdrawn (
+    person INTEGER PRIMARY KEY, gone INTEGER NOT NULL, id TEXT, email TEXT, phone TEXT,
+    created_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, creator INTEGER NOT NULL
+);
+-- What a folder's history consists of: only files named here count, and of those that are not retracted.
 CREATE TABLE part (
     part_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,
     checksum TEXT NOT NULL, bytes INTEGER NOT NULL, low_us INTEGER NOT NULL, high_us INTEGER NOT NULL,
-    import_id INTEGER NOT NULL, seq INTEGER NOT NULL, mixed INTEGER NOT NULL
+    import_id INTEGER NOT NULL, seq INTEGER NOT NULL, mixed INTEGER NOT NULL, retracted INTEGER NOT NULL
 );
 CREATE TABLE key_run (
     run_id INTEGER PRIMARY KEY, path TEXT NOT NULL, rows INTEGER NOT NULL, checksum TEXT NOT NULL,
-    import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
+    import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL, retracted INTEGER NOT NULL
 );
 -- Checkpoints of leaves: derived, rebuilt when missing. Each holds every fact up to its seq with a time up to now_us,
 -- and every person below next_person.

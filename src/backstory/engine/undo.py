@@ -1,0 +1,230 @@
+"""Taking an import back as if it had never been, and taking that back: placed by a fact, done beside the loop.
+
+Three steps, each of which may be done again after a crash: the import's rows leave history in one commit (``retract``);
+people, identifiers and values become what they are without it (``withdraw``); leaves are made anew and memberships
+follow (``releaf``). Nothing starts by any of it. The way back is the same with the import counting again.
+Source: design section 10, ``docs/decisions/0023-undo.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from pyroaring import BitMap
+
+from backstory.core.error import BackstoryError, ConflictError, NotFoundError
+from backstory.core.fact import ReinstateImport, RetractImport
+from backstory.engine.person_date import date_people
+from backstory.engine.releaf import rebuild_known, rebuild_leaves
+from backstory.engine.retract import Plan, take_out_or_in
+from backstory.engine.withdraw import Reconciled, Tell, reconcile, returning_people
+from backstory.store.manifest import read_imports, read_parts
+from backstory.store.provenance import KINDS
+from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
+
+if TYPE_CHECKING:
+    from backstory.engine.workspace import Workspace
+
+RETRACTED = "retracted"
+ALONE_S = 2.0
+
+
+class Undone(msgspec.Struct, frozen=True, kw_only=True):
+    """What taking back an import (or taking that back) did: how many of each."""
+
+    import_id: int
+    state: str
+    people_gone: int = 0
+    people_returned: int = 0
+    people_changed: int = 0
+    identifiers_changed: int = 0
+    events: int = 0
+    writes: int = 0
+    events_of_others: int = 0
+    journeys_ended: int = 0
+    messages_dropped: int = 0
+    messages_sent: int = 0
+
+
+def undo(workspace: Workspace, import_id: int, tell: Tell = lambda step: None) -> Undone:
+    """Take an import back; one that was interrupted is gone on with, one that is done is done.
+
+    Raises ``NotFoundError``, and ``ConflictError`` while the import is not over.
+    """
+    return _through(workspace, import_id, RetractImport(import_id=import_id), tell)
+
+
+def redo(workspace: Workspace, import_id: int, tell: Tell = lambda step: None) -> Undone:
+    """Have an import count again that was taken back. Raises as ``undo`` does."""
+    return _through(workspace, import_id, ReinstateImport(import_id=import_id), tell)
+
+
+def _through(
+    workspace: Workspace, import_id: int, fact: RetractImport | ReinstateImport, tell: Tell
+) -> Undone:
+    with alone(workspace):
+        receipt = workspace.apply([fact])[0]
+        if receipt.result == "dropped":
+            raise NotFoundError(receipt.reason)
+        if receipt.result == "conflict":
+            raise ConflictError(receipt.reason)
+        return _finish(workspace, import_id, tell)
+
+
+@contextmanager
+def alone(workspace: Workspace) -> Generator[None]:
+    """No import runs meanwhile. Raises ``ConflictError`` when one does."""
+    if not workspace.import_lock.acquire(timeout=ALONE_S):
+        raise ConflictError("an import is at work: wait for it, or end it with 'backstory imports cancel'")
+    try:
+        with workspace.compactor.still:
+            yield
+    finally:
+        workspace.import_lock.release()
+
+
+def resume(workspace: Workspace) -> None:
+    """Go on with what a crash interrupted."""
+    for import_id, one in sorted(workspace.folder.state.read(read_retractions).items()):
+        if one.stage != "done":
+            with workspace.import_lock, workspace.compactor.still:
+                _finish(workspace, import_id, lambda step: None)
+
+
+def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
+    """From where it stands to the end. Imports wait."""
+    one = workspace.folder.state.read(read_retractions).get(import_id)
+    if one is None or one.stage == "done":
+        return Undone(import_id=import_id, state=state_of(workspace, import_id))
+    workspace.call(lambda: _hold(workspace))
+    try:
+        return _work(workspace, one, tell)
+    except BackstoryError:
+        workspace.folder.fault(
+            f"import {import_id} is half taken back or brought in again: 'backstory imports "
+            f"{'redo' if one.returning else 'undo'} {import_id}' goes on with it"
+        )
+        raise
+    finally:
+        workspace.call(lambda: _release(workspace))
+
+
+def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
+    plan: Plan | None = None
+    back = Reconciled()
+    if one.stage == "begun":
+        tell("history")
+        others = returning_people(workspace, one, back) if one.returning else {}
+        plan = take_out_or_in(workspace, one, others)
+        one = replace(one, stage="taken")
+    people = workspace.call(lambda: _named(workspace, one)) | _in_parts(workspace, one)
+    tell("people")
+    done = reconcile(workspace, people, tell)
+    date_people(workspace)
+    tell("segments")
+    rebuild_known(workspace, people)
+    rebuild_leaves(workspace, None if plan is None else plan.names, tell)
+    dropped, ended = (0, 0) if one.returning else workspace.call(lambda: _end_journeys(workspace, one))
+    events, writes = _counts(workspace, one)
+    state = workspace.call(lambda: _end(workspace, one))
+    workspace.folder.state.sync()
+    return Undone(
+        import_id=one.import_id,
+        state=state,
+        people_gone=done.gone,
+        people_returned=back.returned,
+        people_changed=done.changed,
+        identifiers_changed=done.renamed,
+        events=events,
+        writes=writes,
+        events_of_others=0 if plan is None else sum(plan.tally.values()),
+        journeys_ended=ended,
+        messages_dropped=dropped,
+        messages_sent=messages_sent(workspace, one.import_id),
+    )
+
+
+def _hold(workspace: Workspace) -> None:
+    """On the loop: stored leaves would be wrong after a crash; none is stored until all are right again."""
+    workspace.checkpoint.held += 1
+    workspace.checkpoint.drop()
+
+
+def _release(workspace: Workspace) -> None:
+    workspace.checkpoint.held -= 1
+
+
+def _named(workspace: Workspace, one: Retraction) -> BitMap:
+    """On the loop: everybody the import has named."""
+    people = BitMap()
+    for kind in KINDS:
+        people |= workspace.folder.namings.named_by(one.import_id, kind)
+    return people
+
+
+def _in_parts(workspace: Workspace, one: Retraction) -> BitMap:
+    """Everybody of whom the import has rows: those who were merged with somebody it named, too."""
+    history = workspace.folder.history
+    people = BitMap()
+    with history.reading():
+        found = workspace.folder.state.read(lambda db: read_parts(db, retracted=not one.returning))
+        for kind in ("event", "write"):
+            files = history.files([part for part in found if part.kind == kind], kind)
+            if files:
+                asked = "SELECT DISTINCT person FROM read_parquet($1) WHERE import_id = $2"
+                people |= BitMap([row[0] for row in history.rows(asked, files, (one.import_id,))])
+    return people
+
+
+def _counts(workspace: Workspace, one: Retraction) -> tuple[int, int]:
+    """How many events that count, and how many writes, the import has."""
+    history = workspace.folder.history
+    counts: list[int] = []
+    with history.reading():
+        found = workspace.folder.state.read(lambda db: read_parts(db, retracted=not one.returning))
+        for kind, counting in (("event", " AND NOT duplicate"), ("write", "")):
+            files = history.files([part for part in found if part.kind == kind], kind)
+            asked = f"SELECT count(*) FROM read_parquet($1) WHERE import_id = $2{counting}"
+            counts.append(history.rows(asked, files, (one.import_id,))[0][0] if files else 0)
+    return counts[0], counts[1]
+
+
+def _end_journeys(workspace: Workspace, one: Retraction) -> tuple[int, int]:
+    """On the loop: what the import began does not go on. Returns (messages not sent, journeys ended)."""
+    now_us = workspace.folder.state.now_us
+    ended = workspace.folder.ledger.count_open("import_id", one.import_id)
+    workspace.campaigns.journeys.end_of_import(one.import_id, now_us)
+    dropped = workspace.campaigns.deliveries.drop_of_import(one.import_id, now_us)
+    return dropped, ended
+
+
+def _end(workspace: Workspace, one: Retraction) -> str:
+    """On the loop: the import is out, or in again."""
+    folder = workspace.folder
+    row = next(row for row in read_imports(folder.state.db) if row.import_id == one.import_id)
+    state = one.was if one.returning else RETRACTED
+    folder.manifest.put_import(replace(row, state=state, updated_us=folder.state.now_us))
+    if one.returning:
+        drop_retraction(folder.state.db, one.import_id)
+    else:
+        put_retraction(folder.state.db, replace(one, stage="done"))
+    return state
+
+
+def state_of(workspace: Workspace, import_id: int) -> str:
+    return next(row.state for row in workspace.folder.state.read(read_imports) if row.import_id == import_id)
+
+
+def messages_sent(workspace: Workspace, import_id: int) -> int:
+    """How many messages of journeys that an import began have been sent: they count for frequencies still."""
+    rows = workspace.folder.state.rows(
+        "SELECT count(*) FROM delivery JOIN journey USING (journey_id) WHERE import_id = ? AND delivery.state IN"
+        " ('sent', 'in_doubt', 'attempting')",
+        (import_id,),
+    )
+    return rows[0][0]
+

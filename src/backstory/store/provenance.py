@@ -1,0 +1,145 @@
+"""Who named whom: the identifiers by which each import, and anybody else, has named the people imports brought.
+
+An import is taken back as if it had never been, so it must be known which people and identifiers came of it alone.
+Imports name millions, so each keeps bitmaps of people, stored with its chunks. Others than imports are only noted
+where it matters: the first time they name somebody by an identifier that an import gave. Used by the loop's thread.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.fact import IdentifierKind
+
+NAMES: tuple[IdentifierKind, ...] = ("id", "email", "phone")
+KINDS: tuple[IdentifierKind, ...] = ("id", "email", "phone", "cio_id")
+Named = dict[IdentifierKind, BitMap]
+
+
+class Namings:
+    """Every write happens inside the loop's transaction; ``source`` is the import on whose behalf the loop works."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        # 0: live calls, and whatever else is no import.
+        self.source = 0
+        self._named: dict[int, Named] = {}
+        self._given: dict[int, Named] = {}
+        # Whose identifiers came with imports, and nobody else has named yet.
+        self._unconfirmed: Named = _nobody()
+        self._dirty: set[tuple[int, IdentifierKind]] = set()
+        for import_id, kind, named, given in db.execute("SELECT import_id, kind, named, given FROM naming"):
+            self._of(self._named, import_id)[kind] = BitMap.deserialize(named)
+            self._of(self._given, import_id)[kind] = BitMap.deserialize(given)
+        for given in self._given.values():
+            for kind, people in given.items():
+                self._unconfirmed[kind] |= people
+        for kind, person in db.execute("SELECT kind, person FROM confirmed"):
+            self._unconfirmed[kind].discard(person)
+
+    @staticmethod
+    def _of(where: dict[int, Named], import_id: int) -> Named:
+        return where.setdefault(import_id, _nobody())
+
+    # -- naming -------------------------------------------------------------------------------------------------
+
+    def heard(self, kind: IdentifierKind, person: int) -> None:
+        """Somebody was found by an identifier."""
+        if self.source:
+            self._of(self._named, self.source)[kind].add(person)
+            self._dirty.add((self.source, kind))
+        elif person in self._unconfirmed[kind]:
+            self.confirm(kind, person)
+
+    def heard_all(self, kind: IdentifierKind, people: Iterable[int]) -> None:
+        """The same of many at once, who were found by others than imports."""
+        if self._unconfirmed[kind]:
+            for person in self._unconfirmed[kind] & BitMap(people):
+                self.confirm(kind, person)
+
+    def confirm(self, kind: IdentifierKind, person: int) -> None:
+        """The identifier is not an import's alone any more."""
+        if person in self._unconfirmed[kind]:
+            self._unconfirmed[kind].discard(person)
+            self._db.execute("INSERT OR IGNORE INTO confirmed VALUES (?, ?)", (kind, person))
+
+    def heard_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
+        """An import named these people."""
+        self._of(self._named, self.source)[kind] |= BitMap(people)
+        self._dirty.add((self.source, kind))
+
+    def gave_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
+        """An import gave these people such an identifier, or (``cio_id``) made them."""
+        given = BitMap(people)
+        self._of(self._named, self.source)[kind] |= given
+        self._of(self._given, self.source)[kind] |= given
+        self._unconfirmed[kind] |= given
+        self._dirty.add((self.source, kind))
+
+    def replaced(self, person: int, kind: IdentifierKind, value: str) -> None:
+        """An import gives an identifier in place of this one."""
+        self._db.execute("INSERT OR IGNORE INTO replaced VALUES (?, ?, ?, ?)", (self.source, person, kind, value))
+
+    def flush(self) -> None:
+        """Inside the transaction of a chunk: store what imports have named since."""
+        for import_id, kind in self._dirty:
+            named, given = self._of(self._named, import_id)[kind], self._of(self._given, import_id)[kind]
+            for people in (named, given):
+                people.run_optimize()
+            self._db.execute(
+                "INSERT OR REPLACE INTO naming VALUES (?, ?, ?, ?)",
+                (import_id, kind, named.serialize(), given.serialize()),
+            )
+        self._dirty.clear()
+
+    # -- taking back --------------------------------------------------------------------------------------------
+
+    def named_by(self, import_id: int, kind: IdentifierKind) -> BitMap:
+        """Whom an import has named so."""
+        return BitMap(self._named.get(import_id, _nobody())[kind])
+
+    def given_names(self, import_id: int) -> BitMap:
+        """Everybody to whom an import gave an identifier."""
+        given = self._given.get(import_id, _nobody())
+        return given["id"] | given["email"] | given["phone"]
+
+    def lost(self, kind: IdentifierKind, standing: Collection[int]) -> BitMap:
+        """Whose identifiers came of imports that do not count, and were named by nobody else."""
+        return self._given_by_others(kind, standing) & self._unconfirmed[kind]
+
+    def _given_by_others(self, kind: IdentifierKind, standing: Collection[int]) -> BitMap:
+        """Whom imports that do not count gave such an identifier, and none that counts has named by it."""
+        people = BitMap()
+        for import_id, given in self._given.items():
+            if import_id not in standing:
+                people |= given[kind]
+        for import_id, named in self._named.items():
+            if import_id in standing:
+                people -= named[kind]
+        return people
+
+    def orphans(self, standing: Collection[int]) -> BitMap:
+        """The people whom imports that do not count have made, and whom nobody else has named by anything."""
+        people = self.lost("cio_id", standing)
+        for kind in NAMES:
+            for import_id, named in self._named.items():
+                if import_id in standing:
+                    people -= named[kind]
+            confirmed = BitMap()
+            for given in self._given.values():
+                confirmed |= given[kind]
+            people -= confirmed - self._unconfirmed[kind]
+        return people
+
+    def forget(self, import_id: int) -> None:
+        """An import is purged: it names nobody."""
+        self._named.pop(import_id, None)
+        self._given.pop(import_id, None)
+        self._db.execute("DELETE FROM naming WHERE import_id = ?", (import_id,))
+
+
+def _nobody() -> Named:
+    return {kind: BitMap() for kind in KINDS}
