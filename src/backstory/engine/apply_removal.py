@@ -92,9 +92,8 @@ class Removals:
         tombstones.hide(number, people, names)
         tombstones.block(number, names, now_us)
         # Nobody comes back with an import under a name that is blocked.
-        self._folder.state.db.executemany(
-            "DELETE FROM withdrawn WHERE id = ?1 OR phone = ?1 OR lower(trim(email)) = ?1", [(name,) for _, name in names]
-        )
+        named = "DELETE FROM withdrawn WHERE id = ?1 OR phone = ?1 OR lower(trim(email)) = ?1"
+        self._folder.state.db.executemany(named, [(name,) for _, name in names])
         self._folder.tail.flush()
         forget(self._folder.state.db, self._folder.tail, people, names)
         self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)

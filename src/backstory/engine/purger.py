@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -21,7 +20,7 @@ from backstory.engine.redaction import FORGOTTEN_TRACE, delete_mail, redact_repo
 from backstory.store.database import held_bytes, rebuild
 from backstory.store.forget import forget_some
 from backstory.store.history import Duck
-from backstory.store.manifest import read_imports, read_key_runs, read_parts
+from backstory.store.manifest import KeyRun, Part, read_imports, read_key_runs, read_parts
 from backstory.store.naming import Naming
 from backstory.store.people import cio_id_of
 from backstory.store.purge import Stage, Task, advance, finish, plan, read_departed
@@ -218,17 +217,24 @@ class Purger:
 
     def _history(self, task: Task) -> Iterator[None]:
         leave_out = LeaveOut(people=task.people)
-        for part in self._folder.state.read(partial(read_parts, retracted=None)):
+        for part in self._parts():
             self.rewrite_part(part.part_id, leave_out)
             yield
         people = np.array(task.people, np.uint32)
-        for run in self._folder.state.read(partial(read_key_runs, retracted=None)):
+        for run in self._runs():
             self._rewrite_run(run.run_id, people)
             yield
 
+    def _parts(self) -> list[Part]:
+        """All of them, those of imports that were taken back too."""
+        return self._folder.state.read(lambda db: read_parts(db, retracted=None))
+
+    def _runs(self) -> list[KeyRun]:
+        return self._folder.state.read(lambda db: read_key_runs(db, retracted=None))
+
     def rewrite_part(self, part_id: int, leave_out: LeaveOut) -> None:
         """Write a part again without some rows, if it has any of them, and swap it in. In the compactor's turn."""
-        part = next((one for one in self._folder.state.read(partial(read_parts, retracted=None)) if one.part_id == part_id), None)
+        part = next((one for one in self._parts() if one.part_id == part_id), None)
         if part is None:
             return
         # Of its own: one thread, so that the loop keeps its processor, and memory that nobody else waits for.
@@ -243,7 +249,7 @@ class Purger:
         self._workspace.compactor.swap_part(part, written if written.path else None, events)
 
     def _rewrite_run(self, run_id: int, people: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        run = next((one for one in self._folder.state.read(partial(read_key_runs, retracted=None)) if one.run_id == run_id), None)
+        run = next((one for one in self._runs() if one.run_id == run_id), None)
         if run is None:
             return
         written = run_without(self._folder.parts_path, run, people)

@@ -24,8 +24,8 @@ from backstory.core.person import Document, encode_document, folded
 from backstory.engine.context import shown_values
 from backstory.engine.retract import Retraction
 from backstory.store.manifest import read_imports
-from backstory.store.provenance import KINDS, NAMES
 from backstory.store.people import COLUMN_OF, INSERT_PERSON
+from backstory.store.provenance import KINDS, NAMES
 from backstory.store.retraction import read_retractions
 
 if TYPE_CHECKING:

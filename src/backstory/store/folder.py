@@ -15,9 +15,9 @@ from backstory.store.journal import Journal, SqliteJournal
 from backstory.store.keyrun import KeyIndex
 from backstory.store.ledger import Ledger
 from backstory.store.manifest import Manifest, read_files, read_key_runs, read_parts
-from backstory.store.provenance import Namings
 from backstory.store.object import Objects
 from backstory.store.people import People
+from backstory.store.provenance import Namings
 from backstory.store.record import RecordWrites
 from backstory.store.relation import Relations
 from backstory.store.state import State
