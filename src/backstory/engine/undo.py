@@ -3,7 +3,7 @@
 Three steps, each of which may be done again after a crash: the import's rows leave history in one commit (``retract``);
 people, identifiers and values become what they are without it (``withdraw``); leaves are made anew and memberships
 follow (``releaf``). Nothing starts by any of it. The way back is the same with the import counting again.
-Source: design section 10, ``docs/decisions/0023-undo.md``.
+Source: design section 10, ``docs/decisions/0024-undo.md``.
 """
 
 from __future__ import annotations
