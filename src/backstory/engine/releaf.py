@@ -16,8 +16,8 @@ from pyroaring import BitMap
 from backstory.core.leaf import CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf
 from backstory.core.leaf_key import LeafKey
 from backstory.core.metric import MESSAGE
-from backstory.engine.build import Since, feed_rows, scan
 from backstory.engine.checkpoint import feed_again
+from backstory.engine.scan import Since, feed_rows, scan
 from backstory.engine.withdraw import Tell
 from backstory.store.manifest import LeafMark
 from backstory.store.record import EARLIEST
@@ -92,7 +92,7 @@ def _change(
     moved = BitMap(changed)
     for segment_id in segments.affected(keys):
         kept = segments.segments[segment_id]
-        if kept.condition is None or kept.building or not moved:
+        if kept.condition is None or not moved:
             continue
         entered, left = segments.settle_many(segment_id, np.asarray(moved.to_array(), np.uint32), now_us)
         moved |= entered | left

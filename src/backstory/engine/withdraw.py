@@ -184,6 +184,8 @@ def _withdraw_some(workspace: Workspace, people: Sequence[int]) -> int:
     everybody = np.array(list(still), np.uint32)
     for kept in segments.segments.values():
         kept.members -= still
+        if kept.incoming is not None:
+            kept.incoming -= still
     for leaf in segments.leaves.values():
         if isinstance(leaf, AttributeLeaf):
             leaf.true -= still
@@ -353,5 +355,5 @@ def _settle(workspace: Workspace, people: BitMap, touched: Iterable[LeafKey] | N
     found = set(segments.segments) if touched is None else segments.segments_over(touched)
     for segment_id in segments.closure(found):
         kept = segments.segments[segment_id]
-        if kept.condition is not None and not kept.building:
+        if kept.condition is not None:
             segments.settle_many(segment_id, everybody, now_us)
