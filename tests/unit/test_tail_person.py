@@ -2,14 +2,17 @@
 
 import sqlite3
 
+import msgspec
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backstory.core.event import Event
+from backstory.store.recent import Block
 from backstory.store.schema import TABLES
 from backstory.store.tail import Tail
 
-STEPS = ("add", "add", "add", "flush", "index", "restart", "let go", "take")
+STEPS = ("add", "add", "add", "block", "block", "flush", "index", "restart", "let go", "take")
 
 
 def made(seq: int) -> Event:
@@ -18,6 +21,17 @@ def made(seq: int) -> Event:
         seq=seq, person=seq % 2, name=f"name {seq}", kind="event", time_us=seq * 10, accept_us=seq,
         data=b'{"a":%d}' % seq, event_id=None, key=seq % 5, import_id=0, duplicate=seq % 3 == 0,
     )  # fmt: skip
+
+
+def block_of(events: list[Event]) -> Block:
+    keys = np.array([event.key for event in events], np.int64)
+    order = np.argsort(keys, kind="stable")
+    return Block(
+        seqs=np.array([event.seq for event in events], np.int64),
+        people=np.array([event.person for event in events], np.uint32),
+        keys=keys[order],
+        keyed=order,
+    )
 
 
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
@@ -32,6 +46,11 @@ def test_everything_of_a_person_is_found_once(steps: list[str]) -> None:
                 seq += 1
                 kept.append(made(seq))
                 tail.add_event(made(seq))
+            case "block":
+                events = [msgspec.structs.replace(made(seq + number), duplicate=False) for number in (1, 2, 3)]
+                seq += 3
+                kept += events
+                tail.add_block([msgspec.structs.astuple(event) for event in events], block_of(events))
             case "flush":
                 tail.flush()
             case "index":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backstory.core.burst import Burst, BurstFeed, Moves, nth, rounds
 from backstory.core.condition import Json
 from backstory.core.event import event_keys
-from backstory.core.fact import Fact, Receipt, Track
+from backstory.core.fact import Fact, Track
 from backstory.core.identity import normal
 from backstory.core.segment import Transition
 from backstory.engine.addressee import Addressees
@@ -74,20 +74,19 @@ class Bursts:
             at += 1
         return at
 
-    def apply(self, facts: Sequence[Track], nows_us: Sequence[int]) -> list[Receipt | None]:
-        """Apply what is plain; None stands for what is left to do, afterwards and one by one.
+    def apply(self, facts: Sequence[Track], nows_us: Sequence[int]) -> list[int]:
+        """Apply what is plain; returns the places of what is left to do, afterwards and one by one.
 
         Time alone must have nothing to do from the first to the last of these moments.
         """
         columns = self._columns(facts, nows_us)
         feed = BurstFeed(self._segments, columns.names)
         rows = self._plain(columns, feed)
-        out: list[Receipt | None] = [None] * len(facts)
         if len(rows):
             self._take(columns, rows, feed)
-            for row in rows.tolist():
-                out[row] = Receipt("applied")
-        return out
+        left = np.ones(len(facts), dtype=bool)
+        left[rows] = False
+        return np.nonzero(left)[0].tolist()
 
     # -- what is plain ------------------------------------------------------------------------------------------------
 
@@ -231,7 +230,7 @@ class Bursts:
         at_rows = at_rows[order]
         first = self._folder.state.take_seq(len(rows) + len(order))
         seqs = first + np.arange(len(rows)) + np.searchsorted(at_rows, np.arange(len(rows)))
-        self._folder.tail.add_block(_block(columns, rows, seqs))
+        self._folder.tail.add_block(*_block(columns, rows, seqs))
         found = zip(
             (seqs[at_rows] + 1 + _nth_of_run(at_rows)).tolist(),
             np.concatenate([moves.segment_ids for moves, _ in moved])[order].tolist(),
@@ -244,7 +243,7 @@ class Bursts:
         self._folder.tail.add_transitions(list(found))
 
 
-def _block(columns: _Columns, rows: Rows, seqs: Rows) -> Block:
+def _block(columns: _Columns, rows: Rows, seqs: Rows) -> tuple[list[tuple[object, ...]], Block]:
     places: list[int] = rows.tolist()
     facts = [columns.facts[row] for row in places]
     keys, keyed = columns.keys[rows], columns.keyed[rows]
@@ -257,7 +256,7 @@ def _block(columns: _Columns, rows: Rows, seqs: Rows) -> Block:
         [key if has else None for key, has in zip(keys.tolist(), keyed.tolist(), strict=True)],
         [LIVE] * len(facts), [False] * len(facts), strict=True,
     )  # fmt: skip
-    return Block(rows=list(found), people=columns.people[rows], keys=keys[at], keyed=at)
+    return list(found), Block(seqs=seqs, people=columns.people[rows], keys=keys[at], keyed=at)
 
 
 def _transition(burst: Burst, moves: Moves, at: int) -> Transition:

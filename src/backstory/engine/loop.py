@@ -29,6 +29,8 @@ APPLY_FACTS = 512
 GATHER_US = 20_000
 IDLE_S = 1.0
 LINGER_FROM, LINGER_TO, LINGER_S = 6, 200, 0.002
+# So long after the last facts there is time for what can wait.
+QUIET_US = SECOND_US
 SYNC_EVERY_US = 5 * SECOND_US
 TRIM_EVERY_US = 30 * SECOND_US
 
@@ -49,6 +51,8 @@ class Loop:
         self._last_accept_us = folder.state.now_us
         # When the oldest fact of the backlog came, by the clock that never jumps.
         self._gathering_since_us = 0
+        # When facts last came, by the same clock.
+        self._accepted_us = 0
         # Somebody waits until a fact of the backlog is applied.
         self._awaited = False
         self._synced_us = 0
@@ -92,7 +96,7 @@ class Loop:
             self._last_accept_us = max(self._last_accept_us, entry.accept_us + len(entry.facts) - 1)
             facts = entry.facts[skip:]
             nows_us = range(entry.accept_us + skip, entry.accept_us + len(entry.facts))
-            self.commit(lambda: self._apply_facts(facts, nows_us, []))  # noqa: B023
+            self.commit(lambda: self._apply_facts(facts, nows_us, None))  # noqa: B023
             count += len(facts)
         return count
 
@@ -201,8 +205,9 @@ class Loop:
                 ticket.on_accept()
             if ticket.on_applied is not None:
                 self._awaited = True
+        self._accepted_us = self._clock.monotonic_us()
         if not self._backlog:
-            self._gathering_since_us = self._clock.monotonic_us()
+            self._gathering_since_us = self._accepted_us
             self._awaited = False
         self._backlog.extend(tickets)
         self._inbox.backlog += len(facts)
@@ -219,10 +224,12 @@ class Loop:
             facts += ticket.facts
             nows_us += range(ticket.accept_us, ticket.accept_us + len(ticket.facts))
         receipts: list[Receipt] = []
-        self._done += [(ticket, []) for ticket in taken]
-        self._apply_facts(facts, nows_us, receipts)
+        done: list[tuple[Ticket, list[Receipt]]] = [(ticket, []) for ticket in taken]
+        self._done += done
+        asked = any(ticket.on_applied is not None for ticket in taken)
+        self._apply_facts(facts, nows_us, receipts if asked else None)
         at = 0
-        for ticket, own in list(self._done)[-len(taken) :]:
+        for ticket, own in done if asked else ():
             own += receipts[at : at + len(ticket.facts)]
             at += len(ticket.facts)
         self._inbox.backlog -= len(facts)
@@ -230,8 +237,11 @@ class Loop:
         if not self._backlog and not self.guard.jumped():
             self._advance(self._clock.now_us())
 
-    def _apply_facts(self, facts: Sequence[Fact], nows_us: Sequence[int], receipts: list[Receipt]) -> None:
-        """Apply facts in order, each as of its own moment; many events that follow each other as bursts."""
+    def _apply_facts(self, facts: Sequence[Fact], nows_us: Sequence[int], receipts: list[Receipt] | None) -> None:
+        """Apply facts in order, each as of its own moment; many events that follow each other as bursts.
+
+        ``receipts`` None: nobody asks for them.
+        """
         bursts = self._applier.bursts
         at = end = 0
         while at < len(facts):
@@ -243,20 +253,26 @@ class Loop:
                     self._apply_burst(cast("Sequence[Track]", facts[at:until]), nows_us[at:until], receipts)
                     at = until
                     continue
-            receipts.append(self._apply_fact(facts[at], nows_us[at]))
+            receipt = self._apply_fact(facts[at], nows_us[at])
+            if receipts is not None:
+                receipts.append(receipt)
             at += 1
         self._dirty = True
 
-    def _apply_burst(self, facts: Sequence[Track], nows_us: Sequence[int], receipts: list[Receipt]) -> None:
+    def _apply_burst(
+        self, facts: Sequence[Track], nows_us: Sequence[int], receipts: list[Receipt] | None
+    ) -> None:
         state = self._folder.state
         position = state.position
-        for at, receipt in enumerate(self._applier.bursts.apply(facts, nows_us)):
-            if receipt is None:
-                receipt = self._apply_fact(facts[at], nows_us[at])
-            receipt.position = position + at
-            receipts.append(receipt)
+        left = self._applier.bursts.apply(facts, nows_us)
+        apart = {at: self._apply_fact(facts[at], nows_us[at]) for at in left}
         state.position = position + len(facts)
         self._advance(nows_us[-1])
+        if receipts is not None:
+            some = [apart.get(at) or Receipt("applied") for at in range(len(facts))]
+            for at, receipt in enumerate(some, position):
+                receipt.position = at
+            receipts += some
 
     def _apply_fact(self, fact: Fact, now_us: int) -> Receipt:
         state = self._folder.state
@@ -311,9 +327,9 @@ class Loop:
 
     def _housekeeping(self) -> None:
         """Once in a while: checkpoint leaves, sync the state, let go of journal rows past a synced commit."""
-        if self._folder.tail.wants_index:
-            self.commit(self._folder.tail.index)
         now_us = self._clock.monotonic_us()
+        if self._folder.tail.wants_index(idle=now_us - self._accepted_us > QUIET_US):
+            self.commit(self._folder.tail.index)
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
             self._synced_us = now_us
             self.commit(self._applier.checkpoint_some)

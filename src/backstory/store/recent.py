@@ -4,9 +4,7 @@ Single ones lie in dictionaries, bursts as the arrays they came in: putting thos
 the few questions that are asked of them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,9 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Live events that count, in the order of their seqs: fields of an event, people, and keys with their rows."""
+    """Live events that count, in the order of their seqs: their people, and keys, ascending, with their places."""
 
-    rows: Sequence[tuple[Any, ...]]
+    seqs: NDArray[np.int64]
     people: NDArray[np.uint32]
     keys: NDArray[np.int64]
     keyed: NDArray[np.int64]
@@ -34,17 +32,18 @@ class RecentEvents:
         self._keys: dict[tuple[int, int], list[tuple[int, bool]]] = {}
         self._people: dict[int, list[Event]] = {}
         self._blocks: list[Block] = []
-        self.count = 0
+        # How many lie here by themselves, and how many in blocks.
+        self.single = 0
+        self.together = 0
 
     def put(self, event: Event) -> None:
-        self.count += 1
+        self.single += 1
         self._people.setdefault(event.person, []).append(event)
         if event.key is not None:
             self._keys.setdefault((event.key, event.person), []).append((event.import_id, event.duplicate))
 
     def put_block(self, block: Block) -> None:
-        """``keys`` sorted ascending."""
-        self.count += len(block.rows)
+        self.together += len(block.seqs)
         self._blocks.append(block)
 
     def by_key(self, key: int, person: int) -> list[tuple[int, bool, int]]:
@@ -59,18 +58,19 @@ class RecentEvents:
         return found
 
     def by_person(self, person: int) -> list[Event]:
-        """Somebody's events, those that repeat others too."""
-        found = list(self._people.get(person, ()))
-        for block in self._blocks:
-            found += [_event(block.rows[row]) for row in np.nonzero(block.people == person)[0].tolist()]
-        return found
+        """Somebody's events that lie here by themselves, those that repeat others too."""
+        return self._people.get(person, [])
+
+    def in_blocks(self, person: int) -> list[int]:
+        """The seqs of somebody's other events."""
+        return [seq for block in self._blocks for seq in block.seqs[block.people == person].tolist()]
 
     def let_go(self, seq: int) -> None:
         """Events up to a seq are no longer in the tail; their keys are asked for elsewhere too."""
         for events in self._people.values():
             events[:] = [event for event in events if event.seq > seq]
         for block in self._blocks:
-            block.people[[row for row, columns in enumerate(block.rows) if columns[0] <= seq]] = _NOBODY
+            block.people[block.seqs <= seq] = _NOBODY
 
     def drop(self, person: int) -> None:
         """Somebody's events are taken out of the tail."""
@@ -84,8 +84,4 @@ class RecentEvents:
         self._keys.clear()
         self._people.clear()
         self._blocks.clear()
-        self.count = 0
-
-
-def _event(row: tuple[Any, ...]) -> Event:
-    return Event(**dict(zip(Event.__struct_fields__, row, strict=True)))
+        self.single = self.together = 0

@@ -28,6 +28,7 @@ PERSON_SEQS = (
     " WHERE seq > coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0) AND person = ?1"
 )
 INDEX_ROWS = 10_000
+INDEX_ROWS_MAX = 50_000
 SIEVED_ROWS = 100_000
 
 
@@ -62,10 +63,13 @@ class Tail:
         if event.key is not None:
             self._sieve.put(event.key)
 
-    @property
-    def wants_index(self) -> bool:
-        """Are there enough new events to bring the indexes up to date?"""
-        return self._recent.count >= INDEX_ROWS
+    def wants_index(self, *, idle: bool) -> bool:
+        """Are there enough new events to bring the indexes up to date? The more at once, the less each of them costs.
+
+        ``idle``: there is nothing else to do.
+        """
+        new = self._recent.single + self._recent.together
+        return self._recent.single >= INDEX_ROWS or new >= (INDEX_ROWS if idle else INDEX_ROWS_MAX)
 
     def index(self) -> None:
         """Inside a transaction: take the new events into the indexes, in the indexes' own order."""
@@ -117,9 +121,9 @@ class Tail:
         self._events.append(astuple(event))
         self._remember(event)
 
-    def add_block(self, block: Block) -> None:
-        """Live events that count and repeat none."""
-        self._events += block.rows
+    def add_block(self, rows: list[tuple[Any, ...]], block: Block) -> None:
+        """Live events that count and repeat none; ``rows`` are their fields, in order."""
+        self._events += rows
         self._recent.put_block(block)
         self._sieve.put_many(block.keys)
 
@@ -163,7 +167,13 @@ class Tail:
             (person,),
         ).fetchall()
         recent = [event for event in self._recent.by_person(person) if not event.duplicate]
-        return indexed + [(event.kind, event.name, event.time_us, event.data.decode()) for event in recent]
+        found = indexed + [(event.kind, event.name, event.time_us, event.data.decode()) for event in recent]
+        seqs = self._recent.in_blocks(person)
+        if seqs:
+            self.flush_events()
+            query = f"SELECT kind, name, time_us, data FROM event WHERE seq IN ({', '.join(map(str, seqs))})"
+            found += self._db.execute(query).fetchall()
+        return found
 
     def person_writes(self, person: int) -> list[tuple[int, str]]:
         """(time, attributes) of a person's identify calls."""
