@@ -26,7 +26,7 @@ ACCEPT_FACTS = 5_000
 APPLY_FACTS = 512
 # While nobody waits to see them applied, facts gather this long (or until there are APPLY_FACTS of them) before they
 # are applied: the more share a commit of the state, the less each costs. Seen from outside: "within a moment".
-GATHER_US = 20_000
+GATHER_US = 50_000
 IDLE_S = 1.0
 LINGER_FROM, LINGER_TO, LINGER_S = 6, 200, 0.002
 # So long after the last facts there is time for what can wait.
