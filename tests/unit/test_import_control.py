@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from backstory.core.error import BackstoryError
+from backstory.core.limit import PROGRESS_STREAMS
 from backstory.edge.app import app_api
 from backstory.edge.app_import_control import progress_fields
 from backstory.edge.local import InProcess
@@ -155,3 +157,16 @@ def test_progress_tells_how_long_it_will_take() -> None:
     assert progress_fields(now)["seconds_left"] == 15
     assert progress_fields(now)["percent"] == 25.0
     assert progress_fields(msgspec.structs.replace(now, rows_total_estimate=None))["seconds_left"] is None
+
+
+def test_streams_of_progress_are_limited(tmp_path: Path, workspace: Workspace, client: httpx.Client) -> None:
+    """One too many is told to ask; when one ends, another has room."""
+    thread, _, go = begin(workspace, purchases(tmp_path))
+    with ExitStack() as streams:
+        for _ in range(PROGRESS_STREAMS.value):
+            stream = streams.enter_context(client.stream("GET", "/v1/imports/1/events"))
+            assert stream.status_code == 200
+        assert client.get("/v1/imports/1/events").status_code == 429
+        go.set()
+    thread.join(30)
+    assert client.get("/v1/imports/1/events").status_code == 200
