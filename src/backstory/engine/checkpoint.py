@@ -268,7 +268,7 @@ def keep_living(column: Column, alive: BitMap) -> None:
     for low, page in column.each():
         people = BitMap(range(low, low + PAGE_ROWS)) - alive
         gone = np.asarray(people.to_array(), np.int64) - low
-        gone = gone[page[gone].reshape(len(gone), -1).any(axis=1)]
+        gone = gone[page[gone].reshape(len(gone), column.width).any(axis=1)]
         if len(gone):
             page[gone] = 0
             column.dirty.add(low >> PAGE_BITS)
