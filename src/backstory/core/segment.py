@@ -11,7 +11,8 @@ What time changes is kept by ``coming``, what a condition asks by ``leaf`` and `
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from pyroaring import BitMap
@@ -34,6 +35,7 @@ from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf
 from backstory.core.membership import Kept, Transition, place
 from backstory.core.metric import MESSAGE
 from backstory.core.record_leaf import RecordLeaf
+from backstory.core.reference import in_order, refers_to
 from backstory.core.wildcard import is_wildcard
 
 # Keys of leaves and memberships are used wherever segments are: they are told from here too.
@@ -57,6 +59,7 @@ class SegmentEngine:
         self._segments_of: dict[LeafKey, list[int]] = {}
         self._dependents: dict[int, list[int]] = {}
         self._order: dict[int, int] = {}
+        self._together = False
         self._guards: list[LeafKey] = []
         # What is asked of devices and relationships.
         self.records: list[RecordTest] = []
@@ -64,6 +67,17 @@ class SegmentEngine:
         self._compiler = Compiler(self.leaves, lambda segment_id: self.segments[segment_id].members)
 
     # -- definitions ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Leaves and segments put meanwhile are indexed once, at the end: each by itself costs as much as all."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self._prune()
+            self._index()
 
     def missing(self, condition: Condition) -> list[LeafKey]:
         """The leaves a condition needs that do not exist yet."""
@@ -115,6 +129,8 @@ class SegmentEngine:
 
     def _prune(self) -> None:
         """Let go of leaves that no segment asks for any more."""
+        if self._together:
+            return
         used = {key for kept in self.segments.values() if kept.condition for key in leaf_keys(kept.condition)}
         for key in [key for key in self.leaves if key not in used]:
             leaf = self.leaves.pop(key)
@@ -125,6 +141,8 @@ class SegmentEngine:
                 self._by_attribute[leaf.root].remove(leaf)
 
     def _index(self) -> None:
+        if self._together:
+            return
         self._segments_of = {}
         self._dependents = {}
         for kept in self.segments.values():
@@ -133,39 +151,17 @@ class SegmentEngine:
                     self._segments_of.setdefault(key, []).append(kept.segment_id)
                 for other in segments_in(kept.condition):
                     self._dependents.setdefault(other, []).append(kept.segment_id)
-        self._order = {segment_id: rank for rank, segment_id in enumerate(self._sorted())}
+        self._order = {segment_id: rank for rank, segment_id in enumerate(in_order(self._conditions()))}
         self._guards = [key for key, leaf in self.leaves.items() if isinstance(leaf, KnownLeaf)]
         self.records = [leaf.test for leaf in self.leaves.values() if isinstance(leaf, RecordLeaf)]
         self._coming.watch(self.leaves)
 
-    def _sorted(self) -> list[int]:
-        """Segments so that each comes after those it refers to."""
-        done: dict[int, None] = {}
-
-        def visit(segment_id: int) -> None:
-            kept = self.segments.get(segment_id)
-            if kept is None or segment_id in done:
-                return
-            for other in sorted(segments_in(kept.condition)) if kept.condition else []:
-                visit(other)
-            done[segment_id] = None
-
-        for segment_id in sorted(self.segments):
-            visit(segment_id)
-        return list(done)
-
     def would_cycle(self, segment_id: int, condition: Condition) -> bool:
         """Would the condition make the segment refer to itself, over others or directly?"""
-        ahead, seen = list(segments_in(condition)), set[int]()
-        while ahead:
-            other = ahead.pop()
-            if other == segment_id:
-                return True
-            kept = self.segments.get(other)
-            if other not in seen and kept is not None and kept.condition is not None:
-                ahead.extend(segments_in(kept.condition))
-            seen.add(other)
-        return False
+        return refers_to(segment_id, condition, self._conditions())
+
+    def _conditions(self) -> dict[int, Condition | None]:
+        return {kept.segment_id: kept.condition for kept in self.segments.values()}
 
     # -- one person -------------------------------------------------------------------------------------------
 

@@ -123,6 +123,18 @@ class Checkpoint:
         segments.alive = living(folder.state.db)
         self._stored = read_leaf_marks(folder.state.db)
         self._restore_known()
+        with segments.together():
+            rebuild = self._restore_segments()
+        segments.start_clock(folder.state.now_us)
+        for segment_id in segments.closure(set(segments.segments)):
+            if not segments.segments[segment_id].building:
+                settle_everybody(segments, segment_id, folder.state.now_us)
+        self._writers.clear()
+        return rebuild
+
+    def _restore_segments(self) -> list[int]:
+        """Put every segment with its leaves; returns those that have to be built again."""
+        segments, folder = self._segments, self._folder
         rebuild: list[int] = []
         rows = read_segments(folder.state.db)
         for row in rows:
@@ -142,11 +154,6 @@ class Checkpoint:
                 rebuild.append(row.segment_id)
                 if row.segment_id in before:
                     kept.members = BitMap.deserialize(before[row.segment_id]) & segments.alive
-        segments.start_clock(folder.state.now_us)
-        for segment_id in segments.closure(set(segments.segments)):
-            if not segments.segments[segment_id].building:
-                settle_everybody(segments, segment_id, folder.state.now_us)
-        self._writers.clear()
         return rebuild
 
     def _restore_known(self) -> None:
