@@ -1,5 +1,6 @@
 """A preview as lines for people: what would become of the rows, and what would change."""
 
+import os
 from typing import Any
 
 from backstory.core.condition import Json
@@ -37,7 +38,7 @@ def outline_text(files: list[dict[str, Any]]) -> str:
 def _file(one: dict[str, Any]) -> str:
     shape = f", {one['shape']} items" if one["shape"] not in ("", "flat") else ""
     who, when = one["person"] or "nobody: see --map", one["time"] or "now, or --as-of: see --time"
-    head = f"reading {one['path']}: {one['form']}, {one['written']}{shape}; person: {who}; time: {when}"
+    head = f"reading {_near(one['path'])}: {one['form']}, {one['written']}{shape}; person: {who}; time: {when}"
     rows: list[Row] = [
         {
             "column": column["name"],
@@ -50,6 +51,12 @@ def _file(one: dict[str, Any]) -> str:
     more = len(one["columns"]) - len(rows)
     shown = columns(rows, ("column", "read as", "type", "examples"), empty="  no rows")
     return "\n".join([head, *("  " + line for line in shown.splitlines()), *([f"  … and {more} more"] if more else [])])
+
+
+def _near(path: str) -> str:
+    """A path as one would write it here."""
+    near = os.path.relpath(path)
+    return path if near.startswith(os.pardir) else near
 
 
 def _counts(seen: dict[str, Any]) -> str:
