@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS
 from backstory.core.condition import Json
@@ -217,7 +218,7 @@ def test_who_is_purged_is_in_no_block(live: Live) -> None:
     segment_id = live.segment(SEEN)
     before = told(live, segment_id)
     db = live.workspace.folder.state.db
-    live.workspace.call(lambda: drop_from_blocks(db, 1))
+    live.workspace.call(lambda: drop_from_blocks(db, BitMap([1])))
     (block,) = blocks_of(db, segment_id, 1 << 62)
     assert list(block.people) == [0, 2, 3]
     assert told(live, segment_id) == [one for one in before if one[0] != "p1"]

@@ -144,7 +144,8 @@ def test_redirections_without_end_are_given_up(site: Site, tmp_path: Path) -> No
         ("93.184.216.34", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.0.0.1", False),
         ("169.254.169.254", False), ("100.64.0.1", False), ("192.168.1.1", False), ("0.0.0.0", False), ("::1", False),
         ("fe80::1%eth0", False), ("fd00::1", False), ("::ffff:127.0.0.1", False), ("2002:7f00:1::", False),
-        ("224.0.0.1", False),
+        ("224.0.0.1", False), ("64:ff9b::a9fe:a9fe", False), ("64:ff9b:1::1", False), ("fec0::1", False),
+        ("::127.0.0.1", False),
     ],
 )  # fmt: skip
 def test_which_addresses_are_public(address: str, public: bool) -> None:

@@ -18,6 +18,8 @@ from backstory.engine.unpack import SourceError
 REDIRECTS_MAX = 5
 ATTEMPTS_MAX = 4
 TIMEOUT_S = 30.0
+# IPv4 inside of IPv6: what translators take (RFC 6052, RFC 8215) and the form without a name for it (RFC 4291).
+_TRANSLATED = [ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
 # Is told how many bytes came, and of how many (0: not known).
 OnBytes = Callable[[int, int], None]
 
@@ -67,13 +69,13 @@ def _fetch_once(client: httpx.Client, url: str, spool: Spool, *, private: bool, 
 
 def _take(response: httpx.Response, url: str, spool: Spool, on_bytes: OnBytes) -> None:
     if response.status_code == 206 and response.headers.get("content-range", "").startswith(f"bytes {spool.size}-"):
-        of = int(response.headers["content-range"].rpartition("/")[2].replace("*", "0"))
+        of = _count(response.headers["content-range"].rpartition("/")[2])
     elif response.status_code == 416 and spool.size:
         spool.start_again()
         raise httpx.ReadError("what came before is not what is there now")
     elif response.status_code == 200:
         spool.start_again()
-        of = int(response.headers.get("content-length", "0"))
+        of = _count(response.headers.get("content-length", ""))
         # Only a strong one says that the bytes are the same.
         tag = response.headers.get("etag", "")
         version = tag if tag and not tag.startswith("W/") else response.headers.get("last-modified", "")
@@ -84,6 +86,11 @@ def _take(response: httpx.Response, url: str, spool: Spool, on_bytes: OnBytes) -
     for block in response.iter_raw():
         spool.write(block)
         on_bytes(spool.size, of)
+
+
+def _count(text: str) -> int:
+    """A number in a header; 0 where there is none to be believed."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _request(client: httpx.Client, url: str, headers: dict[str, str], *, private: bool) -> httpx.Request:
@@ -119,8 +126,13 @@ def _address(host: str, port: int, *, private: bool) -> str:
 def is_public(address: str) -> bool:
     """Is this an address of the open internet?"""
     found = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
+    if isinstance(found, ipaddress.IPv6Address):
+        # An address of the older kind inside would be reached by way of a translator or a tunnel.
+        inner = found.ipv4_mapped or found.sixtofour
+        if found.is_site_local or any(found in network for network in _TRANSLATED):
+            return False
+        return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
+    return found.is_global and not found.is_multicast
 
 
 def shown(url: str) -> str:

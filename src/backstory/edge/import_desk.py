@@ -218,14 +218,23 @@ class Desk:
     def _work(self) -> None:
         while (import_id := self._waiting.get()) is not None and not self._stopping.is_set():
             try:
-                self._run(import_id)
+                self._run_or_fail(import_id)
             except Stopped:
                 return
             except BackstoryError as error:
-                self._fail(import_id, str(error))
-            except Exception as error:
-                _log.error("import %s failed", import_id, exc_info=error)
-                self._fail(import_id, "something went wrong on our side; the server's log says what")
+                # The next one has a chance; this one stays as it is, and is taken up again at the next start.
+                _log.error("import %s has ended badly, which could not be noted: %s", import_id, error)
+
+    def _run_or_fail(self, import_id: int) -> None:
+        try:
+            self._run(import_id)
+        except Stopped:
+            raise
+        except BackstoryError as error:
+            self._fail(import_id, str(error))
+        except Exception as error:
+            _log.error("import %s failed", import_id, exc_info=error)
+            self._fail(import_id, "something went wrong on our side; the server's log says what")
 
     def _run(self, import_id: int) -> None:
         from backstory.engine.import_job import row_of

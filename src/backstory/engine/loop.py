@@ -197,6 +197,10 @@ class Loop:
                 ticket.on_error(error)
             return
         self._last_accept_us = accept_us + len(facts) - 1
+        self._accepted_us = self._clock.monotonic_us()
+        if not self._backlog:
+            self._gathering_since_us = self._accepted_us
+            self._awaited = False
         for ticket in tickets:
             ticket.position, ticket.accept_us = position, accept_us
             position += len(ticket.facts)
@@ -205,10 +209,6 @@ class Loop:
                 ticket.on_accept()
             if ticket.on_applied is not None:
                 self._awaited = True
-        self._accepted_us = self._clock.monotonic_us()
-        if not self._backlog:
-            self._gathering_since_us = self._accepted_us
-            self._awaited = False
         self._backlog.extend(tickets)
         self._inbox.backlog += len(facts)
 

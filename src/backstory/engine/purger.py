@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
+from pyroaring import BitMap
 
 from backstory.core.error import ConflictError, StorageError
 from backstory.core.time import SECOND_US
@@ -25,6 +26,7 @@ from backstory.store.naming import Naming
 from backstory.store.people import cio_id_of
 from backstory.store.purge import Stage, Task, advance, finish, plan, read_departed
 from backstory.store.rewrite import LeaveOut, count_left_out, merge_parts, run_without
+from backstory.store.transition import drop_from_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,12 +174,15 @@ class Purger:
 
     def _forget(self, people: list[int]) -> int:
         """On the loop: returns of how many of these nothing is left."""
-        rows_left = ROWS_MAX
-        for done, person in enumerate(people[:PEOPLE_AT_ONCE]):
+        rows_left, done = ROWS_MAX, 0
+        for person in people[:PEOPLE_AT_ONCE]:
             rows_left -= forget_some(self._folder.state.db, self._folder.tail, person, rows_left)
             if rows_left <= 0:
-                return done
-        return min(len(people), PEOPLE_AT_ONCE)
+                break
+            done += 1
+        # Every block is looked at once for all of them.
+        drop_from_blocks(self._folder.state.db, BitMap(people[:done]))
+        return done
 
     def _names(self, task: Task) -> Iterator[None]:
         for low in range(0, len(task.people), PEOPLE_AT_ONCE):

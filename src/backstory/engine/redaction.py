@@ -62,10 +62,11 @@ def redact_reports(folder: Path, accepted_us: Callable[[int], int | None], namin
 def redact_report(path: Path, naming: Naming, began_us: int) -> int:
     """One report; returns how many rows were overwritten."""
     count = 0
-    with open(path, "r+b") as file:
+    # Read by one hand and written by another, behind it: a report may be larger than memory.
+    with open(path, "rb") as lines, open(path, "r+b") as file:
         header: list[str] | None = None
         delimiter = ","
-        for start, record in _records(file.readlines()):
+        for start, record in _records(lines):
             text = record.decode("utf-8", "replace")
             if start == 0 and not text.startswith("{"):
                 delimiter = re.split(r"line_*", text.rstrip())[-1][:1] or ","
@@ -84,14 +85,16 @@ def redact_report(path: Path, naming: Naming, began_us: int) -> int:
 
 def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """(where it begins, a row): a quoted cell may go over several lines."""
-    start, record = 0, b""
+    start, pieces, quotes = 0, list[bytes](), 0
     for line in lines:
-        record += line
-        if record.startswith(b"{") or record.count(b'"') % 2 == 0:
+        pieces.append(line)
+        quotes += line.count(b'"')
+        if quotes % 2 == 0 or pieces[0].startswith(b"{"):
+            record = b"".join(pieces)
             yield start, record
-            start, record = start + len(record), b""
-    if record:
-        yield start, record
+            start, pieces, quotes = start + len(record), [], 0
+    if pieces:
+        yield start, b"".join(pieces)
 
 
 def _named(text: str, header: list[str] | None, delimiter: str, naming: Naming) -> int | None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import msgspec
 
 from backstory.store.tail import Tail
-from backstory.store.transition import drop_from_blocks
 
 FORGOTTEN = '{"forgotten":true}'
 
@@ -59,7 +58,8 @@ _ROWS = (
 def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) -> int:
     """Inside the loop's transaction: up to about ``rows_max`` rows of somebody gone; returns how many there were.
 
-    Fewer than ``rows_max``: nothing is left of them in these tables. A message stays as a number in counts of
+    Fewer than ``rows_max``: nothing is left of them in these tables; blocks of transitions are another matter
+    (``transition.drop_from_blocks``). A message stays as a number in counts of
     campaigns, without its content; the indexes of the tail must be up to date.
     """
     count = tail.drop_events(person, rows_max)
@@ -72,7 +72,6 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
     for table in ("device", "relationship"):
         count += db.execute(f"DELETE FROM {table} WHERE person = ?", (person,)).rowcount
     if count < rows_max:
-        drop_from_blocks(db, person)
         count += _empty_messages(db, person, rows_max - count)
         db.execute(
             "DELETE FROM unrelated WHERE (kind, value) IN (SELECT kind, value FROM tombstone WHERE person = ?1)"

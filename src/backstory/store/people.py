@@ -118,7 +118,7 @@ class People:
         return row[0]
 
     def find_many(self, identifiers: Sequence[Identifier]) -> list[int | None]:
-        """The people with these identifiers, as they were sent."""
+        """The people with these identifiers, as they were sent; see ``hear`` for who counts as named by them."""
         cached = self._cache
         found = [cached.get("id" + one.value) if one.kind == "id" else None for one in identifiers]
         unknown = [one for one, person in zip(identifiers, found, strict=True) if person is None]
@@ -126,11 +126,18 @@ class People:
         new: dict[str, int] = dict(self._db.execute(_FIND_IDS, (_encode(list(asked)),)).fetchall()) if asked else {}
         for value, person in new.items():
             self._remember("id" + value, person)
-        self._namings.heard_all("id", [person for person in (*found, *new.values()) if person is not None])
         return [
-            person if person is not None else new.get(one.value) if one.kind == "id" else self.find(normal(one))
+            person if person is not None else new.get(one.value) if one.kind == "id" else self._find(normal(one))
             for one, person in zip(identifiers, found, strict=True)
         ]
+
+    def hear(self, identifiers: Sequence[Identifier], people: Sequence[int]) -> None:
+        """These people, found together, were meant by these identifiers."""
+        by_kind: dict[IdentifierKind, list[int]] = {}
+        for one, person in zip(identifiers, people, strict=True):
+            by_kind.setdefault(one.kind, []).append(person)
+        for kind, some in by_kind.items():
+            self._namings.heard_all(kind, some)
 
     def _remember(self, name: str, person: int) -> None:
         self._cache[name] = person

@@ -54,23 +54,24 @@ def set_effective(db: sqlite3.Connection, seq: int, effective_us: NDArray[np.int
     db.execute("UPDATE transition_block SET effective_us = ? WHERE seq = ?", (effective_us.tobytes(), seq))
 
 
-def drop_from_blocks(db: sqlite3.Connection, person: int) -> None:
-    """Inside a transaction: nobody of this number was moved by any build."""
+def drop_from_blocks(db: sqlite3.Connection, people: BitMap) -> None:
+    """Inside a transaction: none of these was moved by any build."""
     held = [
         seq
-        for seq, people in db.execute("SELECT seq, people FROM transition_block")
-        if person in BitMap.deserialize(people)
+        for seq, moved in db.execute("SELECT seq, people FROM transition_block")
+        if BitMap.deserialize(moved).intersect(people)
     ]
     for seq in held:
         query = f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE seq = ?"
         block = _block(db.execute(query, (seq,)).fetchone())
         effective_us = block.effective_us
+        gone = block.people & people
         if effective_us is not None:
-            effective_us = np.delete(effective_us, block.people.rank(person) - 1)
-        block.people.remove(person)
+            effective_us = np.delete(effective_us, [block.people.rank(person) - 1 for person in gone])
+        left = block.people - gone
         db.execute(
             "UPDATE transition_block SET people = ?, effective_us = ? WHERE seq = ?",
-            (block.people.serialize(), None if effective_us is None else effective_us.tobytes(), seq),
+            (left.serialize(), None if effective_us is None else effective_us.tobytes(), seq),
         )
 
 
