@@ -20,6 +20,7 @@ from backstory.core.error import (
     RequestError,
     StorageError,
 )
+from backstory.engine.unpack import SourceError
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def refusal(error: Exception) -> Response:
             return answer({"receipt": {"result": "pending"}}, status=202)
         case Busy():
             return failure(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
+        case SourceError():
+            return failure(422, str(error))
         case StorageError():
             _log.error("storage refused a request: %s", error)
             return failure(503, f"nothing was accepted: {error}")

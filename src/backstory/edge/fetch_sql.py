@@ -5,6 +5,7 @@ one it starts again; what an import has of it by then are duplicates.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -75,11 +76,16 @@ def _engine(url: str) -> "Engine":
     except ImportError:
         raise SqlMissing from None
     try:
-        return create_engine(url)
+        engine = create_engine(url)
     except exc.ArgumentError as error:
         raise SourceError(f"--sql takes an address such as postgresql://user@host/database: {error}") from None
     except ImportError as error:
         raise SourceError(f"the driver of this database is not installed: {error}") from None
+    file = engine.url.database
+    # SQLite would make it.
+    if engine.dialect.name == "sqlite" and file and not file.startswith((":", "file:")) and not Path(file).exists():
+        raise SourceError(f"there is no database {file}: the address of a file is sqlite:///its/path")
+    return engine
 
 
 def _statement(engine: "Engine", query: str, key: str | None, last: Any) -> tuple[Any, dict[str, Any]]:

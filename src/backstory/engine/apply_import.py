@@ -65,7 +65,10 @@ class Imports:
                 f"'backstory imports cancel {fact.import_id}', then take it back",
             )
         if msgspec.json.decode(found.options, type=_Asked).kind not in _TAKEN_BACK:
-            reason = f"import {fact.import_id} brought no people and no events: what it wrote cannot be taken back yet"
+            reason = (
+                f"import {fact.import_id} is of objects, relationships or members: only imports of people and of events"
+                " can be taken back"
+            )
             return Receipt("conflict", reason=reason)
         one = Retraction(import_id=fact.import_id, at_us=now_us, stage="begun", was=found.state, returning=False)
         put_retraction(self._folder.state.db, one)

@@ -7,13 +7,16 @@ from backstory.engine.options import BackfillOptions
 from backstory.engine.view import ImportView
 from backstory.store.manifest import ImportRow
 
+_UNFINISHED = ("importing", "paused", "canceled", "failed")
+
 
 def import_view(row: ImportRow) -> ImportView:
     """Row counts come from the progress committed last."""
     options = msgspec.json.decode(row.options, type=BackfillOptions)
     progress: dict[str, Json] = msgspec.json.decode(row.progress)
     summary = progress.get("summary")
-    counts: dict[str, Json] = summary if isinstance(summary, dict) else {}
+    # The state is that of the import now, not that of its last chunk.
+    counts: dict[str, Json] = {**summary, "state": row.state} if isinstance(summary, dict) and summary else {}
     rows = counts.get("rows")
     errors = counts.get("errors")
     done = rows if isinstance(rows, int) else 0
@@ -34,7 +37,7 @@ def import_view(row: ImportRow) -> ImportView:
         summary=counts,
         object_type_id=options.object_type_id if options.kind in ("objects", "relationships") else None,
         segment_id=options.segment_id,
-        percent=100 if row.state == "imported" else _percent(progress),
+        percent=_percent(progress) if row.state in _UNFINISHED else 100,
     )
 
 
