@@ -143,6 +143,10 @@ def undo_import(run: Run, import_id: int, **flags: bool) -> None:
 def redo_import(run: Run, import_id: int, **flags: bool) -> None:
     """Bring an import in again that was taken back, as if it had never gone.
 
+    Where that is not possible exactly any more, nothing is changed and it is said what is in the way: somebody else has
+    an identifier of its people by now, or one of theirs was set, used, merged or deleted meanwhile. Run the file again
+    then, with backfill. Its people who were deleted or suppressed meanwhile stay away.
+
     \b
     Examples:
       backstory imports redo 3 --preview

@@ -12,10 +12,13 @@ from backstory.engine.context import Audience, Context, identifiers_of
 from backstory.engine.record_feed import forget_records
 from backstory.engine.transition import Transitions
 from backstory.store.forget import forget
-from backstory.store.people import Profile, cio_id_of
+from backstory.store.people import Profile, cio_id_of, person_of
+from backstory.store.provenance import NAMES
 from backstory.store.tombstone import Name
 
 FORGOTTEN = {"forgotten": True}
+# Where the names of those who went with an import are kept, as they are compared.
+_WITHDRAWN = {"id": "id", "email": "email_key", "phone": "phone", "cio_id": "person"}
 
 
 class Removals:
@@ -36,9 +39,11 @@ class Removals:
         if person is None:
             if self._addressees.blocked(identifier):
                 return Receipt("suppressed", reason=SUPPRESSED)
+            if self._forget_withdrawn({(identifier.kind, identifier.value)}, now_us):
+                return Receipt("applied")
             return Receipt("skipped", reason="nobody has this identifier")
         profile = self._folder.people.profile(person)
-        self._remove(profile, now_us)
+        self._forget_withdrawn({*self._remove(profile, now_us), ("cio_id", cio_id_of(person))}, now_us)
         self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))
         return Receipt("applied")
 
@@ -89,14 +94,40 @@ class Removals:
     def _hide(self, number: int, names: set[Name], people: list[int], now_us: int) -> None:
         """Block names, keep only hashes of all that named these people, and forget what is stored of them."""
         tombstones = self._folder.tombstones
+        # Nobody comes back with an import under a name that is blocked; what they are called besides is blocked too.
+        withdrawn = self._forget_withdrawn(names, now_us)
+        names = names | {name for some in withdrawn.values() for name in some if not self._taken(name)}
+        people = [*people, *withdrawn]
         tombstones.hide(number, people, names)
         tombstones.block(number, names, now_us)
-        # Nobody comes back with an import under a name that is blocked.
-        named = "DELETE FROM withdrawn WHERE id = ?1 OR phone = ?1 OR lower(trim(email)) = ?1"
-        self._folder.state.db.executemany(named, [(name,) for _, name in names])
         self._folder.tail.flush()
         forget(self._folder.state.db, self._folder.tail, people, names)
         self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)
+
+    def _forget_withdrawn(self, names: set[Name], now_us: int) -> dict[int, set[Name]]:
+        """Whoever went with an import and was called so does not come back with it; returns them and their names.
+
+        Somebody who is there, but lost such a name with an import, does not get it again.
+        """
+        db, gone = self._folder.state.db, dict[int, set[Name]]()
+        for kind, value in names:
+            column = _WITHDRAWN.get(kind)
+            if column is None:
+                continue
+            sought = person_of(value) if kind == "cio_id" else value
+            found = f"SELECT person, gone, id, email_key, phone FROM withdrawn WHERE {column} = ?"
+            for person, went, *owned in db.execute(found, (sought,)).fetchall():
+                if went:
+                    theirs = {(one, name) for one, name in zip(NAMES, owned, strict=True) if name is not None}
+                    gone.setdefault(person, set()).update(theirs, {("cio_id", cio_id_of(person))})
+                elif kind in NAMES:
+                    key = ", email_key = NULL" if kind == "email" else ""
+                    db.execute(f"UPDATE withdrawn SET {kind} = NULL{key}, unsure = 1 WHERE person = ?", (person,))
+        for person in gone:
+            for table in ("withdrawn", "replaced"):
+                db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
+        self._folder.tombstones.await_purge(gone, now_us)
+        return gone
 
     def _taken(self, name: Name) -> bool:
         kind, value = name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from backstory.engine.withdraw import GONE_AT_ONCE, READ_AT_ONCE, standing_imports
+from backstory.engine.countable import GONE_AT_ONCE, READ_AT_ONCE, standing_imports
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -17,7 +17,10 @@ def date_people(workspace: Workspace) -> None:
     standing = workspace.call(lambda: standing_imports(workspace))
     marks = ", ".join(map(str, standing)) or "-1"
     out = folder.state.rows(
-        f"SELECT person FROM person WHERE import_id > 0 AND import_id NOT IN ({marks}) ORDER BY person"
+        f"SELECT person FROM person WHERE import_id > 0 AND import_id NOT IN ({marks})"
+        # Whose first fact left may have gone by now, too.
+        f" UNION SELECT person FROM withdrawn WHERE NOT gone AND creator > 0 AND creator NOT IN ({marks})"
+        " ORDER BY person"
     )
     people = [row[0] for row in out]
     for low in range(0, len(people), READ_AT_ONCE):
@@ -57,8 +60,8 @@ def _date_some(workspace: Workspace, people: Sequence[tuple[int, tuple[int, int]
     db = workspace.folder.state.db
     for person, (accept_us, since_us) in people:
         db.execute(
-            "INSERT OR IGNORE INTO withdrawn SELECT person, 0, NULL, NULL, NULL, created_us, accept_us, import_id"
-            " FROM person WHERE person = ?",
+            "INSERT OR IGNORE INTO withdrawn SELECT person, 0, NULL, NULL, NULL, created_us, accept_us, import_id, 0,"
+            " NULL FROM person WHERE person = ?",
             (person,),
         )
         db.execute(
@@ -75,5 +78,6 @@ def _date_back(workspace: Workspace, standing: str) -> None:
         f" FROM withdrawn AS w WHERE w.person = person.person AND NOT w.gone AND w.creator IN ({standing})"
     )
     db.execute(
-        f"DELETE FROM withdrawn WHERE NOT gone AND creator IN ({standing}) AND coalesce(id, email, phone) IS NULL"
+        f"DELETE FROM withdrawn WHERE NOT gone AND NOT unsure AND (creator = 0 OR creator IN ({standing}))"
+        " AND coalesce(id, email, phone) IS NULL"
     )

@@ -17,8 +17,8 @@ from backstory.core.leaf import CountLeaf, KnownLeaf, KnownSince, WindowLeaf, ev
 from backstory.core.leaf_key import LeafKey
 from backstory.core.metric import MESSAGE
 from backstory.engine.checkpoint import feed_again
+from backstory.engine.countable import Tell
 from backstory.engine.scan import Since, feed_rows, scan
-from backstory.engine.withdraw import Tell
 from backstory.store.manifest import LeafMark
 from backstory.store.record import EARLIEST
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from backstory.engine.comeback import refused
 from backstory.engine.import_job import Retry, Saved
 from backstory.store.keyrun import OpenRun, map_run
 from backstory.store.manifest import KeyRun, Part, read_imports, read_key_runs, read_parts
@@ -26,7 +27,6 @@ from backstory.store.retraction import (
     moved_runs,
     put_retraction,
     recount,
-    renumbered_run,
     rewritten,
     rows_of_import,
     rows_with_seq,
@@ -66,11 +66,11 @@ class Plan:
     revived: list[Revived] = field(default_factory=list[Revived])
 
 
-def take_out_or_in(workspace: Workspace, one: Retraction, people: dict[int, int]) -> Plan:
-    """Swap the files of history; returns what was done. ``people``: numbers that are others' by now (coming back)."""
+def take_out_or_in(workspace: Workspace, one: Retraction) -> Plan:
+    """Swap the files of history; returns what was done."""
     for _ in range(RETRIES_MAX):
         workspace.compactor.move_everything()
-        plan = _prepare(workspace, one, people)
+        plan = _prepare(workspace, one)
         try:
             workspace.call(lambda: _commit(workspace, plan))  # noqa: B023
         except Retry:
@@ -87,7 +87,7 @@ def take_out_or_in(workspace: Workspace, one: Retraction, people: dict[int, int]
 # -- beside the loop --------------------------------------------------------------------------------------------------
 
 
-def _prepare(workspace: Workspace, one: Retraction, people: dict[int, int]) -> Plan:
+def _prepare(workspace: Workspace, one: Retraction) -> Plan:
     folder = workspace.folder
     parts, runs = folder.state.read(
         lambda db: (read_parts(db, retracted=None), read_key_runs(db, retracted=None))
@@ -98,13 +98,18 @@ def _prepare(workspace: Workspace, one: Retraction, people: dict[int, int]) -> P
     mine = [map_run(path, run) for run in own]
     plan = Plan(one=one, parts=parts, runs=runs, mine=mine)
     theirs = [map_run(path, run) for run in others]
-    shared = shared_keys(mine, theirs)
+    # What comes back may repeat rows, or have been repeated by rows, of imports that do not count any more.
+    out = [run for run in runs if one.returning and run.retracted and run.import_id != import_id]
+    repeats = [run for run in mine if one.returning and run.run.duplicate]
+    shared = shared_keys(mine, [*theirs, *(map_run(path, run) for run in out), *repeats])
     counted = Recount([], None)
     if len(shared[0]):
         counting = [*theirs, *(mine if one.returning else [])]
         counted = _recount(workspace, plan, shared, counting)
-    _cut_parts(workspace, plan, counted, people)
-    _move_keys(workspace, plan, counted, own, others, people)
+        if counted.lost and one.returning:
+            raise refused(one, f"{counted.lost} of its events are kept only in an import that was purged since")
+    _cut_parts(workspace, plan, counted)
+    _move_keys(workspace, plan, counted, own, others)
     plan.names |= _names_of(workspace, plan)
     if one.returning:
         plan.revived += _coming(workspace, plan)
@@ -130,7 +135,7 @@ def _recount(
         duck.close()
 
 
-def _cut_parts(workspace: Workspace, plan: Plan, counted: Recount, people: dict[int, int]) -> None:
+def _cut_parts(workspace: Workspace, plan: Plan, counted: Recount) -> None:
     """Each part as it is to be: the import's rows apart, and those changed that count otherwise than before."""
     folder, one = workspace.folder, plan.one
     seqs = check_seqs(counted.changes)
@@ -142,13 +147,12 @@ def _cut_parts(workspace: Workspace, plan: Plan, counted: Recount, people: dict[
             continue
         own = rows_of_import(folder.parts_path, part, one.import_id)
         flips = rows_with_seq(folder.parts_path, part, seqs) if part.kind == "event" and len(seqs) else own & False
-        renumber = people if own.any() else {}
         whole = own.all() or not own.any()
-        if whole and not flips.any() and not renumber:
+        if whole and not flips.any():
             if own.any():
                 _come(plan, part, replace(part, retracted=not one.returning, import_id=one.import_id))
             continue
-        edit = Edit(flips=flips, at_us=one.at_us, people=renumber)
+        edit = Edit(flips=flips, at_us=one.at_us)
         for mask, retracted in ((own, not one.returning), (~own, False)):
             way = "back" if one.returning else "out"
             name = f"{way}-{one.import_id}-{part.part_id}-{int(retracted)}-{_stamp(workspace)}"
@@ -196,7 +200,6 @@ def _move_keys(
     counted: Recount,
     own: list[KeyRun],
     others: list[KeyRun],
-    people: dict[int, int],
 ) -> None:
     path, one = workspace.folder.parts_path, plan.one
     stamp = f"keys-{one.import_id}-{_stamp(workspace)}"
@@ -213,12 +216,6 @@ def _move_keys(
             continue
         plan.runs_gone.append(run)
         plan.runs_made.append(replace(run, retracted=not one.returning))
-    if people:
-        for at, run in enumerate(plan.runs_made):
-            if run.import_id == one.import_id:
-                plan.runs_gone.append(run)
-                file = renumbered_run(path, f"{stamp}-{at}", run, people)
-                plan.runs_made[at] = _run(file, retracted=False)
 
 
 def _names_of(workspace: Workspace, plan: Plan) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ Source: design section 10, ``docs/decisions/0024-undo.md``.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError, ConflictError, NotFoundError
 from backstory.core.fact import ReinstateImport, RetractImport
+from backstory.engine.comeback import InTheWay, bring_people_back, check_way
+from backstory.engine.countable import Reconciled, Tell
 from backstory.engine.person_date import date_people
 from backstory.engine.releaf import rebuild_known, rebuild_leaves
 from backstory.engine.retract import Plan, take_out_or_in
-from backstory.engine.withdraw import Reconciled, Tell, reconcile, returning_people
+from backstory.engine.withdraw import reconcile
 from backstory.store.manifest import read_imports, read_parts
 from backstory.store.provenance import KINDS
 from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
 RETRACTED = "retracted"
+PURGED = "purged"
 ALONE_S = 2.0
 
 
@@ -59,7 +62,10 @@ def undo(workspace: Workspace, import_id: int, tell: Tell = lambda step: None) -
 
 
 def redo(workspace: Workspace, import_id: int, tell: Tell = lambda step: None) -> Undone:
-    """Have an import count again that was taken back. Raises as ``undo`` does."""
+    """Have an import count again that was taken back. Raises as ``undo`` does.
+
+    Also ``ConflictError``, before anything is changed, where that cannot be exact any more.
+    """
     return _through(workspace, import_id, ReinstateImport(import_id=import_id), tell)
 
 
@@ -67,6 +73,9 @@ def _through(
     workspace: Workspace, import_id: int, fact: RetractImport | ReinstateImport, tell: Tell
 ) -> Undone:
     with alone(workspace):
+        one = workspace.folder.state.read(read_retractions).get(import_id)
+        if isinstance(fact, ReinstateImport) and one is not None and one.stage == "done" and one.was != PURGED:
+            check_way(workspace, one)
         receipt = workspace.apply([fact])[0]
         if receipt.result == "dropped":
             raise NotFoundError(receipt.reason)
@@ -91,7 +100,8 @@ def resume(workspace: Workspace) -> None:
     """Go on with what a crash interrupted."""
     for import_id, one in sorted(workspace.folder.state.read(read_retractions).items()):
         if one.stage != "done":
-            with workspace.import_lock, workspace.compactor.still:
+            # What was in the way is as before; who asked may ask again.
+            with workspace.import_lock, workspace.compactor.still, suppress(InTheWay):
                 _finish(workspace, import_id, lambda step: None)
 
 
@@ -103,6 +113,8 @@ def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
     workspace.call(lambda: _hold(workspace))
     try:
         return _work(workspace, one, tell)
+    except InTheWay:
+        raise
     except BackstoryError:
         workspace.folder.fault(
             f"import {import_id} is half taken back or brought in again: 'backstory imports "
@@ -116,10 +128,18 @@ def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
 def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
     plan: Plan | None = None
     back = Reconciled()
+    obstacle: InTheWay | None = None
     if one.stage == "begun":
         tell("history")
-        others = returning_people(workspace, one, back) if one.returning else {}
-        plan = take_out_or_in(workspace, one, others)
+        try:
+            if one.returning:
+                bring_people_back(workspace, one, back)
+            plan = take_out_or_in(workspace, one)
+        except InTheWay as error:
+            # Somebody came in between: nothing of history has moved yet, and whoever is back already goes again.
+            obstacle, turned = error, replace(one, returning=False)
+            workspace.call(lambda: put_retraction(workspace.folder.state.db, replace(turned, stage="taken")))
+            one = turned
         one = replace(one, stage="taken")
     people = workspace.call(lambda: _named(workspace, one)) | _in_parts(workspace, one)
     tell("people")
@@ -132,6 +152,8 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
     events, writes = _counts(workspace, one)
     state = workspace.call(lambda: _end(workspace, one))
     workspace.folder.state.sync()
+    if obstacle is not None:
+        raise obstacle
     return Undone(
         import_id=one.import_id,
         state=state,

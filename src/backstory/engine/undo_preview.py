@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 Way = Literal["undo", "redo"]
 LISTED_MAX = 20
 CHANGES_MAX = 5
-_ERRORS: dict[str, type[BackstoryError]] = {"NotFoundError": NotFoundError, "ConflictError": ConflictError}
+_ERRORS: dict[str, type[BackstoryError]] = {
+    "NotFoundError": NotFoundError, "ConflictError": ConflictError, "InTheWay": ConflictError,
+}  # fmt: skip
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True, rename={"before": "from", "after": "to"}):

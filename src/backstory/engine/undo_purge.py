@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 from backstory.core.error import ConflictError, NotFoundError
-from backstory.engine.undo import RETRACTED, alone
+from backstory.engine.undo import PURGED, RETRACTED, alone
 from backstory.store.manifest import read_imports, read_key_runs, read_parts
 from backstory.store.provenance import KINDS
 from backstory.store.retraction import put_retraction, read_retractions
@@ -16,7 +16,6 @@ from backstory.store.retraction import put_retraction, read_retractions
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-PURGED = "purged"
 TEXT = "it was purged: its rows are gone for good"
 
 

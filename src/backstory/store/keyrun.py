@@ -120,12 +120,14 @@ class KeyIndex:
 
     def open(self, runs: list[KeyRun]) -> list[tuple[KeyRun, StorageError]]:
         """Take up these runs; returns those that cannot be read, for which nothing is known until ``put``."""
-        held = {run.run.run_id: run for run in self.runs}
+        # By their files: a number may be given again to another run once its run is gone.
+        held = {(run.run.path, run.run.checksum, run.run.rows): run for run in self.runs}
         broken: list[tuple[KeyRun, StorageError]] = []
         opened: list[OpenRun] = []
         for run in runs:
             try:
-                opened.append(held.get(run.run_id) or map_run(self._folder, run))
+                same = held.get((run.path, run.checksum, run.rows))
+                opened.append(map_run(self._folder, run) if same is None else OpenRun(run, same.keys, same.people))
             except StorageError as error:
                 opened.append(OpenRun(run, np.empty(0, np.int64), np.empty(0, np.uint32)))
                 broken.append((run, error))

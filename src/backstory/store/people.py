@@ -234,7 +234,7 @@ class People:
                 self._namings.confirm(identifier.kind, person)
                 continue
             if identifier.kind in before:
-                self._namings.replaced(person, identifier.kind, before[identifier.kind])
+                self._namings.replaced(person, identifier.kind, before[identifier.kind], identifier.value)
             self._namings.gave_many(identifier.kind, [person])
 
     def restore(self, person: int, kind: IdentifierKind, value: str) -> None:

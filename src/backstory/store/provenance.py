@@ -61,10 +61,12 @@ class Namings:
                 self.confirm(kind, person)
 
     def confirm(self, kind: IdentifierKind, person: int) -> None:
-        """The identifier is not an import's alone any more."""
-        if person in self._unconfirmed[kind]:
-            self._unconfirmed[kind].discard(person)
-            self._db.execute("INSERT OR IGNORE INTO confirmed VALUES (?, ?)", (kind, person))
+        """The identifier is not an import's alone any more, and neither is the person."""
+        both: tuple[IdentifierKind, ...] = (kind, "cio_id")
+        for one in both:
+            if person in self._unconfirmed[one]:
+                self._unconfirmed[one].discard(person)
+                self._db.execute("INSERT OR IGNORE INTO confirmed VALUES (?, ?)", (one, person))
 
     def heard_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
         """An import named these people."""
@@ -79,9 +81,14 @@ class Namings:
         self._unconfirmed[kind] |= given
         self._dirty.add((self.source, kind))
 
-    def replaced(self, person: int, kind: IdentifierKind, value: str) -> None:
+    def replaced(self, person: int, kind: IdentifierKind, value: str, given: str) -> None:
         """An import gives an identifier in place of this one."""
-        self._db.execute("INSERT OR IGNORE INTO replaced VALUES (?, ?, ?, ?)", (self.source, person, kind, value))
+        self._db.execute(
+            "INSERT INTO replaced VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET given = excluded.given",
+            (self.source, person, kind, value, given),
+        )
+        # Whoever used the one before has not used this one.
+        self._db.execute("DELETE FROM confirmed WHERE kind = ? AND person = ?", (kind, person))
 
     def flush(self) -> None:
         """Inside the transaction of a chunk: store what imports have named since."""
@@ -124,15 +131,19 @@ class Namings:
     def orphans(self, standing: Collection[int]) -> BitMap:
         """The people whom imports that do not count have made, and whom nobody else has named by anything."""
         people = self.lost("cio_id", standing)
-        for kind in NAMES:
-            for import_id, named in self._named.items():
-                if import_id in standing:
+        for import_id, named in self._named.items():
+            if import_id in standing:
+                for kind in NAMES:
                     people -= named[kind]
-            confirmed = BitMap()
-            for given in self._given.values():
-                confirmed |= given[kind]
-            people -= confirmed - self._unconfirmed[kind]
         return people
+
+    def unconfirmed(self, kind: IdentifierKind, person: int) -> bool:
+        """Did imports give somebody their identifier, and nobody else has used it?"""
+        return person in self._unconfirmed[kind]
+
+    def givers(self, kind: IdentifierKind, person: int) -> list[int]:
+        """The imports that gave somebody such an identifier."""
+        return sorted(import_id for import_id, given in self._given.items() if person in given[kind])
 
     def forget(self, import_id: int) -> None:
         """An import is purged: it names nobody."""

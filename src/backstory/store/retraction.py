@@ -90,6 +90,8 @@ class Recount:
 
     changes: list[Change]
     made: pa.Table | None
+    # How many of them are known of no more than their keys, because what they repeated was purged.
+    lost: int = 0
 
 
 # Of equal ids the first accepted counts; of equal contents as many as the fullest source has, those that do so first.
@@ -167,7 +169,10 @@ def recount(
     )
     changes = [Change(*row) for row in duck.execute(_CHANGES).fetchall()]
     missing = duck.execute(_MISSING).fetchall()
-    return Recount(changes, _made(duck, folder, missing, every) if missing else None)
+    if not missing:
+        return Recount(changes, None)
+    made = _made(duck, folder, missing, every)
+    return Recount(changes, made if made.num_rows else None, sum(row[3] for row in missing) - made.num_rows)
 
 
 def _made(
@@ -206,14 +211,13 @@ def rows_with_seq(folder: Path, part: Part, seqs: Seqs) -> Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """How rows are rewritten: ``flips`` counts or not the other way round, ``people`` are others than before.
+    """How rows are rewritten: ``flips`` count or not, the other way round than before.
 
     Rows that come to count are known since ``at_us``.
     """
 
     flips: Truth
     at_us: int
-    people: dict[int, int]
 
 
 def rewritten(folder: Path, part: Part, name: str, keep: Truth, edit: Edit) -> File | None:
@@ -238,12 +242,7 @@ def rewritten(folder: Path, part: Part, name: str, keep: Truth, edit: Edit) -> F
                     bounds.append((times_us["min"], times_us["max"], pc.max(table.column("commit_seq")).as_py()))
                     yield table
 
-    if edit.people:
-        whole = pa.concat_tables([table.select(schema.names).cast(schema) for table in tables()])
-        order = [(one.strip(), "ascending") for one in ORDERS[part.kind].split(",")]
-        written = write_part(folder, name, whole.sort_by(order))
-    else:
-        written = write_tables(folder, name, schema, tables(), int(keep.sum()))
+    written = write_tables(folder, name, schema, tables(), int(keep.sum()))
     return File(
         path=written.path,
         rows=written.rows,
@@ -263,11 +262,6 @@ def _edited(table: pa.Table, part: Part, edit: Edit, flips: Truth) -> pa.Table:
         accept_us = np.asarray(table.column("accept_us").to_numpy(), np.int64)
         table = _put(table, "accept_us", pa.array(np.where(flips & duplicate, edit.at_us, accept_us)))
         table = _put(table, "duplicate", pa.array(duplicate ^ flips))
-    if edit.people:
-        people = np.asarray(table.column("person").to_numpy(), np.uint32)
-        for person, other in edit.people.items():
-            people = np.where(people == person, np.uint32(other), people)
-        table = _put(table, "person", pa.array(people))
     return table
 
 
@@ -346,15 +340,6 @@ def _run(folder: Path, name: str, keys: Keys, people: PeopleArray, import_id: in
     order = order_by_key(keys, people)
     path, checksum = write_run(folder, name, keys[order], people[order])
     return File(path=path, rows=len(keys), checksum=checksum, import_id=import_id, duplicate=flag)
-
-
-def renumbered_run(folder: Path, name: str, run: KeyRun, people: dict[int, int]) -> File:
-    """A run whose people are others than before."""
-    opened = map_run(folder, run)
-    held = np.array(opened.people)
-    for person, other in people.items():
-        held = np.where(held == person, np.uint32(other), held)
-    return _run(folder, name, np.array(opened.keys), held, run.import_id, run.duplicate)
 
 
 def check_seqs(changes: Sequence[Change]) -> Seqs:

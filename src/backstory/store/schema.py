@@ -23,9 +23,9 @@ CREATE TABLE naming (
 ) WITHOUT ROWID;
 -- Identifiers that an import gave and that others than imports have named since: they stay when it is taken back.
 CREATE TABLE confirmed (kind TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (kind, person)) WITHOUT ROWID;
--- Identifiers in whose place an import gave others.
+-- Identifiers in whose place an import gave others, and which.
 CREATE TABLE replaced (
-    import_id INTEGER NOT NULL, person INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL,
+    import_id INTEGER NOT NULL, person INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, given TEXT NOT NULL,
     PRIMARY KEY (import_id, person, kind)
 ) WITHOUT ROWID;
 -- Until when an identifier named somebody who is gone: they were deleted, or merged into the survivor.
@@ -202,10 +202,15 @@ CREATE TABLE retraction (
     import_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, stage TEXT NOT NULL, was TEXT NOT NULL, back INTEGER NOT NULL
 );
 -- What people lost with imports that were taken back, as it was: it comes back with them. gone: the person went.
+-- unsure: one of these identifiers was deleted or suppressed since, so what the import gave does not come back.
 CREATE TABLE withdrawn (
     person INTEGER PRIMARY KEY, gone INTEGER NOT NULL, id TEXT, email TEXT, phone TEXT,
-    created_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, creator INTEGER NOT NULL
+    created_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, creator INTEGER NOT NULL, unsure INTEGER NOT NULL,
+    email_key TEXT
 );
+CREATE INDEX withdrawn_id ON withdrawn (id) WHERE id IS NOT NULL;
+CREATE INDEX withdrawn_email ON withdrawn (email_key) WHERE email_key IS NOT NULL;
+CREATE INDEX withdrawn_phone ON withdrawn (phone) WHERE phone IS NOT NULL;
 -- What a folder's history consists of: only files named here count, and of those that are not retracted.
 CREATE TABLE part (
     part_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,

@@ -1,0 +1,248 @@
+"""Imports that go and come again, case by case: what is kept, what comes back, and what is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+import pytest
+
+from backstory.core.condition import Json
+from backstory.core.error import ConflictError
+from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, UnsuppressPerson
+from backstory.core.time import SECOND_US
+from backstory.engine import undo
+from backstory.engine.options import BackfillOptions
+from tests.live import NOW_US, Live
+from tests.model.imported import Row, bring_in, json_lines, written
+
+THEN_S = NOW_US // SECOND_US - 5
+TWICE: Json = {"event": {"name": "buy", "count": {"at_least": 2}}}
+BUY: Row = {"customer_id": "ann", "name": "buy", "timestamp": THEN_S}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path / "world")
+    yield live
+    live.close()
+
+
+def load(world: Live, kind: Literal["people", "events"], *rows: Row) -> int:
+    path = written(world.path.parent, f"{len(list(world.path.parent.iterdir()))}.jsonl", json_lines(list(rows)))
+    return bring_in(world, BackfillOptions(kind=kind, paths=(path,))).import_id
+
+
+def out(world: Live, *numbers: int) -> None:
+    for number in numbers:
+        undo.undo(world.workspace, number)
+
+
+def back(world: Live, *numbers: int) -> None:
+    for number in numbers:
+        undo.redo(world.workspace, number)
+
+
+def people(world: Live) -> list[tuple[str | None, str | None]]:
+    return world.workspace.folder.state.rows("SELECT id, email FROM person ORDER BY person")
+
+
+def named(kind: Literal["id", "email"], value: str) -> Identifier:
+    return Identifier(kind, value)
+
+
+def test_a_repeat_stays_a_repeat_after_files_of_keys_changed_places(world: Live) -> None:
+    """A run of keys that takes the number of another one is not taken for it."""
+    segment = world.segment({"event": {"name": "x", "count": {"at_least": 2}}})
+    first = load(
+        world, "events", {"customer_id": "ann", "name": "y", "timestamp": THEN_S, "event_id": "e2"},
+        {"customer_id": "zoe", "name": "y", "timestamp": THEN_S},
+    )  # fmt: skip
+    second = load(world, "events", {"customer_id": "cid", "name": "y", "timestamp": THEN_S})
+    assert world.track("ann", "x", event_id="e2").result == "duplicate"
+    out(world, first, second)
+    assert world.track("ann", "x", event_id="e2").result == "duplicate"
+    assert world.members(segment) == set()
+
+
+def test_somebody_deleted_while_their_import_is_out_stays_deleted(world: Live) -> None:
+    """Whether somebody had the identifier again in between or not."""
+    number = load(world, "people", {"id": "ann", "email": "ann@x.org"}, {"id": "bob"}, {"id": "cid"})
+    out(world, number)
+    world.identify("ann", z=1)
+    assert [world.send(DeletePerson(person=named("id", one)))[0].result for one in ("ann", "bob")] == ["applied"] * 2
+    back(world, number)
+    assert people(world) == [("cid", None)]
+
+
+def test_an_identifier_deleted_while_its_import_is_out_does_not_come_back(world: Live) -> None:
+    """Somebody is there without the import; the email that it gave them was deleted as somebody else's."""
+    world.identify("ann", z=1)
+    number = load(world, "people", {"id": "ann", "email": "ann@x.org"})
+    out(world, number)
+    world.send(Identify(person=named("email", "ann@x.org"), attributes=b"{}"))
+    world.send(DeletePerson(person=named("email", "ann@x.org")))
+    with pytest.raises(ConflictError, match="deleted"):
+        back(world, number)
+    assert people(world) == [("ann", None)]
+
+
+def test_whoever_is_suppressed_while_their_import_is_out_is_forgotten(world: Live) -> None:
+    """What the import said of them is purged, and all that named them is blocked."""
+    number = load(world, "events", {**BUY, "data": {"card": "secret"}})
+    out(world, number)
+    assert world.send(SuppressPerson(person=named("id", "ann")))[0].result == "applied"
+    world.workspace.purger.run()
+    files = (world.path / "parts").glob("*.parquet")
+    assert not any("secret" in str(pq.read_table(path).to_pylist()) for path in files)
+    back(world, number)
+    assert people(world) == []
+    assert world.track("ann", "buy").result == "suppressed"
+
+
+def test_suppressing_an_id_leaves_whoever_has_it_as_email(world: Live) -> None:
+    """Identifiers of different kinds are different ones, however equal."""
+    number = load(world, "people", {"email": "ann@x.org"})
+    out(world, number)
+    world.send(SuppressPerson(person=named("id", "ann@x.org")))
+    back(world, number)
+    assert people(world) == [(None, "ann@x.org")]
+    assert world.send(UnsuppressPerson(person=named("id", "ann@x.org")))[0].result == "applied"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_people_are_there_since_the_first_fact_that_counts(world: Live, order: tuple[int, int]) -> None:
+    """In whatever order the imports before it went."""
+    numbers = [load(world, "people", {"id": "ann", "plan": "one"})]
+    world.advance(10 * SECOND_US)
+    numbers.append(load(world, "people", {"id": "ann", "age": 1}))
+    world.advance(10 * SECOND_US)
+    world.identify("ann", z=1)
+    out(world, *(numbers[at] for at in order))
+    found = f"SELECT (created_us - {NOW_US}) / {SECOND_US} FROM person"
+    assert world.workspace.folder.state.rows(found) == [(20,)]
+    back(world, *(numbers[at] for at in order))
+    assert world.workspace.folder.state.rows(found) == [(0,)]
+
+
+@pytest.mark.parametrize("order", ["212", "122", "121"])
+def test_a_row_of_two_imports_counts_with_either(world: Live, order: str) -> None:
+    """Take back two, and bring one in again: its row counts, though it was a repeat when it came."""
+    segment = world.segment({"event": {"name": "buy"}})
+    numbers = {"1": load(world, "events", BUY), "2": load(world, "events", BUY, {**BUY, "name": "other"})}
+    out(world, numbers[order[0]], numbers[order[1]])
+    assert world.members(segment) == set()
+    back(world, numbers[order[2]])
+    assert world.members(segment) == {"ann"}
+
+
+def refused(world: Live, number: int, what: str) -> None:
+    """Bringing it in again says what is in the way, and changes nothing."""
+    before = [*people(world), world.workspace.folder.state.rows("SELECT * FROM withdrawn")]
+    with pytest.raises(ConflictError, match=what):
+        back(world, number)
+    assert [*people(world), world.workspace.folder.state.rows("SELECT * FROM withdrawn")] == before
+    assert world.workspace.reader.import_(number).state == "retracted"
+
+
+def test_an_import_whose_people_were_made_again_is_not_brought_in(world: Live) -> None:
+    """Their events would count twice; the file can be run again."""
+    segment = world.segment(TWICE)
+    row: Row = {**BUY, "event_id": "e1"}
+    number = load(world, "events", row)
+    out(world, number)
+    world.track("ann", "buy", THEN_S * SECOND_US, event_id="e1")
+    refused(world, number, "id ann is that of another person.*backfill")
+    load(world, "events", row)
+    assert world.members(segment) == set()
+
+
+def test_nobody_vanishes_with_an_import_that_came_between(world: Live) -> None:
+    """Somebody of two imports is there as long as one of them counts."""
+    first = load(world, "people", {"id": "ann", "plan": "one"})
+    out(world, first)
+    second = load(world, "people", {"id": "ann", "age": 3})
+    refused(world, first, "id ann")
+    out(world, second)
+    back(world, first)
+    assert people(world) == [("ann", None)]
+
+
+def test_half_of_the_identifiers_taken_is_taken(world: Live) -> None:
+    """Somebody else has one of two identifiers of somebody who would come back."""
+    number = load(world, "people", {"id": "ann", "email": "ann@x.org"})
+    out(world, number)
+    world.send(Identify(person=named("email", "ann@x.org"), attributes=b"{}"))
+    refused(world, number, "email ann@x.org")
+
+
+def test_an_identifier_set_meanwhile_is_not_overwritten(world: Live) -> None:
+    """The newer one stays."""
+    world.identify("ann", plan="x")
+    number = load(world, "people", {"id": "ann", "email": "old@x.org"})
+    out(world, number)
+    world.send(Identify(person=named("id", "ann"), body_email="new@x.org"))
+    refused(world, number, "email new@x.org")
+    assert people(world) == [("ann", "new@x.org")]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("way", [(0, 1), (1, 0)])
+def test_two_identifiers_come_back_in_any_order(
+    world: Live, order: tuple[int, int], way: tuple[int, int]
+) -> None:
+    """One import made somebody, another one gave them an email."""
+    numbers = [load(world, "people", {"id": "ann"}), load(world, "people", {"id": "ann", "email": "ann@x.org"})]
+    out(world, *(numbers[at] for at in order))
+    assert people(world) == []
+    back(world, numbers[way[0]])
+    assert people(world) == [("ann", None if way[0] == 0 else "ann@x.org")]
+    back(world, numbers[way[1]])
+    assert people(world) == [("ann", "ann@x.org")]
+
+
+def give(world: Live, import_id: int, email: str) -> None:
+    """As an import does whose rows name people by what cannot change."""
+    folder = world.workspace.folder
+    folder.namings.source = import_id
+    folder.people.assign(0, (named("email", email),))
+    folder.namings.flush()
+    folder.namings.source = 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("way", [(0, 1), (1, 0)])
+def test_an_email_replaced_by_an_import_returns_without_it(
+    world: Live, order: tuple[int, int], way: tuple[int, int]
+) -> None:
+    """Each import leaves what it found and what it gave."""
+    world.identify("ann", z=1)
+    numbers = [load(world, "people", {"id": "ann", "n": n}) for n in (1, 2)]
+    emails: list[Any] = ["one@x.org", "two@x.org"]
+    for number, email in zip(numbers, emails, strict=True):
+        world.workspace.call(lambda: give(world, number, email))  # noqa: B023
+    assert people(world) == [("ann", "two@x.org")]
+    out(world, numbers[order[0]])
+    assert people(world) == [("ann", emails[order[1]])]
+    out(world, numbers[order[1]])
+    assert people(world) == [("ann", None)]
+    back(world, numbers[way[0]])
+    assert people(world) == [("ann", emails[way[0]])]
+    back(world, numbers[way[1]])
+    assert people(world) == [("ann", "two@x.org")]
+
+
+def test_somebody_who_comes_while_an_import_returns_is_in_the_way(world: Live) -> None:
+    """What was brought back by then goes again."""
+    number = load(world, "people", {"id": "ann", "plan": "one"}, {"id": "bob"})
+    out(world, number)
+
+    def come(step: str) -> None:
+        if step == "history":
+            world.identify("ann", q=1)
+
+    with pytest.raises(ConflictError):
+        undo.redo(world.workspace, number, come)
+    assert people(world) == [("ann", None)]
+    assert world.workspace.reader.import_(number).state == "retracted"
+    assert not world.workspace.folder.faults
