@@ -55,7 +55,7 @@ PREVIEW = Preview(
 )  # fmt: skip
 KEYS = [
     "import_id", "state", "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors",
-    "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds",
+    "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds", "mended",
 ]  # fmt: skip
 
 
@@ -67,6 +67,7 @@ class World:
     workspace: FakeWorkspace = field(default_factory=FakeWorkspace)
     summary: Summary | Exception = SUMMARY
     found: list[dict[str, object]] = field(default_factory=list)
+    retried: list[tuple[int, Path]] = field(default_factory=list)
     options: list[BackfillOptions] = field(default_factory=list)
     previewed: list[BackfillOptions] = field(default_factory=list)
     served: list[Settings] = field(default_factory=list)
@@ -88,6 +89,7 @@ class World:
         tools = LocalTools(
             backfill=self.backfill,
             verify=self.verify,
+            retry=self.retry,
             credentials=CredentialStore(settings.data / "workspaces" / "default"),
             now_us=lambda: NOW_US,
             preview=self.preview,
@@ -105,6 +107,10 @@ class World:
         if isinstance(self.summary, Exception):
             raise self.summary
         return self.summary
+
+    def retry(self, import_id: int, path: Path, on_progress: Callable[[Progress], None]) -> Summary:
+        self.retried.append((import_id, path))
+        return msgspec.structs.replace(SUMMARY, errors=2, mended=1, error_file="/reports/import-3-errors.csv")
 
     def verify(self, on_line: Callable[[dict[str, object]], None]) -> None:
         on_line({"checked": {"what": "segments", "count": 3}})
@@ -474,3 +480,14 @@ def test_a_backfill_that_fails_says_why(world: World) -> None:
     result = world.run("backfill", "events", events_file(world))
     assert result.exit_code == 1
     assert result.stderr == "Error: events.csv changed since import 3 began\n"
+
+
+def test_mended_rows_are_taken_in_under_their_import(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is found from anywhere; the summary says how many are mended and how to go on."""
+    monkeypatch.chdir(world.folder.parent)
+    result = world.run("imports", "retry", "3", "events.csv")
+    assert result.exit_code == 0, result.stderr
+    assert world.retried == [(3, world.folder.parent / "events.csv")]
+    assert "of these, mended since" in result.stdout
+    assert "backstory imports retry 3" in result.stdout
+    assert world.json("imports", "retry", "3", "events.csv")["mended"] == 1

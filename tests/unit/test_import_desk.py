@@ -228,3 +228,27 @@ def test_a_form_is_read_however_it_comes(size: int) -> None:
         form.feed(body[at : at + size])
     assert form.whole
     assert (form.fields, form.file_name, bytes(got)) == ({"type": "people"}, "ab.csv", b"id\r\n-b\r\n--\r\n")
+
+
+@pytest.mark.parametrize("form", ["body", "multipart"])
+def test_mended_rows_are_sent_to_their_import(server: Server, form: str) -> None:
+    """The errors are downloaded, mended and sent back: they come in under the same number, and no file is left."""
+    text = b"id,plan,_timestamp\na,pro,abc\nb,pro,\n"
+    headers = {"Content-Type": "text/csv"}
+    first = server.ended(server.client.post("/v1/imports?type=people&identifier=id", content=text, headers=headers))
+    path = f"/v1/imports/{first['id']}"
+    fixed = server.client.get(f"{path}/errors").content.replace(b"abc", b"")
+    if form == "body":
+        sent = server.client.post(f"{path}/retry", content=fixed, headers=headers)
+    else:
+        sent = server.client.post(f"{path}/retry", files={"file": ("fixed.csv", fixed, "text/csv")})
+    shown = server.ended(sent)
+    assert (shown["id"], shown["state"], shown["name"]) == (first["id"], "imported", first["name"])
+    summary = shown["summary"]
+    assert (summary["rows"], summary["created"], summary["errors"], summary["mended"]) == (3, 2, 1, 1)
+    assert server.keeps_nothing()
+    for wrong, status in ((fixed.replace(b",2,", b",3,"), 400), (b"id\n", 400), (b"", 400)):
+        assert server.client.post(f"{path}/retry", content=wrong, headers=headers).status_code == status
+    assert server.client.post("/v1/imports/77/retry", content=fixed, headers=headers).status_code == 404
+    assert server.client.post(f"{path}/retry", json={}).status_code == 400
+    assert server.keeps_nothing()

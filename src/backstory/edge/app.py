@@ -147,7 +147,7 @@ class _Endpoint:
 
 def _receiving(path: str, desk: Desk | None, guard: Authorise, endpoint: ASGIApp) -> ASGIApp:
     """Files are taken as they come, before a body would be read whole."""
-    takes = path in ("/v1/imports", "/v1/uploads/{upload_id}")
+    takes = path in ("/v1/imports", "/v1/imports/{import_id}/retry", "/v1/uploads/{upload_id}")
     return Receiving(desk, guard, endpoint) if takes and desk is not None else endpoint
 
 

@@ -5,6 +5,7 @@ Long work answers NDJSON lines:
 
     POST /local/backfill  {"progress": {…}} … {"summary": {…}}
     POST /local/preview   {"progress": {…}} … {"preview": {…}}
+    POST /local/imports/{id}/run, /retry {"path"}  {"progress": {…}} … {"summary": {…}}
     POST /local/outline   {"files": [{"path", "form", "written", "shape", "person", "time", "columns"}]} (plain JSON)
     POST /local/privacy/purge  {"progress": {…}} … {"purge": {"pending", "stages", "due_at", "purged"}}
     POST /local/verify    {"checked" | "progress" | "note" | "difference": …} … {"result": {"ok", "checked", "found"}}
@@ -15,12 +16,13 @@ and ``{"error": {"message"}}`` as the last line when it fails.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.core.error import RequestError
+from backstory.core.error import ConflictError, RequestError
 from backstory.core.time import SECOND_US
 from backstory.edge import app_key
 from backstory.edge.app_answer import answer
@@ -39,12 +41,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
+# Takes in the mended rows that are in a file under the import they are of.
+Retry = Callable[[int, Path, Callable[[Progress], None]], Summary]
 # The object that ``backstory backfill --preview --json`` prints.
 Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]]
 # Gives each line to the function it gets, the ``result`` last.
 Verify = Callable[[Callable[[dict[str, object]], None]], None]
 # Tells of each step; returns how it stands at the end.
 Purge = Callable[[Callable[[dict[str, object]], None]], dict[str, object]]
+
+
+def _no_retry(import_id: int, path: Path, on_progress: Callable[[Progress], None]) -> Summary:
+    raise ConflictError(f"there is nobody here who mends import {import_id}")
+
+
+class MendedRows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the file is; absolute."""
+
+    path: str
 
 
 class NewWorkspace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +77,7 @@ class LocalTools:
     now_us: Callable[[], int]
     # Says what an import would do.
     preview: Preview = lambda options, on_progress: {}
+    retry: Retry = _no_retry
     # Says how the files of an import are read.
     outline: Callable[[BackfillOptions], list[Any]] = lambda options: []
     # Takes the clock as it is; answers by how many microseconds it had jumped, 0 when it was not in doubt.
@@ -103,6 +118,11 @@ def local_tools(
 
         return backfill.run(workspace, options, on_progress=on_progress)
 
+    def retry(import_id: int, path: Path, on_progress: Callable[[Progress], None]) -> Summary:
+        from backstory.engine import mend
+
+        return mend.retry(workspace, import_id, path, on_progress)
+
     def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
         from backstory.engine import preview
 
@@ -134,6 +154,7 @@ def local_tools(
         stopping=stopping,
         outline=outline,
         backfill=backfill,
+        retry=retry,
         preview=preview,
         verify=verify,
         credentials=credentials,
@@ -149,6 +170,7 @@ def routes(tools: LocalTools) -> list[tuple[str, str, Handler]]:
         ("POST", "/local/preview", lambda call: _preview(tools, call)),
         ("POST", "/local/outline", lambda call: answer({"files": tools.outline(_options(call))})),
         ("POST", "/local/imports/{import_id}/run", lambda call: _run_import(tools, call)),
+        ("POST", "/local/imports/{import_id}/retry", lambda call: _retry_import(tools, call)),
         ("POST", "/local/verify", lambda call: _verify(tools, call)),
         *app_key.routes(
             app_key.KeyTools(credentials=tools.credentials, now_us=tools.now_us, changed=tools.keys_changed), "/local"
@@ -193,6 +215,17 @@ def _run_import(tools: LocalTools, call: Call) -> Answer:
 
     def work(emit: Emit) -> None:
         emit({"summary": tools.backfill(options, lambda progress: emit({"progress": progress}))})
+
+    return LineStream(work, tools.stopping)
+
+
+def _retry_import(tools: LocalTools, call: Call) -> Answer:
+    import_id = call.number("import_id", "import")
+    path = Path(_decoded(call.document(), MendedRows).path)
+
+    def work(emit: Emit) -> None:
+        summary = tools.retry(import_id, path, lambda progress: emit({"progress": progress}))
+        emit({"summary": summary})
 
     return LineStream(work, tools.stopping)
 

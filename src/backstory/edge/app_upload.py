@@ -4,6 +4,7 @@
     PUT /v1/uploads/{id}?offset=N              more of it, from its N-th byte on; 409 where that is not its end
     GET, DELETE /v1/uploads/{id}               how much came; let go of it
     POST /v1/imports                           as multipart/form-data with one file, or as the file itself
+    POST /v1/imports/{id}/retry                the same with mended rows of that import
 
 Bodies go to disk as they come. Source: issue 2; design section 10.
 """
@@ -19,9 +20,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backstory.core.error import ConflictError, RequestError, StorageError
+from backstory.core.error import ConflictError, NotFoundError, RequestError, StorageError
 from backstory.core.limit import BODY_WAIT_S
-from backstory.edge import app_import
+from backstory.edge import app_import, app_shape
 from backstory.edge.app_answer import TooLargeError, answer, nothing, refusal, unauthorised
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.multipart import Multipart, boundary_of
@@ -50,7 +51,7 @@ class Receiving:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
         sends_file = scope["method"] == "POST" and (kind == "multipart/form-data" or kind in _ENDINGS)
-        if scope["method"] != "PUT" and not (sends_file and scope["path"] == "/v1/imports"):
+        if scope["method"] != "PUT" and not (sends_file and scope["path"].startswith("/v1/imports")):
             await self._inner(scope, receive, send)
             return
         try:
@@ -101,6 +102,8 @@ class Receiving:
                     await run_in_threadpool(take, block)
             if parser is not None and (not parser.whole or parser.file_name is None):
                 raise RequestError("the multipart body ends before its last boundary, or holds no file")
+            if "import_id" in scope["path_params"]:
+                return await run_in_threadpool(_retry, self._desk, scope["path_params"]["import_id"], upload_id)
             wanted = wanted_of(query if parser is None else {**query, **parser.fields})
             if parser is not None and parser.file_name:
                 wanted.setdefault("name", parser.file_name)
@@ -148,6 +151,21 @@ async def _blocks(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
+def _retry(desk: Desk, import_id: str, upload_id: str) -> Response:
+    if not (import_id.isascii() and import_id.isdigit() and len(import_id) <= 18):
+        raise NotFoundError(f"there is no import {import_id}")
+    try:
+        return answer({"import": app_shape.import_(desk.view(desk.retry(int(import_id), upload_id)))})
+    except SourceError as error:
+        raise RequestError(str(error), path="file") from error
+
+
+def retry(call: Call) -> Response:
+    """``POST /v1/imports/{id}/retry``: mended rows of its errors come in under the same import."""
+    app_import.desk_of(call)
+    raise RequestError("send the mended rows as the body, or as multipart/form-data with one file")
+
+
 def create(call: Call) -> Response:
     """``POST /v1/uploads``."""
     desk = app_import.desk_of(call)
@@ -176,6 +194,7 @@ def more(call: Call) -> Response:
 
 
 ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/v1/imports/{import_id}/retry", retry),
     ("POST", "/v1/uploads", create),
     ("GET", "/v1/uploads/{upload_id}", one),
     ("PUT", "/v1/uploads/{upload_id}", more),

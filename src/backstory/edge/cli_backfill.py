@@ -353,10 +353,12 @@ def summary_text(summary: Summary) -> str:
         "segment changes held back from campaigns": summary.held_back.segment,
         "warnings": summary.warnings,
         "errors": summary.errors,
+        "of these, mended since": summary.mended,
     }
     lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
     if summary.error_file:
-        lines.append(f"  the rows with errors are in {summary.error_file}: correct them and backfill that file")
+        mend = f"correct a copy, and 'backstory imports retry {summary.import_id} COPY'"
+        lines.append(f"  the rows with errors are in {summary.error_file}: {mend}")
     if summary.warning_file:
         lines.append(f"  the rows with warnings are in {summary.warning_file}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
-"""``backstory imports``: list, show, pause, resume, cancel, undo, redo, purge."""
+"""``backstory imports``: list, show, pause, resume, cancel, retry, undo, redo, purge."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -105,6 +106,28 @@ def resume_import(run: Run, import_id: int) -> None:
             run.show(body, f"import {import_id} goes on")
             return
         found = long_work(session, f"/local/imports/{import_id}/run", {}, "summary")
+    run.show(found, summary_text(msgspec.convert(found, Summary)))
+
+
+@imports.command("retry")
+@click.argument("import_id", type=int)
+@click.argument("fixed_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@workspace_command
+def retry_import(run: Run, import_id: int, fixed_file: Path) -> None:
+    """Take in the rows of an import that failed, mended, under the same import.
+
+    Copy its file of errors (see imports show), correct the rows, leave the columns as they are: each row is known by
+    its "line", and one that was mended before changes nothing again. Rows without a time stand where they stood in
+    the input. Interrupted, the same command goes on.
+
+    \b
+    Examples:
+      backstory imports retry 3 fixed.csv
+      backstory imports retry 3 fixed.jsonl --json
+    """
+    with run.session() as session:
+        body = {"path": str(fixed_file.absolute())}
+        found = long_work(session, f"/local/imports/{import_id}/retry", body, "summary")
     run.show(found, summary_text(msgspec.convert(found, Summary)))
 
 

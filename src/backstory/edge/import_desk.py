@@ -139,6 +139,18 @@ class Desk:
         self._waiting.put(receipt.subject)
         return receipt.subject
 
+    def retry(self, import_id: int, upload_id: str) -> int:
+        """Begin with an upload of mended rows of an import. Raises as ``engine.mend.begin`` does; the upload goes."""
+        from backstory.engine import mend
+
+        path = self._place(None, upload_id)
+        try:
+            mend.begin(self._workspace, import_id, path)
+        finally:
+            spool.remove(self._workspace.folder.path, (str(path),))
+        self._waiting.put(import_id)
+        return import_id
+
     def view(self, import_id: int) -> ImportView:
         """An import as it is now."""
         return self._workspace.reader.import_(import_id)
@@ -211,7 +223,7 @@ class Desk:
         for row in self._workspace.folder.state.read(read_imports):
             if row.state == "importing":
                 path = Path(msgspec.json.decode(row.options, type=BackfillOptions).paths[0])
-                if path.parent == self._folder and path.name.startswith(("api-", "upload-")):
+                if path.parent == self._folder and path.name.startswith(("api-", "upload-", "import-")):
                     found.append(row.import_id)
         return found
 

@@ -20,7 +20,7 @@ import msgspec
 from backstory.core.error import RequestError
 from backstory.core.fact import FinishImport, StartImport
 from backstory.engine import spool
-from backstory.engine.csv_cell import Cells, reading_of
+from backstory.engine.csv_cell import reading_of
 from backstory.engine.csv_source import CsvRow
 from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, read_event
@@ -28,6 +28,7 @@ from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
+from backstory.engine.mended import Mended
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.people_import import PeopleImport
@@ -56,6 +57,8 @@ def run(
     check_segment(workspace, options)
     with workspace.import_lock, workspace.compactor.still:
         job = _begin(workspace, options, chunking or Chunking())
+        if job.saved.source:
+            job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line)
         job.running = workspace.imports.begun(job.import_id)
         try:
             _Run(job, on_progress).files()
@@ -118,8 +121,8 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
 
 def _end(job: Job) -> Summary:
     workspace = job.workspace
-    summary = job.summary("imported")
-    workspace.apply([FinishImport(import_id=job.import_id, state="imported")])
+    summary = job.summary(job.saved.was)
+    workspace.apply([FinishImport(import_id=job.import_id, state=job.saved.was)])
     workspace.call(workspace.folder.state.sync)
     spool.remove(workspace.folder.path, job.options.paths)
     return summary
@@ -220,7 +223,7 @@ class _Run:
                 source.close()
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
-        cells = Cells(path, place, self._options)
+        cells = self._job.cells(path, place)
         self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
         importer = EventImport(self._job, shape)
         try:
@@ -246,12 +249,12 @@ class _Run:
     def _judge(self, row: CsvRow, counts: Counts, read: Callable[[CsvRow], EventRow]) -> EventRow | None:
         counts.rows += 1
         try:
+            self._job.admit(row.line)
             if row.error:
                 raise RowError("", None, row.error)
             good = read(row)
         except RowError as error:
-            counts.errors += 1
-            self._job.report("errors").add_csv(row.line, row.cells, str(error))
+            self._job.refuse_csv(error, row.line, row.cells, counts)
             return None
         if good.warning:
             counts.warnings += 1

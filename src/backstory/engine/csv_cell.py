@@ -51,14 +51,22 @@ def reading_of(options: BackfillOptions, path: Path) -> Reading:
 class Cells:
     """The rows of one file, from a place on."""
 
-    def __init__(self, path: Path, place: Place, options: BackfillOptions) -> None:
+    def __init__(
+        self, path: Path, place: Place, options: BackfillOptions, *, found: Mapping[str, str] | None = None
+    ) -> None:
+        """``found``: the types of columns that are no text, as they were found in a file that this belongs to."""
         self.dialect = dialect_of(options, path)
-        types = column_types(path, self.dialect)
+        types = column_types(path, self.dialect) if found is None else None
         self._source = CsvSource(path, place, dialect=self.dialect)
         # A report of ours is read without the two columns it has for itself.
         self._width = len(without_verdict(dict.fromkeys(self._source.header))) if is_report(path) else None
         self.header = self._source.header[: self._width]
+        if types is None:
+            types = [cast("ColumnType", (found or {}).get(name, TEXT)) for name in self.header]
         types = types[: self._width]
+        self.found: dict[str, str] = {
+            name: kind for name, kind in zip(self.header, types, strict=True) if kind != TEXT
+        }
         self.delimiter = self._source.delimiter
         self.written = self._source.written
         # A column without a name holds nothing, or its rows are errors.

@@ -190,6 +190,7 @@ class EventImport:
                 continue
             counts.rows += 1
             try:
+                self._job.admit(line)
                 bare = text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
                 row = read_event(decode_line(bare), line, self._shape)
             except RowError as error:
@@ -296,13 +297,14 @@ class EventImport:
         rows = everything.take(order_of(everything, new), self._texts_at)
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
-        parts = [(write_rows(self._folder.parts_path, name, rows, first_seq, self._job.row), rows)] if len(rows) else []
+        path, row = self._folder.parts_path, self._job.accepted
+        parts = [(write_rows(path, name, rows, first_seq, row), rows)] if len(rows) else []
         # What repeats an id is kept whole: it may say something else, and counts when the first is taken back.
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
             repeats = everything.take(order_of(everything, again))
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
-            part = write_rows(self._folder.parts_path, f"{name}-again", repeats, first, self._job.row, duplicate=True)
+            part = write_rows(path, f"{name}-again", repeats, first, row, duplicate=True)
             parts.append((part, repeats))
         runs = [
             (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)

@@ -16,14 +16,14 @@ from backstory.core.condition import Json
 from backstory.core.fact import ChangeMembers, IdentifyObject, Receipt, Relate
 from backstory.core.identity import normal
 from backstory.core.person import values
-from backstory.engine.csv_cell import Cells, reading_of
+from backstory.engine.csv_cell import reading_of
 from backstory.engine.event_row import decode_line
 from backstory.engine.fact_row import FactRow, read_fact
 from backstory.engine.import_check import is_csv
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError
+from backstory.engine.row_value import NotHere, RowError
 from backstory.engine.source import Place, Source
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FactImport:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _cells(self, path: Path, place: Place) -> Generator[_Line]:
-        cells = Cells(path, place, self._job.options)
+        cells = self._job.cells(path, place)
         self._job.begin_file(self._number, path, header=cells.header, delimiter=cells.delimiter)
         try:
             for row in cells.rows():
@@ -114,7 +114,9 @@ class FactImport:
 
     def _row(self, line: _Line, fields: dict[str, Json] | RowError, counts: Counts) -> None:
         options = self._job.options
+        untold_us = options.as_of_us
         try:
+            self._job.admit(line.number)
             if isinstance(fields, RowError):
                 raise fields
             fact, warning = read_fact(
@@ -124,9 +126,12 @@ class FactImport:
                 type_id=options.object_type_id,
                 segment_id=options.segment_id or 0,
                 clear=options.on_empty == "clear",
-                untold_us=self._first_us + line.number if options.as_of_us is None else options.as_of_us,
+                untold_us=self._first_us + self._job.origin(line.number) if untold_us is None else untold_us,
             )
             self._apply(fact, counts)
+        except NotHere:
+            counts.skipped += 1
+            return
         except RowError as error:
             counts.errors += 1
             line.report("errors", str(error))

@@ -46,6 +46,8 @@ class ImportControl:
         self._guard = threading.Lock()
         self._running: dict[int, Running] = {}
         self.changed = threading.Condition()
+        # Held while an import is made one that goes on with mended rows.
+        self.mending = threading.Lock()
 
     # -- the side of the run --------------------------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class ImportControl:
 
     def pause(self, import_id: int) -> None:
         """Have a run wait behind the chunk at hand. Raises ``NotFoundError``, and ``ConflictError`` when it is over."""
-        row = self._row(import_id)
+        row = self.row(import_id)
         if row.state == PAUSED:
             return
         if row.state != IMPORTING:
@@ -106,7 +108,7 @@ class ImportControl:
 
     def resume(self, import_id: int) -> bool:
         """Have it go on; returns whether a run of this process does. Raises as ``pause`` does."""
-        row = self._row(import_id)
+        row = self.row(import_id)
         if row.state not in (IMPORTING, PAUSED):
             raise ConflictError(f"import {import_id} is {row.state}: only one that is paused can go on")
         self._set_state(import_id, PAUSED, IMPORTING)
@@ -119,7 +121,7 @@ class ImportControl:
 
     def cancel(self, import_id: int) -> None:
         """End an import where it stands: what came in stays. Raises as ``pause`` does."""
-        row = self._row(import_id)
+        row = self.row(import_id)
         if row.state == CANCELED:
             raise ConflictError(f"import {import_id} is already canceled")
         with self._guard:
@@ -138,7 +140,7 @@ class ImportControl:
 
     def options(self, import_id: int) -> BackfillOptions:
         """What an import was asked to do."""
-        return msgspec.json.decode(self._row(import_id).options, type=BackfillOptions)
+        return msgspec.json.decode(self.row(import_id).options, type=BackfillOptions)
 
     def undo(self, import_id: int) -> Undone:
         """See ``engine.undo``."""
@@ -162,7 +164,7 @@ class ImportControl:
         """See ``engine.undo_preview``."""
         from backstory.engine import undo_preview
 
-        self._row(import_id)
+        self.row(import_id)
         return undo_preview.preview(self._workspace, import_id, way)
 
     def run_aside(self, import_id: int) -> None:
@@ -191,7 +193,8 @@ class ImportControl:
         except BackstoryError as error:
             self._workspace.folder.fault(f"an import is half taken back: {error}")
 
-    def _row(self, import_id: int) -> ImportRow:
+    def row(self, import_id: int) -> ImportRow:
+        """As committed. Raises ``NotFoundError``."""
         for row in self._workspace.folder.state.read(read_imports):
             if row.import_id == import_id:
                 return row
@@ -205,5 +208,5 @@ class ImportControl:
                 if row.import_id == import_id and row.state == before:
                     folder.manifest.put_import(replace(row, state=after, updated_us=folder.state.now_us))
 
-        if self._row(import_id).state == before:
+        if self.row(import_id).state == before:
             self._workspace.call(put)

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError
+from backstory.engine.csv_cell import Cells
 from backstory.engine.import_control import IMPORTING, PAUSED, Running
 from backstory.engine.options import BackfillOptions, Held, Summary
 from backstory.engine.report import Report, is_report, report_path
@@ -17,6 +20,7 @@ from backstory.engine.source import CHUNK_BYTES, Place
 from backstory.store.manifest import ImportRow, read_imports
 
 if TYPE_CHECKING:
+    from backstory.engine.mended import Mended
     from backstory.engine.workspace import Workspace
 
 T = TypeVar("T")
@@ -86,6 +90,14 @@ class Saved(msgspec.Struct, kw_only=True):
     start_seq: int = 0
     # (segment, did they enter, person) of the last journey begun for the net difference.
     judged: tuple[int, bool, int] = (0, False, -1)
+    # Of a retry (``engine.mend``): the file the import was of, the moment it began, the state before; the lines of that
+    # file that are mended so far, as a bitmap.
+    source: str = ""
+    retry_us: int = 0
+    was: Literal["imported", "failed", "canceled"] = "imported"
+    mended: bytes = b""
+    # What the columns of a CSV file were found to hold, but for text.
+    columns: dict[str, str] | None = None
     # Lines of the files before this one.
     lines_before: int = 0
     sizes: list[int] = []
@@ -111,6 +123,8 @@ class Job:
         self.saved = msgspec.json.decode(row.progress, type=Saved)
         # The run this is of, which others may pause; None: nobody can.
         self.running: Running | None = None
+        # Of a retry: which rows are to be taken. None: all.
+        self.mended: Mended | None = None
         self.extra_seconds: Callable[[], float] = lambda: 0.0
         self._reports: dict[str, Report] = {}
 
@@ -118,15 +132,53 @@ class Job:
     def import_id(self) -> int:
         return self.row.import_id
 
+    @property
+    def accept_us(self) -> int:
+        """When the rows at hand are accepted: their times may be later, and decide what they start."""
+        return self.saved.retry_us or self.row.accept_us
+
+    @property
+    def accepted(self) -> ImportRow:
+        """The import's row with that moment."""
+        return replace(self.row, accept_us=self.accept_us)
+
+    # -- rows by the line they are of, which is another one in a file of mended rows ------------------------------
+
+    def admit(self, line: int) -> None:
+        """Raises ``NotHere`` for a row that is not to be taken."""
+        if self.mended is not None:
+            self.mended.admit(line)
+
+    def origin(self, line: int) -> int:
+        """The line of the input."""
+        return line if self.mended is None else self.mended.origin(line)
+
+    def origins(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same, of many."""
+        return lines if self.mended is None else self.mended.origins(lines)
+
+    def cells(self, path: Path, place: Place) -> Cells:
+        """A CSV file. Mended rows are too few to say what columns hold: the file they are of has said it."""
+        if self.mended is not None:
+            return Cells(path, place, self.options, found=self.saved.columns)
+        cells = Cells(path, place, self.options)
+        if path == Path(self.options.paths[0]):
+            self.saved.columns = cells.found
+        return cells
+
+    # -- reports --------------------------------------------------------------------------------------------------
+
     def begin_file(self, number: int, path: Path, *, header: list[str] | None = None, delimiter: str = ",") -> None:
         """Each file has reports of its own, in its own form: ``header`` of a CSV file, None for JSON lines."""
         saved, files = self.saved, len(self.options.paths)
         for kind, length in (("errors", saved.error_bytes), ("warnings", saved.warning_bytes)):
-            report = report_path(self._reports_path, self.import_id, kind, path, number, files)
+            source = Path(saved.source) if saved.source else path
+            report = report_path(self._reports_path, self.import_id, kind, source, number, files)
             # What is there of a file whose first rows were not committed is of no commit.
             known = length if number == saved.file else 0
+            told = self.origin if self.mended is None or kind == "warnings" else self.mended.refused
             self._reports[kind] = Report(
-                report, header=header, length=known, delimiter=delimiter, again=is_report(path)
+                report, header=header, length=known, delimiter=delimiter, again=is_report(path), origin=told
             )
 
     @property
@@ -138,7 +190,8 @@ class Job:
         if not rows:
             return None
         paths = self.options.paths
-        path = report_path(self._reports_path, self.import_id, kind, Path(paths[0]), 0, len(paths))
+        source = Path(self.saved.source or paths[0])
+        path = report_path(self._reports_path, self.import_id, kind, source, 0, len(paths))
         return str(path if len(paths) == 1 else path.parent)
 
     def report(self, kind: str) -> Report:
@@ -151,6 +204,14 @@ class Job:
             return
         counts.errors += 1
         self.report("errors").add_json(line, text, str(error))
+
+    def refuse_csv(self, error: RowError, line: int, cells: list[str], counts: Counts) -> None:
+        """The same of a row of cells."""
+        if isinstance(error, NotHere):
+            counts.skipped += 1
+            return
+        counts.errors += 1
+        self.report("errors").add_csv(line, cells, str(error))
 
     def take_reports(self) -> tuple[list[str], list[str]]:
         """The report lines of a chunk being read, to be told when it is committed: (errors, warnings)."""
@@ -185,6 +246,7 @@ class Job:
             warning_bytes=self._flush("warnings"),
             seconds=self.saved.seconds + self.extra_seconds(),
             counts=total,
+            mended=self.saved.mended if self.mended is None else self.mended.upto(place.line),
         )
         self.put()
 
@@ -237,6 +299,7 @@ class Job:
             error_file=self._report_name("errors", counts.errors),
             warning_file=self._report_name("warnings", counts.warnings),
             seconds=round(self.saved.seconds, 3),
+            mended=len(BitMap.deserialize(self.saved.mended)) if self.saved.mended else 0,
         )
 
 

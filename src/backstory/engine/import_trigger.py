@@ -16,7 +16,7 @@ def start_journeys(job: Job, bulk: Bulk, rows: Rows, slices: list[Slice]) -> int
     """
     workspace = job.workspace
     waited = workspace.campaigns.names()
-    accept_us = job.row.accept_us
+    accept_us = job.accept_us
     held = 0
     for slice_ in slices:
         if slice_.kind != "event" or slice_.name not in waited:
@@ -45,7 +45,7 @@ def _start(job: Job, rows: Rows, slice_: Slice, position: int) -> None:
         name=slice_.name,
         event_id=event_id,
         time_us=int(rows.times_us[position]),
-        accept_us=job.row.accept_us,
+        accept_us=job.accept_us,
         data=str(rows.data[position].as_py()).encode(),
     )
     now_us = job.workspace.folder.state.now_us

@@ -69,7 +69,7 @@ def judge_segments(job: Job) -> None:
             held += _judge_some(job, number, entered, waiting[low : low + PEOPLE_PER_STEP])
 
     def note() -> None:
-        job.saved.counts.held_segments = held
+        job.saved.counts.held_segments += held
         # Judged once: an import that is gone on with after this starts nothing again.
         job.saved.before = {}
         job.put()
@@ -99,7 +99,7 @@ def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
         return BitMap()
     workspace.folder.tail.flush()
     db = workspace.folder.state.db
-    changed = db.execute("SELECT 1 FROM segment WHERE segment_id = ? AND updated_us > ?", (number, job.row.accept_us))
+    changed = db.execute("SELECT 1 FROM segment WHERE segment_id = ? AND updated_us > ?", (number, job.accept_us))
     if changed.fetchone() is not None:
         # Another question than before the import: the difference is that of the questions.
         return BitMap()
@@ -123,7 +123,7 @@ def _maybe_fresh(job: Job, number: int, people: BitMap) -> BitMap:
         return people
     if any(_moves_by_itself(key) for key in _keys(workspace.segments, kept.condition)):
         return people
-    since_us = job.row.accept_us - workspace.context.trigger_age_us
+    since_us = job.accept_us - workspace.context.trigger_age_us
     return people & BitMap(workspace.folder.history.people_since(since_us))
 
 
@@ -192,7 +192,7 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     effective_us = {
         person: history.since_us(condition, now_us)[0] for person, history in _read(workspace, people).items()
     }
-    policy, accept_us, age_us = job.options.triggers, job.row.accept_us, workspace.context.trigger_age_us
+    policy, accept_us, age_us = job.options.triggers, job.accept_us, workspace.context.trigger_age_us
     fires = {p: us for p, us in effective_us.items() if policy == "all" or triggers(us, accept_us, age_us)}
     # What a crash interrupted goes on behind the last journeys begun.
     begin = {person: us for person, us in fires.items() if (number, entered, person) > job.saved.judged}
@@ -209,6 +209,6 @@ def _begin(job: Job, number: int, entered: bool, effective_us: dict[int, int]) -
     for person, since_us in effective_us.items():
         if kept is not None and person in workspace.segments.alive and (person in kept.members) == entered:
             transition = Transition(number, person, entered, now_us)
-            workspace.campaigns.begin_transition(transition, since_us, now_us, accept_us=job.row.accept_us)
+            workspace.campaigns.begin_transition(transition, since_us, now_us, accept_us=job.accept_us)
     job.saved.judged = (number, entered, max(effective_us))
     job.put()

@@ -86,6 +86,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None
     warning_file: str | None
     seconds: float
+    # How many of the errors were mended since (``engine.mend``).
+    mended: int = 0
 
 
 class Stopped(BackstoryError):

@@ -212,7 +212,7 @@ class PeopleImport:
         if not history:
             return
         first = self._folder.state.take_seq(2 * len(history)) + 1
-        accept_us, import_id = self._job.row.accept_us, self._job.import_id
+        accept_us, import_id = self._job.accept_us, self._job.import_id
         self._folder.tail.add_imported(
             [
                 (first + 2 * at, person, time_us, accept_us, attributes, changes, created, import_id)

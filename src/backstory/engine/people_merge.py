@@ -70,12 +70,12 @@ class Merge:
     def told_us(self, row: PersonRow) -> int | None:
         """The time that was named for a row, by itself or for all; None for none, and for one still to come."""
         told_us = self._job.options.as_of_us if row.time_us is None else row.time_us
-        return None if told_us is None or told_us > self._job.row.accept_us + MINUTE_US else told_us
+        return None if told_us is None or told_us > self._job.accept_us + MINUTE_US else told_us
 
     def time_us(self, row: PersonRow) -> int:
         """The row's time; else the import's, later rows a microsecond later, as calls one by one would be."""
         told_us = self.told_us(row)
-        return self._first_us + row.line if told_us is None else told_us
+        return self._first_us + self._job.origin(row.line) if told_us is None else told_us
 
     # -- people as they are known -------------------------------------------------------------------------------------
 

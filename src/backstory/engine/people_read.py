@@ -8,7 +8,7 @@ import numpy as np
 
 from backstory.core.time import MINUTE_US
 from backstory.engine.csv_block import Block, CsvBlocks
-from backstory.engine.csv_cell import Cells, reading_of
+from backstory.engine.csv_cell import reading_of
 from backstory.engine.event_row import decode_line
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.line_source import lines_of, too_long
@@ -32,7 +32,7 @@ class _Rows:
         # The time of the line before the file's first, for rows that name none.
         self.first_us = job.row.accept_us + job.lines_before(number)
         # A time behind that lies in the future.
-        self.latest_us = job.row.accept_us + MINUTE_US
+        self.latest_us = job.accept_us + MINUTE_US
         self._rows_max = job.chunking.people_rows_max
         self._clear = job.options.on_empty == "clear"
 
@@ -47,7 +47,7 @@ class _Rows:
     ) -> Batch:
         as_of_us = self._job.options.as_of_us
         fixed = as_of_us is not None and as_of_us <= self.latest_us
-        untold_us = np.full(len(quick), as_of_us) if fixed else self.first_us + quick.lines
+        untold_us = np.full(len(quick), as_of_us) if fixed else self.first_us + self._job.origins(quick.lines)
         return batch_of(
             quick,
             odd,
@@ -65,7 +65,7 @@ class PeopleCells(_Rows):
 
     def __init__(self, job: Job, path: Path, number: int, place: Place, shape: RowShape) -> None:
         super().__init__(job, number, shape)
-        self._cells = Cells(path, Place(), job.options)
+        self._cells = job.cells(path, Place())
         self._cells.close()
         job.begin_file(number, path, header=self._cells.header, delimiter=self._cells.delimiter)
         self._columns = PersonColumns(self._cells, shape, clear=self._clear, latest_us=self.latest_us)
@@ -89,12 +89,12 @@ class PeopleCells(_Rows):
         for at in others:
             line, cells = int(block.lines[at]), block.cells(at)
             try:
+                self._job.admit(line)
                 row = read_person(
                     self._cells.texts(cells), line, self._shape, clear=self._clear, encode=self._cells.encode
                 )
             except RowError as error:
-                counts.errors += 1
-                errors.add_csv(line, cells, str(error))
+                self._job.refuse_csv(error, line, cells, counts)
                 continue
             odd.append(row)
             warning = self._warning(row)
@@ -146,6 +146,7 @@ class PeopleLines(_Rows):
     def _judge_line(self, text: bytes, line: int, counts: Counts) -> PersonRow | None:
         counts.rows += 1
         try:
+            self._job.admit(line)
             if too_long(text):
                 raise RowError("", None, "the line is too long to be read")
             bare = text.removeprefix(_BOM) if line == 1 else text

@@ -81,6 +81,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     error_file: None = None
     warning_file: None = None
     seconds: float
+    mended: int = 0
     segments: list[SegmentEffect]
     campaigns: list[CampaignEffect]
     attributes: list[AttributeEffect]

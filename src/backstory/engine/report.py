@@ -8,7 +8,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -50,6 +50,16 @@ def without_verdict(row: Mapping[str, T]) -> Mapping[str, T]:
     return {name: value for name, value in row.items() if name not in ours}
 
 
+def line_told(row: Mapping[str, T]) -> T | None:
+    """Which line of the input a row of a report is of; None where it does not say."""
+    return next((row[name] for name in list(row)[-2:] if re.match(r"line_*\Z", name)), None)
+
+
+def lines_told(path: Path) -> Iterator[int]:
+    """The lines of the input that the rows of a report are of."""
+    return (line for line, _ in _verdicts(path))
+
+
 def first_rows(report: str | None, count: int) -> list[tuple[int, str]]:
     """(line, error) of the first rows of a report: a file, or a folder with one for each file; None has none."""
     if report is None:
@@ -83,11 +93,19 @@ class Report:
     """One file, made when the first row comes. ``header`` None: JSON lines."""
 
     def __init__(
-        self, path: Path, *, header: list[str] | None, length: int, delimiter: str = ",", again: bool = False
+        self,
+        path: Path,
+        *,
+        header: list[str] | None,
+        length: int,
+        delimiter: str = ",",
+        again: bool = False,
+        origin: Callable[[int], int] = lambda line: line,
     ) -> None:
-        """``again``: the input is a report itself."""
+        """``again``: the input is a report itself; ``origin`` is the line that is told instead of one of the file."""
         self.path = path
         self._again = again
+        self._origin = origin
         self._header = header
         self._delimiter = delimiter
         self._pending: list[tuple[int, str]] = []
@@ -111,7 +129,7 @@ class Report:
             row = dict(without_verdict(row)) if self._again else row
         else:
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
-        verdict = {_free("line", row): line, _free("error", row): error}
+        verdict = {_free("line", row): self._origin(line), _free("error", row): error}
         return msgspec.json.encode({**row, **verdict}).decode() + "\n"
 
     def add_csv(self, line: int, cells: list[str], error: str) -> None:
@@ -123,7 +141,7 @@ class Report:
         assert self._header is not None
         width = len(self._header)
         padded = ([""] * width if error == FORGOTTEN_ROW else cells + [""] * width)[:width]
-        return self._csv_line([*padded, str(line), error])
+        return self._csv_line([*padded, str(self._origin(line)), error])
 
     def take(self) -> list[str]:
         """The lines added so far, in the order of the input, handed over to be told later."""

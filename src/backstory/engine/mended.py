@@ -1,0 +1,129 @@
+"""Which rows of a file of mended rows are to be taken, and which lines of the input are mended by it.
+
+The file has the form of a report on errors: each row says by ``line`` which row of the input it is. Of rows that name
+the same line the last one counts, and a line that was mended before is passed over, so that nothing is taken twice.
+A line is mended with the commit that takes its row in, unless the row is refused again.
+"""
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.error import RequestError
+from backstory.engine.csv_dialect import Dialect
+from backstory.engine.csv_source import CsvSource
+from backstory.engine.event_row import decode_line
+from backstory.engine.import_check import is_csv
+from backstory.engine.line_source import lines_of, too_long
+from backstory.engine.report import line_told
+from backstory.engine.row_value import NotHere, RowError
+from backstory.engine.source import Place, Source
+
+_BOM = b"\xef\xbb\xbf"
+# Lines are kept as 32 bits.
+_LINE_MAX = 2**32 - 1
+# How reports are written.
+REPORT_DIALECT = Dialect(encoding="utf-8", quote='"')
+
+
+class Mended:
+    """The rows of one file by the line they begin at there, and what is mended so far."""
+
+    def __init__(self, path: Path, mended: bytes, *, taken: int) -> None:
+        """``mended``: the lines so far, serialised; ``taken``: lines of the file that are in already."""
+        self._lines, self._origins = _told(path)
+        # The last row of each line of the input.
+        backwards = np.unique(self._origins[::-1], return_index=True)[1]
+        self._counts = np.zeros(len(self._lines), bool)
+        self._counts[len(self._lines) - 1 - backwards] = True
+        self._mended = BitMap.deserialize(mended) if mended else BitMap()
+        self._refused: set[int] = set()
+        self._next = int(np.searchsorted(self._lines, taken, "right"))
+
+    def admit(self, line: int) -> None:
+        """Raises ``NotHere`` for a row that is not to be taken."""
+        at = self._at(line)
+        if not self._counts[at] or int(self._origins[at]) in self._mended:
+            raise NotHere("a line that is mended already")
+
+    def origin(self, line: int) -> int:
+        """Which line of the input the row at a line of the file is."""
+        return int(self._origins[self._at(line)])
+
+    def origins(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same, of many."""
+        return self._origins[np.searchsorted(self._lines, lines)]
+
+    def refused(self, line: int) -> int:
+        """The row is told of as an error again; returns ``origin``."""
+        self._refused.add(line)
+        return self.origin(line)
+
+    def upto(self, line: int) -> bytes:
+        """With the commit of everything up to a line of the file: what is mended now, serialised."""
+        end = int(np.searchsorted(self._lines, line, "right"))
+        for at in range(self._next, end):
+            if self._counts[at] and int(self._lines[at]) not in self._refused:
+                self._mended.add(int(self._origins[at]))
+        self._next = max(self._next, end)
+        self._refused = {one for one in self._refused if one > line}
+        return self._mended.serialize()
+
+    def _at(self, line: int) -> int:
+        at = int(np.searchsorted(self._lines, line))
+        assert self._lines[at : at + 1] == line, f"line {line} was not read before"
+        return at
+
+
+def _told(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    lines, origins = array("q"), array("q")
+    for line, origin in rows_told(path):
+        lines.append(line)
+        origins.append(origin)
+    return np.array(lines, np.int64), np.array(origins, np.int64)
+
+
+def rows_told(path: Path) -> Iterator[tuple[int, int]]:
+    """Of each row the line where it begins and the line of the input that it is; raises ``RequestError``."""
+    for line, row, error in _csv_rows(path) if is_csv(path) else _json_rows(path):
+        origin = None if error else _whole(line_told(row))
+        if origin is None:
+            reason = error or "does not say by `line` which row of the input it is: leave that column as it was"
+            raise RequestError(f"line {line} of the file of mended rows {reason}; nothing was changed", path="file")
+        yield line, origin
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LINE_MAX else None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, object], str]]:
+    source = CsvSource(path, dialect=REPORT_DIALECT)
+    try:
+        for row in source.rows():
+            yield row.line, {} if row.error else dict(zip(source.header, row.cells, strict=True)), row.error
+    finally:
+        source.close()
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, object], str]]:
+    source = Source(path, Place())
+    try:
+        for text, end in lines_of(source):
+            if text.isspace():
+                continue
+            try:
+                if too_long(text):
+                    raise RowError("", None, "is too long to be read")
+                row = decode_line(text.removeprefix(_BOM) if end.line == 1 else text)
+                yield end.line, dict(row), ""
+            except RowError as error:
+                yield end.line, {}, str(error)
+    finally:
+        source.close()

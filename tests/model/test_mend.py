@@ -1,0 +1,246 @@
+"""Retry of mended rows: as if the file had been right from the start, each row once, killed or taken back."""
+
+import csv
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backstory.core.error import BackstoryError, ConflictError, RequestError
+from backstory.engine import mend, undo, verify
+from backstory.engine.import_job import Chunking
+from backstory.engine.options import BackfillOptions, Progress, Summary
+from tests.hunt import examples
+from tests.live import Live
+from tests.model.imported import Row, bring_in, csv_text, json_lines, state, written
+from tests.model.strategy import NOW_S, NOW_US
+from tests.model.test_backfill import (
+    CAMPAIGNS,
+    SEGMENTS,
+    chunkings,
+    event_rows,
+    people_rows,
+    start_campaign,
+)
+
+# What is done to a row so that it is refused.
+WRONG: dict[str, Callable[[Row], Row]] = {
+    "events": lambda row: {**row, "name": ""},
+    "people": lambda row: {**row, "id": "x" * 200, "customer_id": ""},
+}
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+@contextmanager
+def worlds(count: int) -> Generator[tuple[list[Live], Path]]:
+    folder = Path(mkdtemp(prefix="backstory-mend-"))
+    some = [Live(folder / str(number), now_us=NOW_US) for number in range(count)]
+    try:
+        for world in some:
+            for condition in SEGMENTS:
+                world.segment(condition)
+            for trigger in CAMPAIGNS:
+                start_campaign(world, trigger)
+        yield some, folder
+    finally:
+        for world in some:
+            world.close()
+        shutil.rmtree(folder)
+
+
+def mended(world: Live, number: int, path: str, chunking: Chunking, crashes: list[int]) -> Summary:
+    """A retry that is killed behind so many chunks, again and again, until it is done."""
+    for chunks in [*crashes, 0]:
+        left = iter(range(chunks - 1))
+
+        def on_progress(progress: Progress, left: Iterator[int] = left, chunks: int = chunks) -> None:
+            if chunks and next(left, None) is None and progress.phase == "importing":
+                raise Killed
+
+        try:
+            summary = mend.retry(world.workspace, number, Path(path), on_progress, chunking=chunking)
+        except Killed:
+            world.crash()
+            continue
+        world.workspace.loop.turn()
+        return summary
+    raise AssertionError
+
+
+def accounted(summary: Summary) -> int:
+    return (
+        summary.created + summary.updated + summary.unchanged + summary.stale + summary.duplicate + summary.skipped
+        + summary.errors
+    )  # fmt: skip
+
+
+def rows_of(path: str) -> list[Row]:
+    with open(path, newline="") as file:
+        if path.endswith(".csv"):
+            return list(csv.DictReader(file))
+        return [msgspec.json.decode(line) for line in file]
+
+
+def found(world: Live) -> list[dict[str, Any]]:
+    lines: list[dict[str, object]] = []
+    verify.run(world.workspace, lines.append)
+    return [line for line in lines if "difference" in line]
+
+
+@settings(max_examples=examples(25))
+@given(
+    data=st.data(),
+    kind=st.sampled_from(("events", "people")),
+    form=st.sampled_from(("csv", "jsonl")),
+    chunking=chunkings,
+    crashes=st.lists(st.integers(1, 4), max_size=2),
+)
+def test_mended_rows_come_in_as_if_they_had_been_right_from_the_start(
+    data: st.DataObject, kind: Any, form: str, chunking: Chunking, crashes: list[int]
+) -> None:
+    """People, values, events, memberships, journeys are equal; some rows need two retries; killed or not."""
+    rows = data.draw(event_rows() if kind == "events" else people_rows())
+    wrong = {at for at in range(len(rows)) if data.draw(st.booleans())}
+    twice = {at for at in wrong if data.draw(st.booleans())}
+    # The keys that a row is wrong by are columns of both files.
+    names: dict[str, str] = {"name": "", "timestamp": ""} if kind == "events" else {"id": "", "customer_id": ""}
+    rows = [{**names, **row} for row in rows]
+    text = csv_text if form == "csv" else json_lines
+    with worlds(2) as ((broken, whole), folder):
+        good = written(folder, f"good.{form}", text(rows))
+        bad = written(folder, f"bad.{form}", text([WRONG[kind](r) if at in wrong else r for at, r in enumerate(rows)]))
+        expected = bring_in(whole, BackfillOptions(kind=kind, paths=(good,)))
+        first = bring_in(broken, BackfillOptions(kind=kind, paths=(bad,)), chunking)
+        if first.error_file is None:
+            return
+        before = 2 if form == "csv" else 1
+        by_line = {at + before: row for at, row in enumerate(rows)}
+        last = first
+        for still in (twice, set[int]()):
+            mending = [
+                row if int(row["line"]) - before in still else {**row, **restored(row, by_line[int(row["line"])])}
+                for row in rows_of(first.error_file)
+            ]
+            fixed = written(folder, f"fixed.{form}", text(mending))
+            last = mended(broken, first.import_id, fixed, chunking, crashes)
+            assert last.import_id == first.import_id
+            assert last.state == "imported"
+            assert last.rows == accounted(last)
+            assert len(rows_of(first.error_file)) == last.errors
+        assert last.mended == first.errors - expected.errors
+        assert state(broken, now_us=NOW_US) == state(whole, now_us=NOW_US)
+        assert found(broken) == []
+        undo.undo(broken.workspace, first.import_id)
+        broken.workspace.loop.turn()
+        assert state(broken)["people"] == {}
+        assert found(broken) == []
+
+
+def restored(told: Row, right: Row) -> Row:
+    """The row as it should have been, in the columns it has."""
+    keys = [key for key in told if key not in ("line", "error")]
+    return {key: right[key] for key in keys if key in right} | {key: told[key] for key in ("line", "error")}
+
+
+def event_file(folder: Path, count: int, wrong: set[int]) -> str:
+    rows = [
+        {"customer_id": f"p{n % 3}", "name": "" if n in wrong else "bought", "timestamp": NOW_S - 60}
+        for n in range(1, count + 1)
+    ]
+    return written(folder, "events.csv", csv_text(rows))
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    world = Live(tmp_path / "default", now_us=NOW_US)
+    yield world
+    world.close()
+
+
+def told_error_file(summary: Summary) -> Path:
+    assert summary.error_file is not None
+    return Path(summary.error_file)
+
+
+def test_the_same_file_again_changes_nothing(live: Live, tmp_path: Path) -> None:
+    """Rows mended before are passed over; rows that fail again are told with their line in the input."""
+    first = bring_in(live, BackfillOptions(kind="events", paths=(event_file(tmp_path, 6, {2, 5}),)))
+    rows = rows_of(str(told_error_file(first)))
+    assert [row["line"] for row in rows] == ["3", "6"]
+    fixed = written(tmp_path, "fixed.csv", csv_text([{**rows[1], "name": "bought"}, rows[0]]))
+    second = mended(live, 1, fixed, Chunking(event_rows_max=1, tell_every_s=0), [])
+    assert (second.rows, second.created, second.errors, second.mended, second.skipped) == (8, 5, 3, 1, 0)
+    assert [row["line"] for row in rows_of(str(told_error_file(second)))] == ["3", "6", "3"]
+    third = mended(live, 1, fixed, Chunking(), [])
+    assert (third.rows, third.created, third.errors, third.mended, third.skipped) == (10, 5, 4, 1, 1)
+    # Of rows of the same line the last one counts.
+    both = written(tmp_path, "both.csv", csv_text([{**rows[0], "name": "seen"}, {**rows[0], "name": "bought"}]))
+    fourth = mended(live, 1, both, Chunking(), [])
+    assert (fourth.rows, fourth.created, fourth.errors, fourth.mended, fourth.skipped) == (12, 6, 4, 2, 2)
+    # Two of these are equal to a good row each, and are rows of their own all the same.
+    assert live.workspace.reader.import_(1).summary["mended"] == 2
+    assert found(live) == []
+
+
+def test_what_is_no_row_of_the_errors_is_refused_whole(live: Live, tmp_path: Path) -> None:
+    """Other lines, no line, other columns, no CSV: the message says which, and nothing is changed."""
+    first = bring_in(live, BackfillOptions(kind="events", paths=(event_file(tmp_path, 6, {2}),)))
+    (row,) = rows_of(str(told_error_file(first)))
+    good = {**row, "name": "bought"}
+    for rows, why in (
+        ([good, {**good, "line": "4"}], "line 3 .* line 4 of the input, which did not fail"),
+        ([good, {**good, "line": ""}], "does not say by `line`"),
+        ([{"customer_id": "a", "name": "bought", "line": "3", "error": ""}], "columns must be those"),
+    ):
+        path = written(tmp_path, "fixed.csv", csv_text(rows))
+        with pytest.raises(RequestError, match=why):
+            mend.retry(live.workspace, 1, Path(path), lambda progress: None)
+    assert live.workspace.reader.import_(1).summary == msgspec.to_builtins(first) | {"state": "importing"}
+    assert not list((tmp_path / "default" / "spool").iterdir())
+
+
+def test_only_an_import_that_is_over_and_has_errors_can_be_mended(live: Live, tmp_path: Path) -> None:
+    """One without errors, one taken back, one under way: each message says what to do."""
+    path = event_file(tmp_path, 4, set())
+    bring_in(live, BackfillOptions(kind="events", paths=(path,)))
+    with pytest.raises(ConflictError, match="no rows with errors"):
+        mend.retry(live.workspace, 1, Path(path), lambda progress: None)
+    second = bring_in(live, BackfillOptions(kind="events", paths=(event_file(tmp_path, 4, {1, 2}),)))
+    undo.undo(live.workspace, 2)
+    with pytest.raises(ConflictError, match="imports redo 2"):
+        mend.retry(live.workspace, 2, told_error_file(second), lambda progress: None)
+    undo.redo(live.workspace, 2)
+
+    def stop(progress: Progress) -> None:
+        raise Killed
+
+    rows = [{**row, "name": "bought"} for row in rows_of(str(told_error_file(second)))]
+    fixed = Path(written(tmp_path, "fixed.csv", csv_text(rows)))
+    with pytest.raises(Killed):
+        mend.retry(live.workspace, 2, fixed, stop, chunking=Chunking(event_rows_max=1, tell_every_s=0))
+    with pytest.raises(ConflictError, match="imports resume 2"):
+        mend.retry(live.workspace, 2, told_error_file(second), lambda progress: None)
+    with pytest.raises(BackstoryError, match="there is no import 7"):
+        mend.retry(live.workspace, 7, fixed, lambda progress: None)
+    assert mend.retry(live.workspace, 2, fixed, lambda progress: None).mended == 2
+
+
+def test_cells_of_mended_rows_are_of_the_types_of_the_file(live: Live, tmp_path: Path) -> None:
+    """A column of text stays one, though all its mended cells look like numbers."""
+    rows = [{"id": "a", "zip": "01234", "_timestamp": ""}, {"id": "b", "zip": "81234", "_timestamp": "abc"}]
+    first = bring_in(live, BackfillOptions(kind="people", paths=(written(tmp_path, "p.csv", csv_text(rows)),)))
+    (row,) = rows_of(str(told_error_file(first)))
+    fixed = written(tmp_path, "fixed.csv", csv_text([{**row, "_timestamp": ""}]))
+    assert mended(live, 1, fixed, Chunking(), []).mended == 1
+    zips = [document["zip"][1] for document in state(live)["people"].values()]
+    assert sorted(zips) == [b'"01234"', b'"81234"']
