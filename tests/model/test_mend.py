@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from backstory.core.error import BackstoryError, ConflictError, RequestError
@@ -26,7 +26,6 @@ from tests.model.test_backfill import (
     SEGMENTS,
     chunkings,
     event_rows,
-    people_rows,
     start_campaign,
 )
 
@@ -35,6 +34,18 @@ WRONG: dict[str, Callable[[Row], Row]] = {
     "events": lambda row: {**row, "name": ""},
     "people": lambda row: {**row, "id": "x" * 200, "customer_id": ""},
 }
+
+
+@st.composite
+def people_of_one_name(draw: st.DrawFn) -> list[Row]:
+    """Rows of people with and without times, no two of which are equal."""
+    rows: list[Row] = []
+    for at in range(draw(st.integers(0, 10))):
+        row: Row = {"id": draw(st.sampled_from(("ann", "bob", "cid")))}
+        row |= {name: draw(st.sampled_from(("pro", "1", "01", 2))) for name in draw(st.sets(st.sampled_from("ab")))}
+        row["_timestamp"] = NOW_S - 100 * draw(st.integers(0, 9)) - at - 1 if draw(st.booleans()) else ""
+        rows.append(row)
+    return rows
 
 
 class Killed(Exception):
@@ -97,7 +108,7 @@ def found(world: Live) -> list[dict[str, Any]]:
     return [line for line in lines if "difference" in line]
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(25), phases=(Phase.reuse, Phase.generate))
 @given(
     data=st.data(),
     kind=st.sampled_from(("events", "people")),
@@ -109,7 +120,8 @@ def test_mended_rows_come_in_as_if_they_had_been_right_from_the_start(
     data: st.DataObject, kind: Any, form: str, chunking: Chunking, crashes: list[int]
 ) -> None:
     """People, values, events, memberships, journeys are equal; some rows need two retries; killed or not."""
-    rows = data.draw(event_rows() if kind == "events" else people_rows())
+    # Where rows share an event id, a time or a person of two names, the one that comes first decides, as of live calls.
+    rows = data.draw(event_rows(ids=False, most=10) if kind == "events" else people_of_one_name())
     wrong = {at for at in range(len(rows)) if data.draw(st.booleans())}
     twice = {at for at in wrong if data.draw(st.booleans())}
     # The keys that a row is wrong by are columns of both files.

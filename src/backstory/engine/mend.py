@@ -3,7 +3,8 @@
 The file is copied into the workspace; on the loop the import goes back to importing with that file as its only one, and
 the backfill does the rest: a crash, a pause, a cancel, an undo later are those of any import. What differs (``Job``,
 ``Mended``): rows count by their line in the input, so that rows without a time stand where they stood; cells are of the
-types that the first run found; what may start is judged by the moment of the retry.
+types that the first run found; what may start is judged by the moment of the retry. As of live calls, whom a row that
+names two people is about, and which of two events with one id counts, is decided in the order in which rows come in.
 
 The rows of a retry count as rows like others, and those that are refused again as errors like others: rows stay the
 sum of what became of them. ``mended`` says beside that how many of the errors are mended by now. Errors do not become
