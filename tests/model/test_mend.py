@@ -256,3 +256,16 @@ def test_cells_of_mended_rows_are_of_the_types_of_the_file(live: Live, tmp_path:
     assert mended(live, 1, fixed, Chunking(), []).mended == 1
     zips = [document["zip"][1] for document in state(live)["people"].values()]
     assert sorted(zips) == [b'"01234"', b'"81234"']
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_row_without_a_time_stands_where_it_stood_in_the_input(live: Live, tmp_path: Path, form: str) -> None:
+    """Its value is newer than that of the row before it, though it is the first of the mended ones."""
+    text = csv_text if form == "csv" else json_lines
+    plans = (("bob", ""), ("ann", ""), ("ann", "abc"), ("bob", ""))
+    rows: list[Row] = [{"id": who, "at": f"{at}", "_timestamp": when} for at, (who, when) in enumerate(plans)]
+    first = bring_in(live, BackfillOptions(kind="people", paths=(written(tmp_path, f"p.{form}", text(rows)),)))
+    fixed = [{**row, "_timestamp": ""} for row in rows_of(str(told_error_file(first)))]
+    assert mended(live, 1, written(tmp_path, f"fixed.{form}", text(fixed)), Chunking(), []).updated == 2
+    held = [msgspec.json.decode(document["at"][1]) for document in state(live)["people"].values()]
+    assert sorted(map(str, held)) == ["2", "3"]
