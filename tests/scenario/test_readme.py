@@ -76,7 +76,7 @@ def serving(folder: Path, *flags: str) -> Iterator[Shell]:
 def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     """Every block runs, and what it prints is what the text around it promises."""
     with serving(tmp_path) as shell:
-        variables, calls, receipt, backfill, segment, campaign = [shell.run(block) for block in blocks()[1:]]
+        variables, calls, receipt, backfill, segment, campaign, *mending = [shell.run(block) for block in blocks()[1:]]
     assert variables == ['{"status":"ready"}']
     assert calls == ["{}", "{}"]
     assert json.loads(receipt[0])["receipt"]["result"] == "applied"
@@ -94,6 +94,13 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     journeys = json.loads(campaign[2])["journeys"]
     assert [one["customer_identifiers"]["id"] for one in journeys] == ["ann"]
     assert "Hello ann@example.com, thank you for spending $99." in campaign
+    run, retry, undo = [list(map(str.split, lines)) for lines in mending]
+    assert run.count(["created", "997"]) == 2
+    assert run.count(["errors", "2"]) == 2
+    assert retry.count(["created", "999"]) == 1
+    assert ["of", "these,", "mended", "since", "2"] in retry
+    assert undo.count(["events", "999"]) == 2
+    assert ["state", "retracted"] in undo
 
 
 @pytest.mark.wire

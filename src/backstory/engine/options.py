@@ -86,7 +86,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None
     warning_file: str | None
     seconds: float
-    # How many of the errors were mended since (``engine.mend``).
+    # How many lines of the input that had failed were mended since (``engine.mend``).
     mended: int = 0
 
 
