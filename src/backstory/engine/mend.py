@@ -7,8 +7,9 @@ types that the first run found; what may start is judged by the moment of the re
 names two people is about, and which of two events with one id counts, is decided in the order in which rows come in.
 
 The rows of a retry count as rows like others, and those that are refused again as errors like others: rows stay the
-sum of what became of them. ``mended`` says beside that how many lines of the input that had failed are mended by now (one that was refused twice is
-two errors). Errors do not become less: the report holds as many rows as ``errors`` says. Source: issue 5, point 5.
+sum of what became of them. ``mended`` says beside that how many lines of the input that had failed are mended by now
+(one that was refused twice is two errors). Errors do not become less: the report holds as many rows as ``errors`` says.
+Source: issue 5, point 5.
 """
 
 from __future__ import annotations
