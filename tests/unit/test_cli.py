@@ -486,7 +486,7 @@ def test_mended_rows_are_taken_in_under_their_import(world: World, monkeypatch: 
     """The file is found from anywhere; the summary says how many are mended and how to go on."""
     monkeypatch.chdir(world.folder.parent)
     result = world.run("imports", "retry", "3", "events.csv")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 1, result.stderr
     assert world.retried == [(3, world.folder.parent / "events.csv")]
     assert "of these, mended since" in result.stdout
     assert "backstory imports retry 3" in result.stdout

@@ -9,7 +9,7 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.edge.cli_backfill import long_work, summary_text
-from backstory.edge.cli_command import Run, at_terminal, columns, fields, row_of, rows_of, workspace_command
+from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, columns, fields, row_of, rows_of, workspace_command
 from backstory.edge.cli_undo import preview_text, undone_text
 from backstory.engine.options import Summary
 
@@ -118,7 +118,7 @@ def retry_import(run: Run, import_id: int, fixed_file: Path) -> None:
 
     Copy its file of errors (see imports show), correct the rows, leave the columns as they are: each row is known by
     its "line", and one that was mended before changes nothing again. Rows without a time stand where they stood in
-    the input. Interrupted, the same command goes on.
+    the input. Interrupted, the same command goes on. Exit 0 when nothing is left to be mended, else 1.
 
     \b
     Examples:
@@ -128,7 +128,10 @@ def retry_import(run: Run, import_id: int, fixed_file: Path) -> None:
     with run.session() as session:
         body = {"path": str(fixed_file.absolute())}
         found = long_work(session, f"/local/imports/{import_id}/retry", body, "summary")
-    run.show(found, summary_text(msgspec.convert(found, Summary)))
+    summary = msgspec.convert(found, Summary)
+    run.show(found, summary_text(summary))
+    if summary.errors > summary.mended or summary.state != "imported":
+        click.get_current_context().exit(EXIT_FOUND)
 
 
 def _undoing(function: F) -> F:

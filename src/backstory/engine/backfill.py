@@ -81,8 +81,6 @@ def cancel(workspace: Workspace, import_id: int) -> None:
     Raises ``NotFoundError``, or ``ConflictError`` when it has ended already.
     """
     workspace.imports.cancel(import_id)
-    options = msgspec.json.decode(row_of(workspace, import_id).options, type=BackfillOptions)
-    spool.remove(workspace.folder.path, options.paths)
 
 
 def _begin(workspace: Workspace, options: BackfillOptions, chunking: Chunking) -> Job:

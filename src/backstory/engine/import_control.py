@@ -14,6 +14,7 @@ import msgspec
 
 from backstory.core.error import BackstoryError, ConflictError, NotFoundError
 from backstory.core.fact import FinishImport
+from backstory.engine import spool
 from backstory.engine.options import BackfillOptions, Progress, Stopped
 from backstory.store.manifest import ImportRow, read_imports
 from backstory.store.retraction import read_retractions
@@ -136,6 +137,8 @@ class ImportControl:
         receipt = self._workspace.apply([FinishImport(import_id=import_id, state="canceled")])[0]
         if receipt.result != "applied":
             raise ConflictError(receipt.reason)
+        # What was fetched or sent for it is of no use any more.
+        spool.remove(self._workspace.folder.path, self.options(import_id).paths)
         self._tell()
 
     def options(self, import_id: int) -> BackfillOptions:
