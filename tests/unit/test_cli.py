@@ -490,4 +490,4 @@ def test_mended_rows_are_taken_in_under_their_import(world: World, monkeypatch: 
     assert world.retried == [(3, world.folder.parent / "events.csv")]
     assert "of these, mended since" in result.stdout
     assert "backstory imports retry 3" in result.stdout
-    assert world.json("imports", "retry", "3", "events.csv")["mended"] == 1
+    assert json.loads(world.run("imports", "retry", "3", "events.csv", "--json").stdout)["mended"] == 1
