@@ -136,6 +136,17 @@ def test_a_row_of_two_imports_counts_with_either(world: Live, order: str) -> Non
     assert world.members(segment) == {"ann"}
 
 
+def test_of_repeats_in_one_file_the_first_comes_to_count(world: Live) -> None:
+    """Not the one that happened first: it is as if what both repeated had never been there."""
+    row: Row = {**BUY, "event_id": "e1"}
+    first = load(world, "events", row)
+    load(world, "events", {**row, "timestamp": THEN_S - 1}, {**row, "timestamp": THEN_S - 9})
+    out(world, first)
+    (ann,) = world.workspace.folder.state.rows("SELECT person FROM person")
+    events = world.workspace.folder.history.events_of(list(ann))
+    assert [time_us // SECOND_US for _, _, _, time_us, _ in events] == [THEN_S - 1]
+
+
 def refused(world: Live, number: int, what: str) -> None:
     """Bringing it in again says what is in the way, and changes nothing."""
     before = [*people(world), world.workspace.folder.state.rows("SELECT * FROM withdrawn")]

@@ -18,11 +18,14 @@ from backstory.engine.context import shown_values
 from backstory.engine.countable import FOLDED_AT_ONCE, Reconciled, Standing, owner_of, settle, standing_now
 from backstory.engine.withdraw_name import Name, due_names
 from backstory.store.people import INSERT_PERSON, cio_id_of
-from backstory.store.provenance import KINDS
+from backstory.store.provenance import KINDS, NAMES
 from backstory.store.retraction import Retraction
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
+
+
+BACK_AT_ONCE = 500
 
 
 class InTheWay(ConflictError):
@@ -48,19 +51,18 @@ def _check_some(workspace: Workspace, one: Retraction, people: Sequence[int]) ->
     """On the loop."""
     db = workspace.folder.state.db
     marks = ", ".join(map(str, people))
-    given = workspace.folder.namings.given_names(one.import_id)
     for (person,) in db.execute(f"SELECT person FROM withdrawn WHERE unsure AND person IN ({marks})"):
-        if person in given:
+        if any(workspace.folder.namings.gave(one.import_id, kind, person) for kind in NAMES):
             raise refused(one, f"an identifier that it gave to {cio_id_of(person)} was deleted or suppressed since")
     waiting = {row[0] for row in db.execute(f"SELECT person FROM withdrawn WHERE gone AND person IN ({marks})")}
     concerned = [person for person in people if person in waiting or person in workspace.segments.alive]
-    for name in due_names(workspace, concerned, standing_now(workspace, frozenset((one.import_id,)))):
+    for name in due_names(workspace, concerned, standing_now(workspace, frozenset((one.import_id,)), BitMap(people))):
         _check_name(workspace, one, name, returns=name.person in waiting)
 
 
 def _check_name(workspace: Workspace, one: Retraction, name: Name, *, returns: bool) -> None:
     folder, kind = workspace.folder, name.kind
-    mine = one.import_id in folder.namings.givers(kind, name.person)
+    mine = folder.namings.gave(one.import_id, kind, name.person)
     if mine and not returns and name.now is not None and not folder.namings.unconfirmed(kind, name.person):
         row = folder.state.db.execute(f"SELECT {kind} FROM withdrawn WHERE person = ?", (name.person,)).fetchone()
         given = folder.state.db.execute(
@@ -95,9 +97,8 @@ def bring_people_back(workspace: Workspace, one: Retraction, done: Reconciled) -
     named = workspace.call(lambda: _named(workspace, one))
     rows = workspace.folder.state.rows("SELECT person FROM withdrawn WHERE gone ORDER BY person")
     waiting = [row[0] for row in rows if row[0] in named]
-    for low in range(0, len(waiting), FOLDED_AT_ONCE):
-        some = waiting[low : low + FOLDED_AT_ONCE]
-        workspace.call(lambda: _check_some(workspace, one, some))  # noqa: B023
+    for low in range(0, len(waiting), BACK_AT_ONCE):
+        some = waiting[low : low + BACK_AT_ONCE]
         done.returned += workspace.call(lambda: _bring_back(workspace, some))  # noqa: B023
     # What came in meanwhile.
     check_way(workspace, one)
@@ -107,7 +108,7 @@ def _bring_back(workspace: Workspace, people: Sequence[int]) -> int:
     """On the loop."""
     folder, segments = workspace.folder, workspace.segments
     now_us = folder.state.now_us
-    standing = standing_now(workspace)
+    standing = standing_now(workspace, among=BitMap(people))
     back = [person for person in people if _put_back(workspace, person, standing)]
     segments.alive |= BitMap(back)
     folder.people.forget_cache()

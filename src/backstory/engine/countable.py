@@ -52,12 +52,14 @@ def standing_imports(workspace: Workspace) -> frozenset[int]:
     return frozenset(row.import_id for row in read_imports(db)) - out
 
 
-def standing_now(workspace: Workspace, also: frozenset[int] = frozenset()) -> Standing:
-    """On the loop: what is true with the imports that count, or with some more."""
+def standing_now(
+    workspace: Workspace, also: frozenset[int] = frozenset(), among: BitMap | None = None
+) -> Standing:
+    """On the loop: what is true with the imports that count, or with some more; ``among``: of these people only."""
     imports = standing_imports(workspace) | also
     namings, alive = workspace.folder.namings, workspace.segments.alive
-    nameless: dict[IdentifierKind, BitMap] = {kind: namings.lost(kind, imports) for kind in NAMES}
-    return Standing(namings.orphans(imports) & alive, nameless, imports)
+    nameless: dict[IdentifierKind, BitMap] = {kind: namings.lost(kind, imports, among) for kind in NAMES}
+    return Standing(namings.orphans(imports, among) & alive, nameless, imports)
 
 
 def owner_of(workspace: Workspace, names: dict[IdentifierKind, str]) -> int | None:

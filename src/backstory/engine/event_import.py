@@ -302,9 +302,12 @@ class EventImport:
         # What repeats an id is kept whole: it may say something else, and counts when the first is taken back.
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
-            repeats = everything.take(order_of(everything, again))
+            order = order_of(everything, again)
+            repeats = everything.take(order)
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
-            part = write_rows(path, f"{name}-again", repeats, first, row, duplicate=True)
+            # The first of the file is the first to count.
+            places = np.searchsorted(again, order)
+            part = write_rows(path, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
         runs = [
             (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from backstory.engine.event_chunk import Rows
 from backstory.store.manifest import ImportRow, Part
@@ -11,13 +12,18 @@ from backstory.store.part import WrittenPart, write_part
 
 
 def write_rows(
-    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, duplicate: bool = False
+    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
 ) -> WrittenPart:
-    """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``."""
+    """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``.
+
+    ``places``: these are repeats, numbered in the order in which they came.
+    """
     count = len(rows)
+    duplicate = places is not None
+    seqs = first_seq + (np.arange(count, dtype=np.int64) if places is None else places)
     table = pa.table(
         {
-            "seq": pa.array(np.arange(first_seq, first_seq + count, dtype=np.int64)),
+            "seq": pa.array(seqs),
             "person": pa.array(rows.people),
             "name": rows.names,
             "kind": rows.kinds,

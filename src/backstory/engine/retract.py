@@ -50,7 +50,8 @@ class Plan:
     """What one commit is to do, and as of which files it was made ready.
 
     ``names`` are the (kind, name) of events that come to count or do not any more, ``tally`` how many more events of
-    other imports count. ``revived`` rows (seq, person, kind, name, time, data, event id, import id) come to count.
+    other imports count. ``revived`` rows (seq, person, kind, name, time, data, event id, import id) come to count
+    at a moment that is still to come.
     """
 
     one: Retraction
@@ -183,15 +184,18 @@ def _make(workspace: Workspace, plan: Plan, made: pa.Table) -> None:
         plan.names.add((kind, event))
         plan.tally[import_id] += 1
     plan.revived += workspace.folder.history.rows(
-        f"SELECT {_COLUMNS} FROM read_parquet($1)", workspace.folder.history.files([part], "event")
+        f"SELECT {_COLUMNS} FROM read_parquet($1) WHERE time_us > $2",
+        workspace.folder.history.files([part], "event"),
+        (workspace.folder.state.now_us,),
     )
 
 
 def _rows_with(workspace: Workspace, plan: Plan, seqs: Sequence[int]) -> list[Revived]:
     parts = [part for part in plan.parts_made if part.kind == "event" and not part.retracted]
     files = workspace.folder.history.files(parts, "event")
-    found = f"SELECT {_COLUMNS} FROM read_parquet($1) WHERE seq IN (SELECT unnest($2))"
-    return workspace.folder.history.rows(found, files, (list(seqs),)) if files and seqs else []
+    found = f"SELECT {_COLUMNS} FROM read_parquet($1) WHERE seq IN (SELECT unnest($2)) AND time_us > $3"
+    now_us = workspace.folder.state.now_us
+    return workspace.folder.history.rows(found, files, (list(seqs), now_us)) if files and seqs else []
 
 
 def _move_keys(

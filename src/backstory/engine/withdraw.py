@@ -64,7 +64,7 @@ def _withdraw_some(workspace: Workspace, people: Sequence[int]) -> int:
     """On the loop: whoever nobody else has named until now is no more."""
     folder, segments = workspace.folder, workspace.segments
     db, now_us = folder.state.db, folder.state.now_us
-    still = BitMap(people) & standing_now(workspace).gone
+    still = BitMap(people) & standing_now(workspace, among=BitMap(people)).gone
     marks = ", ".join(map(str, still))
     db.execute(
         "INSERT INTO withdrawn SELECT person, 1, id, email, phone, created_us, accept_us, import_id, 0, email_key"

@@ -113,24 +113,21 @@ class Namings:
         given = self._given.get(import_id, _nobody())
         return given["id"] | given["email"] | given["phone"]
 
-    def lost(self, kind: IdentifierKind, standing: Collection[int]) -> BitMap:
-        """Whose identifiers came of imports that do not count, and were named by nobody else."""
-        return self._given_by_others(kind, standing) & self._unconfirmed[kind]
-
-    def _given_by_others(self, kind: IdentifierKind, standing: Collection[int]) -> BitMap:
-        """Whom imports that do not count gave such an identifier, and none that counts has named by it."""
+    def lost(self, kind: IdentifierKind, standing: Collection[int], among: BitMap | None = None) -> BitMap:
+        """Whose identifiers came of imports that do not count, and were named by nobody else; ``among``: of these."""
+        unconfirmed = self._unconfirmed[kind] if among is None else self._unconfirmed[kind] & among
         people = BitMap()
         for import_id, given in self._given.items():
             if import_id not in standing:
-                people |= given[kind]
+                people |= given[kind] & unconfirmed
         for import_id, named in self._named.items():
             if import_id in standing:
                 people -= named[kind]
         return people
 
-    def orphans(self, standing: Collection[int]) -> BitMap:
+    def orphans(self, standing: Collection[int], among: BitMap | None = None) -> BitMap:
         """The people whom imports that do not count have made, and whom nobody else has named by anything."""
-        people = self.lost("cio_id", standing)
+        people = self.lost("cio_id", standing, among)
         for import_id, named in self._named.items():
             if import_id in standing:
                 for kind in NAMES:
@@ -140,6 +137,10 @@ class Namings:
     def unconfirmed(self, kind: IdentifierKind, person: int) -> bool:
         """Did imports give somebody their identifier, and nobody else has used it?"""
         return person in self._unconfirmed[kind]
+
+    def gave(self, import_id: int, kind: IdentifierKind, person: int) -> bool:
+        """Did an import give somebody such an identifier?"""
+        return person in self._given.get(import_id, _nobody())[kind]
 
     def givers(self, kind: IdentifierKind, person: int) -> list[int]:
         """The imports that gave somebody such an identifier."""
