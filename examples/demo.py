@@ -175,9 +175,12 @@ class Demo:
             raise Failed(f"{method} {path} was answered {error.code}: {error.read().decode()}") from None
 
     def command(self, *words: str) -> subprocess.Popen[str]:
-        """Start ``backstory WORDS``; its progress shows on this terminal."""
+        """Start ``backstory WORDS``; its progress shows on this terminal, if there is one."""
         command = [sys.executable, "-m", "backstory", *words]
-        return subprocess.Popen(command, cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE)
+        beside = None if sys.stderr.isatty() else subprocess.STDOUT
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=beside
+        )
 
     def count(self, segment_id: int, day: str | None = None) -> int:
         query = "" if day is None else f"?as_of={unix(day)}"
