@@ -96,15 +96,18 @@ class World:
         killed = 0
         for _ in range(KILLS):
             command = self.start(kind, paths)
+            alive = True
             try:
                 command.wait(moment.uniform(0.3, 0.9) * whole_s)
             except subprocess.TimeoutExpired:
                 self.server.kill()
-                killed += 1
+                killed, alive = killed + 1, False
             output, _ = command.communicate()
+            # The command may have heard the end just before the server was killed.
+            if not alive:
+                self.server = Server(self.data)
             if output:
                 return json.loads(output)
-            self.server = Server(self.data)
         assert killed
         return self.bring_in(kind, paths)[0]
 
