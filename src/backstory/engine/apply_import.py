@@ -6,7 +6,7 @@ import msgspec
 
 from backstory.core.fact import FinishImport, Receipt, ReinstateImport, RetractImport, StartImport
 from backstory.engine.context import Context
-from backstory.store.manifest import ImportRow, read_imports
+from backstory.store.manifest import ImportRow, find_import
 from backstory.store.retraction import Retraction, put_retraction, read_retractions
 
 RETRACTED, RETRACTING, REINSTATING = "retracted", "retracting", "reinstating"
@@ -43,12 +43,12 @@ class Imports:
         return Receipt("applied", subject=import_id)
 
     def finish(self, fact: FinishImport, now_us: int) -> Receipt:
-        found = [row for row in read_imports(self._folder.state.db) if row.import_id == fact.import_id]
-        if not found:
-            return Receipt("dropped", reason=f"there is no import {fact.import_id}")
-        if found[0].state not in ("importing", "paused"):
-            return Receipt("conflict", reason=f"import {fact.import_id} is already {found[0].state}")
-        self._folder.manifest.put_import(replace(found[0], state=fact.state, updated_us=now_us, error=fact.error))
+        found = self._found(fact.import_id)
+        if isinstance(found, Receipt):
+            return found
+        if found.state not in ("importing", "paused"):
+            return Receipt("conflict", reason=f"import {fact.import_id} is already {found.state}")
+        self._folder.manifest.put_import(replace(found, state=fact.state, updated_us=now_us, error=fact.error))
         return Receipt("applied", subject=fact.import_id)
 
     def retract(self, fact: RetractImport, now_us: int) -> Receipt:
@@ -92,7 +92,5 @@ class Imports:
         return Receipt("applied", subject=fact.import_id)
 
     def _found(self, import_id: int) -> ImportRow | Receipt:
-        for row in read_imports(self._folder.state.db):
-            if row.import_id == import_id:
-                return row
-        return Receipt("dropped", reason=f"there is no import {import_id}")
+        row = find_import(self._folder.state.db, import_id)
+        return Receipt("dropped", reason=f"there is no import {import_id}") if row is None else row

@@ -202,9 +202,10 @@ class Bursts:
         )
 
     def _take(self, columns: _Columns, rows: Rows, feed: BurstFeed) -> None:
-        places: list[int] = rows.tolist()
-        people: list[int] = columns.people[rows].tolist()
-        self._folder.people.hear([columns.facts[at].person for at in places], people)
+        if self._folder.people.listening:
+            places: list[int] = rows.tolist()
+            people: list[int] = columns.people[rows].tolist()
+            self._folder.people.hear([columns.facts[at].person for at in places], people)
         burst = self._burst(columns, rows)
         moved: list[tuple[Moves, list[int]]] = []
         for some in rounds(burst.people):

@@ -18,7 +18,7 @@ from backstory.engine.context import shown_values
 from backstory.engine.countable import FOLDED_AT_ONCE, Reconciled, Standing, owner_of, settle, standing_now
 from backstory.engine.withdraw_name import Name, due_names
 from backstory.store.people import INSERT_PERSON, cio_id_of
-from backstory.store.provenance import KINDS, NAMES
+from backstory.store.provenance import NAMES
 from backstory.store.retraction import Retraction
 
 if TYPE_CHECKING:
@@ -34,17 +34,10 @@ class InTheWay(ConflictError):
 
 def check_way(workspace: Workspace, one: Retraction) -> None:
     """Raises ``InTheWay`` when bringing an import in again would not be exact. Changes nothing."""
-    named = list(workspace.call(lambda: _named(workspace, one)))
+    named = list(workspace.call(lambda: workspace.folder.namings.named(one.import_id)))
     for low in range(0, len(named), FOLDED_AT_ONCE):
         some = named[low : low + FOLDED_AT_ONCE]
         workspace.call(lambda: _check_some(workspace, one, some))  # noqa: B023
-
-
-def _named(workspace: Workspace, one: Retraction) -> BitMap:
-    people = BitMap()
-    for kind in KINDS:
-        people |= workspace.folder.namings.named_by(one.import_id, kind)
-    return people
 
 
 def _check_some(workspace: Workspace, one: Retraction, people: Sequence[int]) -> None:
@@ -94,7 +87,7 @@ def refused(one: Retraction, why: str) -> InTheWay:
 
 def bring_people_back(workspace: Workspace, one: Retraction, done: Reconciled) -> None:
     """Bring back the people an import made, before its rows. Raises ``InTheWay``; whoever is back then goes again."""
-    named = workspace.call(lambda: _named(workspace, one))
+    named = workspace.call(lambda: workspace.folder.namings.named(one.import_id))
     rows = workspace.folder.state.rows("SELECT person FROM withdrawn WHERE gone ORDER BY person")
     waiting = [row[0] for row in rows if row[0] in named]
     for low in range(0, len(waiting), BACK_AT_ONCE):

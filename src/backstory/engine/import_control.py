@@ -16,7 +16,7 @@ from backstory.core.error import BackstoryError, ConflictError, NotFoundError
 from backstory.core.fact import FinishImport
 from backstory.engine import spool
 from backstory.engine.options import BackfillOptions, Progress, Stopped
-from backstory.store.manifest import ImportRow, read_imports
+from backstory.store.manifest import ImportRow, find_import
 from backstory.store.retraction import read_retractions
 
 if TYPE_CHECKING:
@@ -198,18 +198,18 @@ class ImportControl:
 
     def row(self, import_id: int) -> ImportRow:
         """As committed. Raises ``NotFoundError``."""
-        for row in self._workspace.folder.state.read(read_imports):
-            if row.import_id == import_id:
-                return row
-        raise NotFoundError(f"there is no import {import_id}")
+        row = self._workspace.folder.state.read(lambda db: find_import(db, import_id))
+        if row is None:
+            raise NotFoundError(f"there is no import {import_id}")
+        return row
 
     def _set_state(self, import_id: int, before: str, after: str) -> None:
         folder = self._workspace.folder
 
         def put() -> None:
-            for row in read_imports(folder.state.db):
-                if row.import_id == import_id and row.state == before:
-                    folder.manifest.put_import(replace(row, state=after, updated_us=folder.state.now_us))
+            row = find_import(folder.state.db, import_id)
+            if row is not None and row.state == before:
+                folder.manifest.put_import(replace(row, state=after, updated_us=folder.state.now_us))
 
         if self.row(import_id).state == before:
             self._workspace.call(put)

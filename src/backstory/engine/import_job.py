@@ -17,7 +17,7 @@ from backstory.engine.options import BackfillOptions, Held, Summary
 from backstory.engine.report import Report, is_report, report_path
 from backstory.engine.row_value import NotHere, RowError
 from backstory.engine.source import CHUNK_BYTES, Place
-from backstory.store.manifest import ImportRow, read_imports
+from backstory.store.manifest import ImportRow, find_import
 
 if TYPE_CHECKING:
     from backstory.engine.mended import Mended
@@ -305,6 +305,8 @@ class Job:
 
 def row_of(workspace: "Workspace", import_id: int) -> ImportRow:
     """The import's row as committed."""
-    return next(row for row in workspace.folder.state.read(read_imports) if row.import_id == import_id)
+    row = workspace.folder.state.read(lambda db: find_import(db, import_id))
+    assert row is not None
+    return row
 
 

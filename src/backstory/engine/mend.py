@@ -34,7 +34,7 @@ from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.report import lines_told, report_path
 from backstory.engine.spool import Spool, spool_folder
 from backstory.engine.unpack import Reading, open_text
-from backstory.store.manifest import ImportRow, read_imports
+from backstory.store.manifest import ImportRow, find_import
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -179,7 +179,7 @@ def _check(copy: Path, errors: Path, import_id: int) -> None:
 
 def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: Saved, size: int) -> None:
     """On the loop: the import goes on with the mended rows. Raises ``ConflictError``."""
-    if row not in read_imports(workspace.folder.state.db):
+    if row != find_import(workspace.folder.state.db, row.import_id):
         raise ConflictError(f"import {row.import_id} changed in between: try again")
     state = workspace.folder.state
     text = msgspec.json.encode(options).decode()

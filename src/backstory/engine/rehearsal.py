@@ -93,7 +93,7 @@ def _preview(
         **kept,
         now_us=tried.now_us,
         seconds=round(seconds, 3),
-        segments=list(_segments(workspace, before)),
+        segments=list(segment_effects(workspace, before)),
         campaigns=list(_campaigns(workspace, tried.options.triggers, marks)),
         attributes=_attributes(workspace, summary.import_id) if tried.options.kind == "people" else [],
         error_samples=_samples(summary.error_file),
@@ -113,7 +113,8 @@ _SAME = frozenset(
 )  # fmt: skip
 
 
-def _segments(workspace: Workspace, before: dict[int, BitMap]) -> Iterator[SegmentEffect]:
+def segment_effects(workspace: Workspace, before: dict[int, BitMap]) -> Iterator[SegmentEffect]:
+    """Who entered and left each dynamic segment since it had these members."""
     names = {view.segment_id: view.name for view in workspace.reader.segments()}
     for number, kept in sorted(workspace.segments.segments.items()):
         old, new = before.get(number, BitMap()), kept.members

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 
 from backstory.core.time import to_unix
 from backstory.core.trace import ANON_MERGE, FAILED_ATTRIBUTE_CHANGE, PROFILE_MERGE
-from backstory.store.manifest import read_imports
+from backstory.store.manifest import find_import
 from backstory.store.people import cio_id_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def standing_decisions(workspace: Workspace, import_id: int) -> list[Decision]:
     """Those since the import began about people to whom it gave identifiers, oldest first."""
     folder = workspace.folder
     people = workspace.call(lambda: folder.namings.given_names(import_id))
-    row = next((row for row in folder.state.read(read_imports) if row.import_id == import_id), None)
+    row = folder.state.read(lambda db: find_import(db, import_id))
     if row is None:
         return []
     kinds = ", ".join("?" * len(_WORDS))

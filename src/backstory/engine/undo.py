@@ -24,8 +24,7 @@ from backstory.engine.person_date import date_people
 from backstory.engine.releaf import rebuild_known, rebuild_leaves
 from backstory.engine.retract import Plan, take_out_or_in
 from backstory.engine.withdraw import reconcile
-from backstory.store.manifest import read_imports, read_parts
-from backstory.store.provenance import KINDS
+from backstory.store.manifest import find_import, read_parts
 from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
     """From where it stands to the end. Imports wait."""
     one = workspace.folder.state.read(read_retractions).get(import_id)
     if one is None or one.stage == "done":
-        return Undone(import_id=import_id, state=state_of(workspace, import_id))
+        return Undone(import_id=import_id, state=workspace.imports.row(import_id).state)
     workspace.call(lambda: _hold(workspace))
     try:
         return _work(workspace, one, tell)
@@ -141,7 +140,7 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
             workspace.call(lambda: put_retraction(workspace.folder.state.db, replace(turned, stage="taken")))
             one = turned
         one = replace(one, stage="taken")
-    people = workspace.call(lambda: _named(workspace, one)) | _in_parts(workspace, one)
+    people = workspace.call(lambda: workspace.folder.namings.named(one.import_id)) | _in_parts(workspace, one)
     tell("people")
     done = reconcile(workspace, people, tell)
     date_people(workspace)
@@ -178,14 +177,6 @@ def _hold(workspace: Workspace) -> None:
 
 def _release(workspace: Workspace) -> None:
     workspace.checkpoint.held -= 1
-
-
-def _named(workspace: Workspace, one: Retraction) -> BitMap:
-    """On the loop: everybody the import has named."""
-    people = BitMap()
-    for kind in KINDS:
-        people |= workspace.folder.namings.named_by(one.import_id, kind)
-    return people
 
 
 def _in_parts(workspace: Workspace, one: Retraction) -> BitMap:
@@ -227,7 +218,8 @@ def _end_journeys(workspace: Workspace, one: Retraction) -> tuple[int, int]:
 def _end(workspace: Workspace, one: Retraction) -> str:
     """On the loop: the import is out, or in again."""
     folder = workspace.folder
-    row = next(row for row in read_imports(folder.state.db) if row.import_id == one.import_id)
+    row = find_import(folder.state.db, one.import_id)
+    assert row is not None
     state = one.was if one.returning else RETRACTED
     folder.manifest.put_import(replace(row, state=state, updated_us=folder.state.now_us))
     if one.returning:
@@ -235,10 +227,6 @@ def _end(workspace: Workspace, one: Retraction) -> str:
     else:
         put_retraction(folder.state.db, replace(one, stage="done"))
     return state
-
-
-def state_of(workspace: Workspace, import_id: int) -> str:
-    return next(row.state for row in workspace.folder.state.read(read_imports) if row.import_id == import_id)
 
 
 def messages_sent(workspace: Workspace, import_id: int) -> int:

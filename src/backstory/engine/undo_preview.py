@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -112,7 +111,7 @@ def preview(workspace: Workspace, import_id: int, way: Way) -> UndoPreview:
 
 def rehearse(trial: Trial) -> UndoPreview:
     """Do it on the replica, and look at what is different then."""
-    from backstory.engine.rehearsal import opened
+    from backstory.engine.rehearsal import opened, segment_effects
 
     path = Path(trial.path)
     shutil.copyfile(path / "state.db", path / "before.db")
@@ -122,22 +121,12 @@ def rehearse(trial: Trial) -> UndoPreview:
         would = work(workspace, trial.import_id)
         return UndoPreview(
             would=would,
-            segments=list(_segments(workspace, before)),
+            segments=list(segment_effects(workspace, before)),
             attributes=_attributes(workspace, path / "before.db"),
             gone=_gone(path / "before.db", path / "state.db"),
             sent=_sent(workspace, trial.import_id),
             decisions=standing_decisions(workspace, trial.import_id)[:LISTED_MAX],
         )
-
-
-def _segments(workspace: Workspace, before: dict[int, BitMap]) -> Iterator[SegmentEffect]:
-    names = {view.segment_id: view.name for view in workspace.reader.segments()}
-    for number, kept in sorted(workspace.segments.segments.items()):
-        old, new = before.get(number, BitMap()), kept.members
-        if kept.condition is not None:
-            yield SegmentEffect(
-                id=number, name=names[number], enter=len(new - old), leave=len(old - new), members=len(new)
-            )
 
 
 def _attributes(workspace: Workspace, before: Path) -> list[AttributeChange]:

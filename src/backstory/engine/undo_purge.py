@@ -9,8 +9,7 @@ from pyroaring import BitMap
 
 from backstory.core.error import ConflictError, NotFoundError
 from backstory.engine.undo import PURGED, RETRACTED, alone
-from backstory.store.manifest import read_imports, read_key_runs, read_parts
-from backstory.store.provenance import KINDS
+from backstory.store.manifest import find_import, read_imports, read_key_runs, read_parts
 from backstory.store.retraction import put_retraction, read_retractions
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def _purge(workspace: Workspace, import_id: int) -> list[str]:
     """On the loop; returns the files that nothing names any more."""
     folder = workspace.folder
     db = folder.state.db
-    row = next((row for row in read_imports(db) if row.import_id == import_id), None)
+    row = find_import(db, import_id)
     if row is None:
         raise NotFoundError(f"there is no import {import_id}")
     if row.state != RETRACTED:
@@ -67,8 +66,7 @@ def _forget_people(workspace: Workspace, import_id: int) -> None:
     folder.namings.forget(import_id)
     kept = BitMap()
     for other in [row.import_id for row in read_imports(db)]:
-        for kind in KINDS:
-            kept |= namings.named_by(other, kind)
+        kept |= namings.named(other)
     gone = [row[0] for row in db.execute("SELECT person FROM withdrawn") if row[0] not in kept]
     db.executemany("DELETE FROM withdrawn WHERE person = ?", [(person,) for person in gone])
     db.executemany("DELETE FROM confirmed WHERE person = ?", [(person,) for person in gone])

@@ -4,6 +4,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from backstory.core.error import StorageError
 
@@ -106,17 +107,24 @@ def read_files(db: sqlite3.Connection) -> list[str]:
     return [part.path for part in read_parts(db, retracted=None)] + [run.path for run in runs]
 
 
+_IMPORTS = "SELECT import_id, fingerprint, options, state, accept_us, updated_us, progress, error FROM import"
+
+
 def read_imports(db: sqlite3.Connection) -> list[ImportRow]:
-    rows = db.execute(
-        "SELECT import_id, fingerprint, options, state, accept_us, updated_us, progress, error FROM import ORDER BY 1"
-    )
-    return [
-        ImportRow(
-            import_id=row[0], fingerprint=row[1], options=row[2], state=row[3], accept_us=row[4], updated_us=row[5],
-            progress=row[6], error=row[7],
-        )
-        for row in rows
-    ]
+    return [_import_row(row) for row in db.execute(f"{_IMPORTS} ORDER BY 1")]
+
+
+def find_import(db: sqlite3.Connection, import_id: int) -> ImportRow | None:
+    """One import; its progress may be large, so the others are not read for it."""
+    row = db.execute(f"{_IMPORTS} WHERE import_id = ?", (import_id,)).fetchone()
+    return None if row is None else _import_row(row)
+
+
+def _import_row(row: tuple[Any, ...]) -> ImportRow:
+    return ImportRow(
+        import_id=row[0], fingerprint=row[1], options=row[2], state=row[3], accept_us=row[4], updated_us=row[5],
+        progress=row[6], error=row[7],
+    )  # fmt: skip
 
 
 def read_drift(db: sqlite3.Connection) -> dict[int, int]:

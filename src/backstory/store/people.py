@@ -131,6 +131,11 @@ class People:
             for one, person in zip(identifiers, found, strict=True)
         ]
 
+    @property
+    def listening(self) -> bool:
+        """Does it matter who is meant by an identifier (``hear``)?"""
+        return self._namings.unheard
+
     def hear(self, identifiers: Sequence[Identifier], people: Sequence[int]) -> None:
         """These people, found together, were meant by these identifiers."""
         by_kind: dict[IdentifierKind, list[int]] = {}

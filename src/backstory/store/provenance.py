@@ -54,6 +54,11 @@ class Namings:
         elif person in self._unconfirmed[kind]:
             self.confirm(kind, person)
 
+    @property
+    def unheard(self) -> bool:
+        """Is there an identifier that imports alone have named?"""
+        return any(self._unconfirmed.values())
+
     def heard_all(self, kind: IdentifierKind, people: Iterable[int]) -> None:
         """The same of many at once, who were found by others than imports."""
         if self._unconfirmed[kind]:
@@ -107,6 +112,13 @@ class Namings:
     def named_by(self, import_id: int, kind: IdentifierKind) -> BitMap:
         """Whom an import has named so."""
         return BitMap(self._named.get(import_id, _nobody())[kind])
+
+    def named(self, import_id: int) -> BitMap:
+        """Whom an import has named, by whatever identifier."""
+        people = BitMap()
+        for some in self._named.get(import_id, _nobody()).values():
+            people |= some
+        return people
 
     def given_names(self, import_id: int) -> BitMap:
         """Everybody to whom an import gave an identifier."""
