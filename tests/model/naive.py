@@ -4,6 +4,7 @@ It knows the rules of identity, deletion, merging, claiming and repetition (desi
 question about conditions and values to the oracle. Nothing of the engine is used but the shapes of facts.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
@@ -11,56 +12,162 @@ import msgspec
 from backstory.core import oracle
 from backstory.core.condition import Condition, InSegment, Json, segments_in
 from backstory.core.fact import (
+    DeleteDevice,
+    DeleteObject,
     DeletePerson,
+    Fact,
     Identifier,
     IdentifierKind,
     Identify,
+    IdentifyObject,
     MergePeople,
+    PutDevice,
+    Relate,
     SuppressPerson,
     Track,
     TrackAnonymous,
+    Unrelate,
     UnsuppressPerson,
 )
 from backstory.core.oracle import PersonHistory
-from backstory.core.time import MINUTE_US
 from backstory.store.people import cio_id_of
+from tests.model.naive_record import Records, effective_us
 
 NEVER_US = 1 << 62
 Key = tuple[str, str]
 Event = tuple[str, str, int, dict[str, Json]]
 
 
+LIVE = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """An event as it was told; ``source`` is the import that did, 0 for calls. ``timed``: it came with its time."""
+
+    event: Event
+    event_id: str | None
+    source: int
+    timed: bool
+    since_us: int
+
+    @property
+    def content(self) -> tuple[str, str, int, bytes]:
+        kind, name, time_us, data = self.event
+        return kind, name, time_us, msgspec.json.encode(data, order="deterministic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """Attributes that became true, as told by a source."""
+
+    time_us: int
+    attributes: dict[str, Json]
+    source: int
+
+
+@dataclass(kw_only=True, eq=False)
+class Message:
+    """A delivery: whose it is, what it is, when it reached which metric."""
+
+    person: "Person"
+    data: dict[str, Json]
+    metrics_us: dict[str, int]
+
+
 @dataclass(kw_only=True, eq=False)
 class Person:
-    """One person; ``event_ids`` are those of the events, None where there is none. ``merged`` leads to the survivor."""
+    """One person. ``known`` tells since when they are, by source; ``merged`` leads to the survivor.
+
+    ``naive`` is the workspace they are in, which knows what imports do not count.
+    """
 
     number: int
-    since_us: int
+    naive: "Naive"
     identifiers: dict[IdentifierKind, str] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
-    writes: list[tuple[int, dict[str, Json]]] = field(default_factory=list)
-    event_ids: list[str | None] = field(default_factory=list)
+    occurrences: list[Occurrence] = field(default_factory=list[Occurrence])
+    told: list[Write] = field(default_factory=list[Write])
+    known: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    # Which sources have named the person by which identifier.
+    named: dict[Key, set[int]] = field(default_factory=dict[Key, set[int]])
+    # Identifiers that went with imports that do not count.
+    lost: dict[IdentifierKind, str] = field(default_factory=dict)
     placements: list[tuple[int, int, bool]] = field(default_factory=list)
     merged: "Person | None" = None
 
+    def counts(self, source: int) -> bool:
+        return source not in self.naive.out
+
+    @property
+    def counting(self) -> list[Occurrence]:
+        """The first of those with one id; of equal ones without as many as the source that has most."""
+        found: list[Occurrence] = []
+        ids: set[str] = set()
+        room = Counter[tuple[str, str, int, bytes]]()
+        mine = [one for one in self.occurrences if self.counts(one.source)]
+        plain = [one for one in mine if one.event_id is None and one.timed]
+        for (content, _), count in Counter((one.content, one.source) for one in plain).items():
+            room[content] = max(room[content], count)
+        for one in mine:
+            if one.event_id is not None:
+                taken = one.event_id not in ids
+                ids.add(one.event_id)
+            else:
+                taken = not one.timed or room[one.content] > 0
+                room[one.content] -= 1
+            if taken:
+                found.append(one)
+        return found
+
+    @property
+    def events(self) -> list[Event]:
+        return [one.event for one in self.counting]
+
+    @property
+    def writes(self) -> list[tuple[int, dict[str, Json]]]:
+        return [(one.time_us, one.attributes) for one in self.told if self.counts(one.source)]
+
+    @property
+    def since_us(self) -> int:
+        known = [since_us for source, since_us in self.known if self.counts(source)]
+        return min([*known, *(one.since_us for one in self.counting)], default=NEVER_US)
+
+    @property
+    def messages(self) -> list[Event]:
+        mine = [one for one in self.naive.messages.values() if one.person is self]
+        return [("message", name, time_us, one.data) for one in mine for name, time_us in one.metrics_us.items()]
+
+    def write(self, time_us: int, attributes: dict[str, Json], now_us: int, source: int) -> None:
+        self.told.append(Write(time_us=time_us, attributes=attributes, source=source))
+        self.known.append((source, min(time_us, now_us)))
+
     def history(self) -> PersonHistory:
         """The person as the oracle sees them."""
+        return self._history(self.writes, self.naive.records.in_time(self))
+
+    def present(self) -> PersonHistory:
+        """The person from now on: as if they had always had the attributes they have."""
+        since_us = self.since_us
+        return self._history([(since_us, self.values())], self.naive.records.at_last(self, since_us))
+
+    def _history(self, writes: list[tuple[int, dict[str, Json]]], records: dict[str, list[object]]) -> PersonHistory:
         return PersonHistory(
             person=self.number,
             identifiers={**self.identifiers, "cio_id": cio_id_of(self.number)},
-            events=self.events,
-            writes=self.writes,
+            events=self.events + self.messages,
+            writes=writes,
             exists_since_us=self.since_us,
             placements=self.placements,
+            **records,  # pyright: ignore[reportArgumentType]
         )
 
     def values(self) -> dict[str, Json]:
         """The attributes as they are: a value dated up to a minute ahead counts at once."""
-        return oracle.values_at(self.history(), NEVER_US)
+        return oracle.values_at(self._history(self.writes, {}), NEVER_US)
 
-    def present(self) -> PersonHistory:
-        """The person from now on: as if they had always had the attributes they have."""
-        return msgspec.structs.replace(self.history(), writes=[(self.since_us, self.values())])
+    def ahead(self, now_us: int) -> bool:
+        """Is any value dated ahead? It counts at once, but was not yet true."""
+        return any(time_us > now_us for time_us, _ in self.writes) or self.naive.records.ahead(self, now_us)
 
 
 class Naive:
@@ -70,19 +177,51 @@ class Naive:
         self.people: list[Person] = []
         # Until when a name meant somebody who is gone now.
         self.tombstones: list[tuple[Key, int, Person | None]] = []
-        # Suppressed names; those with one number are freed together.
-        self.blocked: dict[Key, int] = {}
+        # Suppressed names.
+        self.blocked: set[Key] = set()
         self.claims: dict[str, Person] = {}
         self.unclaimed: list[tuple[TrackAnonymous, int]] = []
         self.segments: dict[int, Condition | frozenset[int]] = {}
+        self.records = Records()
+        self.messages: dict[str, Message] = {}
+        # Imports that were taken back, and whoever went with them.
+        self.out: set[int] = set()
+        self.away: list[Person] = []
+        # On whose behalf facts are told: an import, or (0) whoever calls.
+        self.source = LIVE
         self._next_person = 0
         self._next_segment = 1
+
+    def apply(self, fact: Fact, now_us: int) -> None:
+        """What a fact about people, accepted now, changes."""
+        match fact:
+            case Identify():
+                self.identify(fact, now_us)
+            case Track():
+                self.track(fact, now_us)
+            case TrackAnonymous():
+                self.track_anonymous(fact, now_us)
+            case DeletePerson():
+                self.delete(fact, now_us)
+            case MergePeople():
+                self.merge(fact, now_us)
+            case SuppressPerson():
+                self.suppress(fact, now_us)
+            case UnsuppressPerson():
+                self.unsuppress(fact)
+            case PutDevice() | DeleteDevice() | IdentifyObject() | DeleteObject() | Relate() | Unrelate():
+                self.record(fact, now_us)
+            case _:
+                raise AssertionError(f"{fact} is not told this way")
 
     # -- people -------------------------------------------------------------------------------------------------------
 
     def find(self, key: Key) -> Person | None:
-        """Who has this identifier now."""
-        return next((person for person in self.people if key in _keys(person)), None)
+        """Who has this identifier now; who is found was named by it."""
+        person = next((person for person in self.people if key in _keys(person)), None)
+        if person is not None:
+            person.named.setdefault(key, set()).add(self.source)
+        return person
 
     def meant(self, key: Key, time_us: int | None) -> Person | None:
         """Who was meant by a name at a moment; raises ``LookupError`` when they are gone for good."""
@@ -98,7 +237,8 @@ class Naive:
         return person
 
     def _new(self, identifiers: dict[IdentifierKind, str]) -> Person:
-        person = Person(number=self._next_person, since_us=NEVER_US, identifiers=identifiers)
+        person = Person(number=self._next_person, naive=self, identifiers=identifiers)
+        person.named = {key: {self.source} for key in _keys(person)}
         self.people.append(person)
         self._next_person += 1
         return person
@@ -130,9 +270,9 @@ class Naive:
         if person not in self.people:
             person = self._new({})
         person.identifiers.update({named.kind: named.value for named in given})
-        time_us = now_us if fact.time_us is None or fact.time_us > now_us + MINUTE_US else fact.time_us
-        person.writes.append((time_us, attributes))
-        person.since_us = min(person.since_us, time_us, now_us)
+        for named in given:
+            person.named[_key(named)] = {self.source}
+        person.write(effective_us(fact.time_us, now_us), attributes, now_us, self.source)
         if claims:
             assert fact.anonymous_id is not None
             self._claim(person, fact.anonymous_id, now_us)
@@ -149,7 +289,7 @@ class Naive:
                 return None
             if not others:
                 clash = any(kind == path[0] and value != path[1] for kind, value in body)
-                return None if update_only or clash else Person(number=-1, since_us=NEVER_US)
+                return None if update_only or clash else Person(number=-1, naive=self)
             person = others[0]
             others = []
             body = [path, *body]
@@ -164,25 +304,71 @@ class Naive:
 
     def track(self, fact: Track, now_us: int) -> None:
         """One event, once per id."""
-        path = _key(fact.person)
+        person = self._subject(fact.person, fact.time_us)
+        if person is not None:
+            self._add(person, fact, now_us)
+
+    def _subject(self, named: Identifier, time_us: int | None, *, make: bool = True) -> Person | None:
+        """Whom an event or a record is about, made where nobody has the name; None when it is refused."""
+        path = _key(named)
         try:
-            person = self.meant(path, fact.time_us)
+            person = self.meant(path, time_us)
         except LookupError:
-            return
-        if person is None and (path[0] == "cio_id" or path in self.blocked):
-            return
-        if person is None:
-            person = self._new({fact.person.kind: fact.person.value})
-        self._add(person, fact, now_us)
+            return None
+        if person is None and make and path[0] != "cio_id" and path not in self.blocked:
+            person = self._new({named.kind: named.value})
+        return person
 
     def _add(self, person: Person, fact: Track | TrackAnonymous, now_us: int) -> None:
         time_us = now_us if fact.time_us is None else fact.time_us
-        event = (fact.kind, fact.name, time_us, msgspec.json.decode(fact.data))
-        event_id = None if fact.event_id is None else fact.event_id.lower()
-        if event_id is None or event_id not in person.event_ids:
-            person.events.append(event)
-            person.event_ids.append(event_id)
-            person.since_us = min(person.since_us, time_us, now_us)
+        one = Occurrence(
+            event=(fact.kind, fact.name, time_us, msgspec.json.decode(fact.data)),
+            event_id=None if fact.event_id is None else fact.event_id.lower(),
+            source=self.source,
+            timed=fact.time_us is not None,
+            since_us=min(time_us, now_us),
+        )
+        person.occurrences.append(one)
+
+    def record(
+        self, fact: PutDevice | DeleteDevice | IdentifyObject | DeleteObject | Relate | Unrelate, now_us: int
+    ) -> None:
+        """Devices, objects and relationships: whom it is about, then what the lists of them make of it."""
+        match fact:
+            case IdentifyObject():
+                self.records.identify_object(fact, now_us)
+            case DeleteObject():
+                self.records.delete_object(fact, now_us)
+            case DeleteDevice():
+                person = self.find(_key(fact.person))
+                if person is not None:
+                    self.records.delete_device(fact, person, now_us)
+            case PutDevice():
+                person = self._subject(fact.person, fact.time_us)
+                if person is not None:
+                    self.records.put_device(fact, person, now_us)
+                    person.known.append((LIVE, min(effective_us(fact.time_us, now_us), now_us)))
+            case Relate():
+                assert fact.person is not None
+                person = self._subject(fact.person, fact.time_us)
+                if person is not None:
+                    self.records.relate(fact, person, _key(fact.person), now_us)
+                    person.known.append((LIVE, min(effective_us(fact.time_us, now_us), now_us)))
+            case Unrelate():
+                assert fact.person is not None
+                self._unrelate(fact, fact.person, now_us)
+
+    def _unrelate(self, fact: Unrelate, named: Identifier, now_us: int) -> None:
+        key = _key(named)
+        try:
+            person = self.meant(key, fact.time_us)
+        except LookupError:
+            return
+        if person is None and (key[0] == "cio_id" or key in self.blocked):
+            return
+        ended_us = self.records.unrelate(fact, person, key, now_us)
+        if person is not None:
+            person.known.append((LIVE, min(ended_us, now_us)))
 
     # -- claims -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +407,7 @@ class Naive:
 
     def _remove(self, person: Person, now_us: int) -> None:
         self.tombstones += [(key, now_us, None) for key in self._names(person)]
+        self.records.forget(person)
         self.people.remove(person)
         self.claims = {name: owner for name, owner in self.claims.items() if owner is not person}
         for segment_id, segment in self.segments.items():
@@ -242,12 +429,11 @@ class Naive:
                 if fate is not None and _survivor(fate) is person and self.find(name) is None
             ]
         self.tombstones += [(name, now_us, None) for name in names]
-        self.blocked.update(dict.fromkeys(names, now_us))
+        self.blocked.update(names)
 
     def unsuppress(self, fact: UnsuppressPerson) -> None:
-        """What was blocked together is free."""
-        together = self.blocked.get(_key(fact.person))
-        self.blocked = {key: number for key, number in self.blocked.items() if number != together}
+        """The name is free, not those that were blocked with it."""
+        self.blocked.discard(_key(fact.person))
 
     # -- merging ------------------------------------------------------------------------------------------------------
 
@@ -259,12 +445,16 @@ class Naive:
 
     def _merge(self, primary: Person, secondary: Person, now_us: int) -> None:
         """The primary keeps what they have; what they lack, and all that happened, comes from the secondary."""
-        for event, event_id in zip(secondary.events, secondary.event_ids, strict=True):
-            if event_id is None or event_id not in primary.event_ids:
-                primary.events.append(event)
-                primary.event_ids.append(event_id)
+        since_us = secondary.since_us
+        if since_us < primary.since_us:
+            primary.known.append((LIVE, since_us))
+        # Of equal ids the survivor's counts.
+        primary.occurrences += secondary.occurrences
         self._fill_in(primary, secondary)
-        primary.since_us = min(primary.since_us, secondary.since_us)
+        self.records.merge(primary, secondary)
+        for message in self.messages.values():
+            if message.person is secondary:
+                message.person = primary
         for segment_id, segment in list(self.segments.items()):
             if isinstance(segment, frozenset) and secondary.number in segment:
                 self.place(segment_id, [primary], now_us, add=True)
@@ -276,7 +466,9 @@ class Naive:
         self._remove(secondary, now_us)
         del self.tombstones[before:]
         secondary.merged = primary
-        primary.identifiers.update({kind: gone[kind] for kind in gone if kind not in primary.identifiers})
+        for kind in gone.keys() - primary.identifiers.keys():
+            primary.identifiers[kind] = gone[kind]
+            primary.named[_key(Identifier(kind, gone[kind]))] = {LIVE}
 
     def _fill_in(self, primary: Person, secondary: Person) -> None:
         mine, theirs = primary.values(), secondary.values()
@@ -284,13 +476,19 @@ class Naive:
         for root in sorted({_root(name) for _, one in secondary.writes for name in one} - mine.keys()):
             had = [time_us for time_us, name in written if _root(name) == root]
             some = [
-                (time_us, {name: value for name, value in one.items() if _root(name) == root})
-                for time_us, one in secondary.writes
+                Write(
+                    time_us=one.time_us,
+                    attributes={name: value for name, value in one.attributes.items() if _root(name) == root},
+                    source=one.source,
+                )
+                for one in secondary.told
+                if secondary.counts(one.source)
             ]
-            some = [one for one in some if one[1]]
+            some = [one for one in some if one.attributes]
             if had and root in theirs:
-                some = [(max(*had, *(time_us for time_us, _ in some)), {root: theirs[root]})]
-            primary.writes += some
+                last_us = max(*had, *(one.time_us for one in some))
+                some = [Write(time_us=last_us, attributes={root: theirs[root]}, source=LIVE)]
+            primary.told += some
 
     # -- segments -----------------------------------------------------------------------------------------------------
 

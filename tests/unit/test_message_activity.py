@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from backstory.core.condition import Json
+from backstory.core.fact import ReportMetric
+from backstory.core.time import SECOND_US
 from tests.unit.campaign_world import World
 
 SENT: Json = {"message": {"metric": "sent", "channel": "email"}}
@@ -108,6 +110,21 @@ def test_messages_are_remembered_across_restarts_and_days(world: World) -> None:
     assert inside(world, sent) == {"ann"}
     now_us = world.workspace.folder.state.now_us
     assert (inside(world, sent, before_us), inside(world, sent, now_us)) == (set(), {"ann"})
+
+
+def test_a_metric_told_of_late_moves_people_at_its_own_time(world: World) -> None:
+    """Opened an hour ago, heard of now: in the segment since then."""
+    world.campaign()
+    opened = world.segment({"message": {"metric": "opened"}})
+    world.track("ann")
+    (delivery_id,) = world.send()
+    world.elapse(7200)
+    now_us = world.clock.now_us()
+    world.apply(ReportMetric(delivery_id=delivery_id, metric="opened", time_us=now_us - 3600 * SECOND_US))
+    rows = world.workspace.folder.state.rows(
+        "SELECT effective_us, at_us FROM transition WHERE segment_id = ?", (opened,)
+    )
+    assert [(row[0], row[1] >= now_us) for row in rows] == [(now_us - 3600 * SECOND_US, True)]
 
 
 def test_a_stopped_campaign_drops_what_waits(world: World) -> None:

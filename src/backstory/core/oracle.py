@@ -221,7 +221,7 @@ def _enough(test: DeviceTest | RelationTest, rows: list[dict[str, Json]], at_us:
     return count >= test.at_least and (test.at_most is None or count <= test.at_most)
 
 
-def _there(writes: list[tuple[int, dict[str, Json] | None]], at_us: int) -> dict[str, Json] | None:
+def record_at(writes: list[tuple[int, dict[str, Json] | None]], at_us: int) -> dict[str, Json] | None:
     """What a record was; None when it was not there. What was written before it last went does not count."""
     gone_us = max((time_us for time_us, attributes in writes if attributes is None and time_us <= at_us), default=None)
     puts = [
@@ -236,7 +236,7 @@ def devices_at(history: PersonHistory, at_us: int) -> list[dict[str, Json]]:
     """The devices there were, each with its attributes, id, platform and last_used."""
     rows: list[dict[str, Json]] = []
     for token in sorted({write[0] for write in history.devices}):
-        held = _there([write[1:] for write in history.devices if write[0] == token], at_us)
+        held = record_at([write[1:] for write in history.devices if write[0] == token], at_us)
         if held is not None:
             own = {name: value for name, value in held.items() if not name.startswith(":")}
             last_used = int(cast("int", held[":last_used"]) // 1_000_000)
@@ -250,9 +250,9 @@ def relations_at(history: PersonHistory, test: RelationTest, at_us: int) -> list
     for key in sorted({write[:2] for write in history.relations}):
         object_writes = [write[2:] for write in history.objects if write[:2] == key]
         ends = [write for write in object_writes if write[1] is None]
-        held = _there([write[2:] for write in history.relations if write[:2] == key] + ends, at_us)
+        held = record_at([write[2:] for write in history.relations if write[:2] == key] + ends, at_us)
         if held is not None and key[0] == test.type_id and test.object_id in (None, key[1]):
-            rows.append({**(_there(object_writes, at_us) or {}), "object_id": key[1], "relationship": held})
+            rows.append({**(record_at(object_writes, at_us) or {}), "object_id": key[1], "relationship": held})
     return rows
 
 

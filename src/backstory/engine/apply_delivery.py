@@ -43,8 +43,8 @@ class Deliveries:
         self._telling = False
         # When the next one that has to wait for its moment (a further attempt) may be attempted.
         self.next_ready_us = NEVER_US
-        # Told of the people whose messages reached a metric, or no longer have.
-        self.on_metric: Callable[[Sequence[int], int], None] = lambda people, now_us: None
+        # Told of the people whose messages reached a metric, or no longer have, and when that was.
+        self.on_metric: Callable[[Sequence[int], int, int], None] = lambda people, time_us, now_us: None
         # Called after the commit, on the loop's thread, when there is something to attempt; only hands over.
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -78,7 +78,7 @@ class Deliveries:
             self._trace(row, "failed", now_us)
         else:
             self._tell()
-        self.on_metric([row.person], now_us)
+        self.on_metric([row.person], now_us, now_us)
 
     def claim(self, count: int, now_us: int) -> list[Delivery]:
         """Deliveries to attempt, marked as being attempted; hand them over only after a synced commit."""
@@ -104,7 +104,7 @@ class Deliveries:
                     attempts=row.attempts,
                 )
             )
-            self.on_metric([row.person], now_us)
+            self.on_metric([row.person], now_us, now_us)
         return claimed
 
     def outcome(self, fact: EffectOutcome, now_us: int) -> Receipt:
@@ -135,7 +135,7 @@ class Deliveries:
         if ready_us is not None:
             self.next_ready_us = min(self.next_ready_us, ready_us)
         self._trace(row, "attempted" if state in ("queued", "in_doubt") else state, now_us)
-        self.on_metric([row.person], now_us)
+        self.on_metric([row.person], now_us, now_us)
         return Receipt("applied")
 
     def _further(self, row: DeliveryRow, reason: str) -> tuple[str, str]:
@@ -160,7 +160,7 @@ class Deliveries:
             row.delivery_id, state="queued", ready_us=now_us, attempts=0, metrics=metrics, failure=None
         )
         self._tell()
-        self.on_metric([row.person], self._folder.state.now_us)
+        self.on_metric([row.person], now_us, now_us)
         return Receipt("applied")
 
     def _refusal(self, row: DeliveryRow) -> str:
@@ -178,7 +178,7 @@ class Deliveries:
         """A stopped campaign sends nothing more."""
         people = self._ledger.people_queued(campaign_id)
         self._ledger.drop_queued("campaign_id", campaign_id, "the campaign was stopped", now_us)
-        self.on_metric(people, now_us)
+        self.on_metric(people, now_us, now_us)
 
     def drop_of_person(self, person: int, now_us: int) -> None:
         """Somebody who was deleted gets nothing more."""

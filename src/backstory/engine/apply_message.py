@@ -22,15 +22,15 @@ class MessageActivity:
         self._builder = builder
         self._transitions = transitions
 
-    def changed(self, people: Iterable[int], now_us: int) -> None:
-        """Something happened to messages of these people."""
+    def changed(self, people: Iterable[int], time_us: int, now_us: int) -> None:
+        """Something happened to messages of these people at ``time_us``."""
         if not self._segments.message_leaves():
             return
         for person in people:
             if person in self._segments.alive:
                 moved = self._segments.settle(person, self.told(person, now_us), now_us)
                 if moved:
-                    self._transitions.take(moved, now_us)
+                    self._transitions.take(moved, now_us, late=time_us < now_us)
 
     def told(self, person: int, now_us: int) -> list[LeafKey]:
         """Tell the leaves over messages of a person anew; returns them, for the caller to settle."""

@@ -41,7 +41,7 @@ class MetricFacts:
         if known_us is None or time_us < known_us:
             metrics[fact.metric] = time_us
             self._keep(row, fact, metrics)
-            self._deliveries.on_metric([row.person], now_us)
+            self._deliveries.on_metric([row.person], time_us, now_us)
         if known_us is None:
             self._trace(row, fact, time_us, now_us)
         alive = row.person in self._context.segments.alive
