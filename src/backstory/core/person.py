@@ -114,6 +114,16 @@ def folded(writes: Iterable[tuple[int, Mapping[str, Json]]]) -> Document:
     return document
 
 
+def origins(document: Document, writes: Iterable[tuple[int, Mapping[str, Json], int]]) -> dict[str, int]:
+    """By name the first import that wrote a value, where no live call did; ``writes``: (time, attributes, import)."""
+    found: dict[str, int] = {}
+    for time_us, attributes, import_id in writes:
+        for name, value in attributes.items():
+            if document.get(name) == register(value, time_us):
+                found[name] = 0 if import_id == 0 else found.get(name, import_id)
+    return {name: import_id for name, import_id in found.items() if import_id}
+
+
 def shown(document: Document, root: str) -> Json:
     """One attribute with the paths laid over it; None when it is not set."""
     return values({name: item for name, item in document.items() if name.partition(".")[0] == root}).get(root)

@@ -83,13 +83,21 @@ def object_identifiers(view: ObjectView) -> Shape:
 
 
 def object_(view: ObjectView) -> Shape:
-    """An object's attributes with their times; values as they were sent, as the original shows them."""
-    return {
+    """An object's attributes with their times; values as they were sent, as the original shows them.
+
+    ``import_id`` and ``import_ids`` (by attribute) say what came with imports alone, where anything did.
+    """
+    shape: Shape = {
         "object_type_id": str(view.type_id),
         "identifiers": object_identifiers(view),
         "attributes": view.attributes,
         "timestamps": {name: to_unix(time_us) for name, time_us in view.times_us.items()},
     }
+    if view.import_id:
+        shape["import_id"] = view.import_id
+    if view.imports:
+        shape["import_ids"] = view.imports
+    return shape
 
 
 def relationship(view: RelationView) -> Shape:
@@ -127,6 +135,8 @@ def activity(view: ActivityView) -> Shape:
         shape["delivery_id"] = view.delivery_id
         if view.type.endswith("_email"):
             shape["delivery_type"] = "email"
+    if view.import_id:
+        shape["import_id"] = view.import_id
     return shape
 
 

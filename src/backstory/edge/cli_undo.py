@@ -12,6 +12,8 @@ _COUNTS = {
     "identifiers_changed": "identifiers taken or given back",
     "events": "events",
     "writes": "rows of attributes",
+    "records": "writes to objects and relationships",
+    "members": "entries into manual segments",
     "events_of_others": "equal events of others that count now",
     "journeys_ended": "journeys that end",
     "messages_dropped": "messages that are not sent",

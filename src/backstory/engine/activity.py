@@ -26,34 +26,36 @@ SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _decode = msgspec.json.Decoder().decode
 _pieces = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# time_us, seq, accept_us, person, type, name, data, delivery_id
-Row = tuple[int, int, int, int | None, str, str | None, str, str | None]
+# time_us, seq, accept_us, person, type, name, data, delivery_id, import_id
+Row = tuple[int, int, int, int | None, str, str | None, str, str | None, int]
 
 _TAIL_EVENTS = (
-    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL FROM event"
+    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL, import_id FROM event"
     " WHERE {who} AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
     " AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR name = ?6) AND NOT duplicate"
     " ORDER BY time_us DESC, seq DESC LIMIT ?7"
 )
 _TAIL_TRACES = (
-    "SELECT time_us, seq, accept_us, person, type, NULL, data, delivery_id FROM activity"
+    "SELECT time_us, seq, accept_us, person, type, NULL, data, delivery_id, import_id FROM activity"
     " WHERE (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
     " AND (?5 IS NULL OR type = ?5) AND ?6 IS NULL"
+    # What an import left that was taken back.
+    " AND import_id NOT IN (SELECT import_id FROM retraction WHERE NOT back)"
     " ORDER BY time_us DESC, seq DESC LIMIT ?7"
 )
 _TAIL_WRITES = (
-    "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM attribute_write"
+    "SELECT time_us, seq, accept_us, person, created, attributes, changes, import_id FROM attribute_write"
     " WHERE import_id > 0 AND {shown} AND (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) <= (?3, ?4)"
     " ORDER BY time_us DESC, seq DESC LIMIT ?5"
 )
 _ANONYMOUS = (
-    "SELECT time_us, seq, NULL, NULL, kind, name, data, NULL FROM anonymous_event"
+    "SELECT time_us, seq, NULL, NULL, kind, name, data, NULL, 0 FROM anonymous_event"
     " WHERE ?1 IS NULL AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
     " AND (?5 IS NULL OR kind = ?5) AND (?6 IS NULL OR name = ?6)"
     " ORDER BY time_us DESC, seq DESC LIMIT ?7"
 )
 _PART_EVENTS = (
-    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL FROM read_parquet($1)"
+    "SELECT time_us, seq, accept_us, person, kind, name, data, NULL, import_id FROM read_parquet($1)"
     " WHERE ($2 IS NULL OR person = $2) AND time_us > $3 AND (time_us < $4 OR (time_us = $4 AND seq < $5))"
     " AND ($6 IS NULL OR kind = $6) AND ($7 IS NULL OR name = $7) AND NOT duplicate"
     " ORDER BY time_us DESC, seq DESC LIMIT $8"
@@ -65,7 +67,7 @@ _PART_FLOOR = (
     " AND NOT duplicate ORDER BY time_us DESC LIMIT $6)"
 )
 _PART_WRITES = (
-    "SELECT time_us, seq, accept_us, person, created, attributes, changes FROM read_parquet($1)"
+    "SELECT time_us, seq, accept_us, person, created, attributes, changes, import_id FROM read_parquet($1)"
     " WHERE import_id > 0 AND {shown} AND ($2 IS NULL OR person = $2) AND time_us > $3"
     " AND (time_us < $4 OR (time_us = $4 AND seq <= $5))"
     " ORDER BY time_us DESC, seq DESC LIMIT $6"
@@ -194,7 +196,7 @@ def _writes_in_parts(folder: Folder, stored: _Stored, files: list[str], bounds: 
 
 def _write_traces(row: tuple[Any, ...]) -> list[Row]:
     """An imported row as the traces an identify call leaves; the import reserves two numbers for each row."""
-    time_us, seq, accept_us, person, created, attributes, changes = row
+    time_us, seq, accept_us, person, created, attributes, changes, import_id = row
     traces: list[Row] = []
     if changes is None:
         sent: dict[str, Json] = _decode(attributes)
@@ -203,11 +205,12 @@ def _write_traces(row: tuple[Any, ...]) -> list[Row]:
     elif changes.startswith("["):
         made, lost = _pieces(changes)
         changes = bytes(made).decode()
-        traces.append((time_us, seq - 1, accept_us, person, SKIPPED_UPDATE, None, bytes(lost).decode(), None))
+        less = bytes(lost).decode()
+        traces.append((time_us, seq - 1, accept_us, person, SKIPPED_UPDATE, None, less, None, import_id))
     if changes != "{}":
-        traces.append((time_us, seq, accept_us, person, ATTRIBUTE_CHANGE, None, changes, None))
+        traces.append((time_us, seq, accept_us, person, ATTRIBUTE_CHANGE, None, changes, None, import_id))
     if created:
-        traces.append((time_us, seq - 1, accept_us, person, PROFILE_CREATE, None, "{}", None))
+        traces.append((time_us, seq - 1, accept_us, person, PROFILE_CREATE, None, "{}", None, import_id))
     return traces
 
 
@@ -260,7 +263,7 @@ def ulid(accept_us: int, seq: int) -> str:
 
 
 def _view(row: Row, people: dict[int, Identifiers]) -> ActivityView:
-    time_us, seq, accept_us, person, kind, name, data, delivery_id = row
+    time_us, seq, accept_us, person, kind, name, data, delivery_id, import_id = row
     nobody: Identifiers = {"id": None, "email": None, "cio_id": None}
     return ActivityView(
         id=ulid(accept_us or time_us, seq),
@@ -272,4 +275,5 @@ def _view(row: Row, people: dict[int, Identifiers]) -> ActivityView:
         name=name,
         data=_decode(data),
         delivery_id=delivery_id,
+        import_id=import_id,
     )

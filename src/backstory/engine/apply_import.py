@@ -2,21 +2,13 @@
 
 from dataclasses import replace
 
-import msgspec
-
 from backstory.core.fact import FinishImport, Receipt, ReinstateImport, RetractImport, StartImport
 from backstory.engine.context import Context
 from backstory.store.manifest import ImportRow, find_import
 from backstory.store.retraction import Retraction, put_retraction, read_retractions
 
 RETRACTED, RETRACTING, REINSTATING = "retracted", "retracting", "reinstating"
-# What is written by other imports does not name them.
-_TAKEN_BACK = ("people", "events")
 _ENDED = ("imported", "canceled", "failed")
-
-
-class _Asked(msgspec.Struct):
-    kind: str
 
 
 class Imports:
@@ -64,12 +56,6 @@ class Imports:
                 reason=f"import {fact.import_id} is {found.state}: wait for it, or end it with "
                 f"'backstory imports cancel {fact.import_id}', then take it back",
             )
-        if msgspec.json.decode(found.options, type=_Asked).kind not in _TAKEN_BACK:
-            reason = (
-                f"import {fact.import_id} is of objects, relationships or members: only imports of people and of events"
-                " can be taken back"
-            )
-            return Receipt("conflict", reason=reason)
         one = Retraction(import_id=fact.import_id, at_us=now_us, stage="begun", was=found.state, returning=False)
         put_retraction(self._folder.state.db, one)
         self._folder.manifest.put_import(replace(found, state=RETRACTING, updated_us=now_us))

@@ -74,6 +74,7 @@ class ObjectFacts:
         was_there = record.there
         if was_there:
             assert row is not None
+            self._confirm(row, effective_us, now_us)
             return row
         put(record, {}, effective_us)
         row = self.keep(key, row, record, effective_us)
@@ -83,9 +84,18 @@ class ObjectFacts:
             self._context.activity(None, object_type(row.type_id, "create"), effective_us, now_us, data)
         return row
 
+    def _confirm(self, row: ObjectRow, effective_us: int, now_us: int) -> None:
+        """An object that only imports have told of is there by this relationship too: they may be taken back."""
+        importing, gone_us = self._context.importing, row.record.gone_us
+        if effective_us >= gone_us and not self._folder.record_writes.made_by(row.number, (0, importing), gone_us):
+            self._record(row.number, effective_us, now_us, "{}")
+
     def delete(self, fact: DeleteObject, now_us: int) -> Receipt:
         row = self._objects.find(fact.object)
         if row is None or not row.record.there:
+            # It does not come back with an import that was taken back.
+            if row is not None and self._folder.record_writes.forget_retracted(row.number):
+                return Receipt("applied")
             return Receipt("skipped", reason="there is no such object")
         people = self._folder.relations.people_of(row.number)
         # What was said of this very moment came before.
@@ -119,6 +129,7 @@ class ObjectFacts:
             accept_us=now_us,
             attributes=attributes,
             object=number,
+            import_id=self._context.importing,
         )
 
     def _trace(

@@ -61,7 +61,9 @@ class Subjects:
         if found.reason != UNKNOWN:
             return found
         effective_us = min(self.effective_us(time_us, now_us), now_us)
-        person = self._profiles.create((identifier,), {}, time_us=effective_us, now_us=now_us)
+        person = self._profiles.create(
+            (identifier,), {}, time_us=effective_us, now_us=now_us, import_id=self._context.importing
+        )
         self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
         profile = self._folder.people.profile(person)
         self._segments.feed_attributes(person, None, lambda: shown_values(profile, {}), now_us)

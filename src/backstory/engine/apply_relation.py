@@ -9,7 +9,7 @@ from backstory.core.leaf_key import LeafKey
 from backstory.core.limit import RELATIONSHIPS_PER_PERSON
 from backstory.core.object import problem_of, problem_of_document
 from backstory.core.person import Written
-from backstory.core.record import Record, put, remove
+from backstory.core.record import NEVER_US, Record, put, remove
 from backstory.core.trace import (
     ADD_RELATIONSHIP,
     DELETE_RELATIONSHIP,
@@ -92,7 +92,7 @@ class RelationFacts:
         person = found.person
         assert person is not None
         record = self._relations.get(person, row.number)
-        self._end_with(record, row, fact.person)
+        self._end_with(person, record, row, fact.person, now_us)
         was_there = record.there
         written = put(record, attributes, effective_us)
         problem = problem_of_document(record.document)
@@ -112,11 +112,16 @@ class RelationFacts:
         self._subjects.settle(found, touched, effective_us, now_us)
         return receipt_of(written)
 
-    def _end_with(self, record: Record, row: ObjectRow, identifier: Identifier | None) -> None:
+    def _end_with(
+        self, person: int, record: Record, row: ObjectRow, identifier: Identifier | None, now_us: int
+    ) -> None:
         """What ended with the object, or was ended under an identifier nobody had then, ended here too."""
         remove(record, row.record.gone_us)
-        if identifier is not None:
-            remove(record, self._relations.unrelated_us(normal(identifier), row.number))
+        gone_us = NEVER_US if identifier is None else self._relations.unrelated_us(normal(identifier), row.number)
+        if gone_us > record.gone_us:
+            remove(record, gone_us)
+            # Somebody has it now: it is part of their history, whoever told of the relationship.
+            self._record(row, gone_us, now_us, None, person=person, import_id=0)
 
     def _relate_anonymous(
         self, fact: Relate, row: ObjectRow, attributes: dict[str, Json], effective_us: int, now_us: int
@@ -234,6 +239,7 @@ class RelationFacts:
         *,
         person: int | None = None,
         anonymous_id: str | None = None,
+        import_id: int | None = None,
     ) -> None:
         self._folder.record_writes.add(
             self._folder.state.take_seq(),
@@ -244,6 +250,7 @@ class RelationFacts:
             person=person,
             object=row.number,
             anonymous_id=anonymous_id,
+            import_id=self._context.importing if import_id is None else import_id,
         )
 
     def _trace(

@@ -126,6 +126,8 @@ class Removals:
         for person in gone:
             for table in ("withdrawn", "replaced"):
                 db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
+            self._folder.record_writes.forget_person(person)
+            self._folder.definitions.forget_person(person)
         self._folder.tombstones.await_purge(gone, now_us)
         return gone
 

@@ -88,12 +88,19 @@ class Segments:
             person = self._folder.people.find(normal(identifier))
             if person is None:
                 continue
-            moved = self._segments.place(fact.segment_id, person, fact.add, now_us)
-            if moved:
-                seq = self._folder.state.take_seq()
-                self._folder.definitions.place(seq, fact.segment_id, person, fact.add, now_us)
-                self._transitions.take(moved, now_us)
+            self._place(fact.segment_id, person, fact.add, now_us)
         return Receipt("applied", subject=fact.segment_id)
+
+    def _place(self, segment_id: int, person: int, add: bool, now_us: int) -> None:
+        importing, definitions = self._context.importing, self._folder.definitions
+        said = definitions.last_placement(segment_id, person)
+        moved = self._segments.place(segment_id, person, add, now_us)
+        # What only another import said has to be said again: that import may be taken back, or come back.
+        again = said is not None and (said[0] != add or said[1] not in (0, importing))
+        if moved or again:
+            definitions.place(self._folder.state.take_seq(), segment_id, person, add, now_us, importing)
+        if moved:
+            self._transitions.take(moved, now_us)
 
 
 def used_by(folder: Folder, segment_id: int) -> list[str]:

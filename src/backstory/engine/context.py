@@ -66,6 +66,9 @@ class Context:
     segments: SegmentEngine
     trigger_age_us: int
     auto_merge: bool = True
+    # The import whose rows are being applied as live calls are (0: none): all that is written names it, and what it
+    # moves is judged at its end.
+    importing: int = 0
     after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def activity(
@@ -74,7 +77,7 @@ class Context:
         """Leave a visible trace."""
         seq = self.folder.state.take_seq()
         text = encode_json(data).decode()
-        self.folder.tail.add_activity(seq, person, kind, time_us, accept_us, text, delivery_id)
+        self.folder.tail.add_activity(seq, person, kind, time_us, accept_us, text, delivery_id, self.importing)
 
     def shown(self, profile: Profile, document: Document) -> dict[str, Json]:
         """A person's values as conditions and templates see them: attributes and identifiers."""

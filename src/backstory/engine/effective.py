@@ -74,6 +74,7 @@ class Told:
     events_told: Sequence[Event]
     writes_told: Sequence[Write]
     records_told: RecordsInTime
+    placements_told: Sequence[tuple[int, int, bool]] = ()
 
     def events(self, kind: str, name: str) -> Iterable[Event]:
         return self.events_told
@@ -85,7 +86,7 @@ class Told:
         return self.records_told
 
     def placements(self) -> Sequence[tuple[int, int, bool]]:
-        return ()
+        return self.placements_told
 
     def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
         return None

@@ -61,7 +61,7 @@ class FactImport:
         """Take in some rows in one commit; where it stands then."""
         try:
             while some := list(islice(self._lines, ROWS_PER_STEP)):
-                self._workspace.call(lambda some=some: self._take(some))
+                self._job.call(lambda some=some: self._take(some))
                 yield some[-1].end
         finally:
             self._lines.close()
@@ -103,11 +103,16 @@ class FactImport:
 
     def _take(self, lines: Iterable[_Line]) -> None:
         counts, end, people = Counts(), Place(), self._folder.state.next_person
-        for line in lines:
-            end = line.end
-            if line.fields is not None:
-                counts.rows += 1
-                self._row(line, line.fields, counts)
+        context = self._workspace.context
+        context.importing = self._job.import_id
+        try:
+            for line in lines:
+                end = line.end
+                if line.fields is not None:
+                    counts.rows += 1
+                    self._row(line, line.fields, counts)
+        finally:
+            context.importing = 0
         counts.people_created += self._folder.state.next_person - people
         self._job.tell_reports(*self._job.take_reports())
         self._job.save(file=self._number, place=end, counts=counts)

@@ -27,8 +27,6 @@ def check(options: BackfillOptions) -> None:
         raise RequestError("name at least one file", path="paths")
     if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '\r\n"'):
         raise RequestError(f"a delimiter is one character, not {options.delimiter!r}", path="delimiter")
-    if options.kind not in ("people", "events") and options.triggers != "recent":
-        raise RequestError("rows of this kind trigger as live calls do: by the 72-hour rule", path="triggers")
     if (options.kind == "members") != (options.segment_id is not None):
         raise RequestError("members go into a manual segment, and only they: name its number", path="segment_id")
     if options.zone is not None:

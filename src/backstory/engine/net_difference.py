@@ -18,19 +18,20 @@ from backstory.core.condition import (
     Condition,
     DeviceTest,
     EventTest,
+    InSegment,
     Json,
     Last,
     RelationTest,
     segments_in,
 )
 from backstory.core.leaf_key import LeafKey, leaf_keys
-from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, Transition
 from backstory.core.trigger import triggers
 from backstory.engine.context import shown_values
 from backstory.engine.effective import PersonInTime, Told
 from backstory.engine.import_job import Job
+from backstory.store.definition import placements_of
 from backstory.store.history import NO_END_SEQ
 from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.people import PROFILE_COLUMNS, Profile
@@ -121,6 +122,8 @@ def _maybe_fresh(job: Job, number: int, people: BitMap) -> BitMap:
     kept = workspace.segments.segments.get(number)
     if job.options.triggers == "all" or kept is None or kept.condition is None:
         return people
+    if _manual(workspace.segments, kept.condition):
+        return people
     if any(_moves_by_itself(key) for key in _keys(workspace.segments, kept.condition)):
         return people
     since_us = job.accept_us - workspace.context.trigger_age_us
@@ -136,12 +139,19 @@ def _keys(segments: SegmentEngine, condition: Condition) -> Iterator[LeafKey]:
             yield from _keys(segments, kept.condition)
 
 
+def _manual(segments: SegmentEngine, condition: Condition) -> bool:
+    """Does a condition lead to a manual segment?"""
+    found = [segments.segments.get(other) for other in segments_in(condition)]
+    return any(kept is not None and (kept.condition is None or _manual(segments, kept.condition)) for kept in found)
+
+
 def _moves_by_itself(key: LeafKey) -> bool:
     match key:
         case EventTest():
             return isinstance(key.window, Last)
         case DeviceTest() | RelationTest():
-            return RecordLeaf(key).timed
+            # What was written to records is asked for person by person.
+            return True
         case AttributeTest():
             return key.operator.removeprefix("!") in _RELATIVE
         case (kind, _):
@@ -163,17 +173,17 @@ def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
     for person, time_us, attributes in folder.history.writes_of(people):
         writes[person].append((time_us, _decode(attributes)))
     records = folder.state.read(lambda db: read_records(db, people))
-    return {
-        row[0]: _person(workspace, row, events[row[0]], writes[row[0]], records.get(row[0])) for row in profiles
-    }
+    placed = folder.state.read(lambda db: {person: placements_of(db, person) for person in people})
+
+    def past(person: int) -> Told:
+        return Told(events[person], writes[person], records.get(person, RecordsInTime()), placed[person])
+
+    return {row[0]: _person(workspace, row, past(row[0])) for row in profiles}
 
 
-def _person(
-    workspace: Workspace, row: tuple[Any, ...], events: Any, writes: Any, records: RecordsInTime | None
-) -> PersonInTime:
+def _person(workspace: Workspace, row: tuple[Any, ...], past: Told) -> PersonInTime:
     known_us = workspace.segments.known.get_us(row[0])
     shown = shown_values(Profile(*row), {})
-    past = Told(events, writes, records or RecordsInTime())
     return PersonInTime(row[0], shown, past, workspace.segments, known_us=known_us)
 
 
@@ -184,11 +194,11 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     """Begin the journeys of those whose move is fresh enough; returns how many were held back."""
     workspace = job.workspace
     kept = workspace.segments.segments.get(number)
-    if kept is None or kept.condition is None:
+    if kept is None:
         return 0
     # The last rows that named no time may be true from a moment that is still to come.
     now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines_before(len(job.options.paths)))
-    condition = kept.condition
+    condition = kept.condition or InSegment(number)
     effective_us = {
         person: history.since_us(condition, now_us)[0] for person, history in _read(workspace, people).items()
     }

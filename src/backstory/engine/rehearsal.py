@@ -114,11 +114,11 @@ _SAME = frozenset(
 
 
 def segment_effects(workspace: Workspace, before: dict[int, BitMap]) -> Iterator[SegmentEffect]:
-    """Who entered and left each dynamic segment since it had these members."""
+    """Who entered and left each dynamic segment, and each manual one that changed, since it had these members."""
     names = {view.segment_id: view.name for view in workspace.reader.segments()}
     for number, kept in sorted(workspace.segments.segments.items()):
         old, new = before.get(number, BitMap()), kept.members
-        if kept.condition is not None:
+        if kept.condition is not None or old != new:
             yield SegmentEffect(
                 id=number, name=names[number], enter=len(new - old), leave=len(old - new), members=len(new)
             )

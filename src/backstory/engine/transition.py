@@ -16,7 +16,12 @@ class Transitions:
         self._audience = audience
 
     def take(self, transitions: Sequence[Transition], now_us: int, *, late: bool = False) -> None:
-        """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up."""
+        """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up.
+
+        Nothing is told of what a row of an import moved: that is judged at the import's end.
+        """
+        if self._context.importing:
+            return
         moments_us = self.moments_us(transitions, now_us) if late else [transition.at_us for transition in transitions]
         for transition, effective_us in zip(transitions, moments_us, strict=True):
             self._record(transition, effective_us)

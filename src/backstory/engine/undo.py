@@ -23,6 +23,7 @@ from backstory.engine.countable import Reconciled, Tell
 from backstory.engine.person_date import date_people
 from backstory.engine.releaf import rebuild_known, rebuild_leaves
 from backstory.engine.retract import Plan, take_out_or_in
+from backstory.engine.undo_record import record_counts, turn_records
 from backstory.engine.withdraw import reconcile
 from backstory.store.manifest import find_import, read_parts
 from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
@@ -46,6 +47,8 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True):
     identifiers_changed: int = 0
     events: int = 0
     writes: int = 0
+    records: int = 0
+    members: int = 0
     events_of_others: int = 0
     journeys_ended: int = 0
     messages_dropped: int = 0
@@ -141,6 +144,7 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
             one = turned
         one = replace(one, stage="taken")
     people = workspace.call(lambda: workspace.folder.namings.named(one.import_id)) | _in_parts(workspace, one)
+    turn_records(workspace, one)
     tell("people")
     done = reconcile(workspace, people, tell)
     date_people(workspace)
@@ -149,6 +153,7 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
     rebuild_leaves(workspace, None if plan is None else plan.names, tell)
     dropped, ended = (0, 0) if one.returning else workspace.call(lambda: _end_journeys(workspace, one))
     events, writes = _counts(workspace, one)
+    records, members = record_counts(workspace, one.import_id, counting=one.returning)
     state = workspace.call(lambda: _end(workspace, one))
     workspace.folder.state.sync()
     if obstacle is not None:
@@ -162,6 +167,8 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
         identifiers_changed=done.renamed,
         events=events,
         writes=writes,
+        records=records,
+        members=members,
         events_of_others=0 if plan is None else sum(plan.tally.values()),
         journeys_ended=ended,
         messages_dropped=dropped,

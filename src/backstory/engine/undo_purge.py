@@ -9,6 +9,7 @@ from pyroaring import BitMap
 
 from backstory.core.error import ConflictError, NotFoundError
 from backstory.engine.undo import PURGED, RETRACTED, alone
+from backstory.engine.undo_record import forget_import
 from backstory.store.manifest import find_import, read_imports, read_key_runs, read_parts
 from backstory.store.retraction import put_retraction, read_retractions
 
@@ -52,6 +53,7 @@ def _purge(workspace: Workspace, import_id: int) -> list[str]:
     folder.manifest.remove_parts(part.part_id for part in parts)
     folder.manifest.remove_key_runs(run.run_id for run in runs)
     _forget_people(workspace, import_id)
+    forget_import(workspace, import_id)
     db.execute("DELETE FROM replaced WHERE import_id = ?", (import_id,))
     put_retraction(db, replace(one, was=PURGED))
     folder.manifest.put_import(replace(row, error=TEXT, updated_us=folder.state.now_us))

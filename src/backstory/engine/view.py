@@ -28,13 +28,18 @@ class PersonView(msgspec.Struct, kw_only=True):
 
 
 class ObjectView(msgspec.Struct, kw_only=True):
-    """An object that is there."""
+    """An object that is there; ``imports``: of values that came with imports alone, the first of these.
+
+    ``import_id`` is the first import that told of it where nobody else did, else 0.
+    """
 
     type_id: int
     object_id: str
     cio_object_id: str
     attributes: dict[str, Json]
     times_us: dict[str, int]
+    imports: dict[str, int]
+    import_id: int
 
 
 class RelationView(ObjectView, kw_only=True):
@@ -53,6 +58,8 @@ class ActivityView(msgspec.Struct, kw_only=True):
     name: str | None
     data: Json
     delivery_id: str | None
+    # The import it came with; 0: none.
+    import_id: int = 0
 
 
 class SegmentView(msgspec.Struct, kw_only=True):

@@ -117,19 +117,53 @@ class Definitions:
         self._segment_names = None
         self._db.execute("DELETE FROM segment WHERE segment_id = ?", (segment_id,))
         self._db.execute("DELETE FROM manual_member WHERE segment_id = ?", (segment_id,))
-        self._db.execute("DELETE FROM placement WHERE segment_id = ?", (segment_id,))
+        for table in ("placement", "retracted_placement"):
+            self._db.execute(f"DELETE FROM {table} WHERE segment_id = ?", (segment_id,))
 
-    def place(self, seq: int, segment_id: int, person: int, entered: bool, at_us: int) -> None:
-        """Somebody came into a manual segment or left it."""
-        if entered:
+    def place(
+        self, seq: int, segment_id: int, person: int, entered: bool, at_us: int, import_id: int = 0
+    ) -> None:
+        """Somebody was put into a manual segment or taken out of it."""
+        self.set_member(segment_id, person, entered)
+        self._db.execute(
+            "INSERT INTO placement VALUES (?, ?, ?, ?, ?, ?)", (seq, segment_id, person, at_us, entered, import_id)
+        )
+
+    def set_member(self, segment_id: int, person: int, member: bool) -> None:
+        """Somebody is a member now, or not, whoever said so."""
+        if member:
             self._db.execute("INSERT OR IGNORE INTO manual_member VALUES (?, ?)", (segment_id, person))
         else:
             self._db.execute("DELETE FROM manual_member WHERE segment_id = ? AND person = ?", (segment_id, person))
-        self._db.execute("INSERT INTO placement VALUES (?, ?, ?, ?, ?)", (seq, segment_id, person, at_us, entered))
+
+    def last_placement(self, segment_id: int, person: int) -> tuple[bool, int] | None:
+        """(in or out, import) of what was said last, by imports that do not count, too."""
+        query = (
+            "SELECT entered, import_id FROM (SELECT * FROM placement WHERE person = ?1 AND segment_id = ?2"
+            " UNION ALL SELECT * FROM retracted_placement WHERE person = ?1 AND segment_id = ?2)"
+            " ORDER BY seq DESC LIMIT 1"
+        )
+        row = self._db.execute(query, (person, segment_id)).fetchone()
+        return None if row is None else (bool(row[0]), row[1])
+
+    def turn(self, import_id: int, rows_max: int, *, back: bool) -> list[tuple[int, int, bool]]:
+        """Take some of an import's placements out of history, or ``back`` into it.
+
+        Returns (segment, person, is a member by what is left) of each.
+        """
+        source, target = ("retracted_placement", "placement") if back else ("placement", "retracted_placement")
+        query = f"SELECT seq, segment_id, person FROM {source} WHERE import_id = ? ORDER BY seq LIMIT ?"
+        rows = self._db.execute(query, (import_id, rows_max)).fetchall()
+        self._db.executemany(f"INSERT INTO {target} SELECT * FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
+        self._db.executemany(f"DELETE FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
+        last = "SELECT entered FROM placement WHERE person = ? AND segment_id = ? ORDER BY seq DESC LIMIT 1"
+        found = [(row[1], row[2], self._db.execute(last, (row[2], row[1])).fetchone()) for row in rows]
+        return [(segment_id, person, row is not None and bool(row[0])) for segment_id, person, row in found]
 
     def forget_person(self, person: int) -> None:
         self._db.execute("DELETE FROM manual_member WHERE person = ?", (person,))
-        self._db.execute("DELETE FROM placement WHERE person = ?", (person,))
+        for table in ("placement", "retracted_placement"):
+            self._db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
 
     def members(self, segment_id: int) -> list[int]:
         rows = self._db.execute("SELECT person FROM manual_member WHERE segment_id = ?", (segment_id,))

@@ -25,7 +25,7 @@ def forget(db: sqlite3.Connection, tail: Tail, people: Iterable[int], names: Ite
     for person in people:
         events = tail.take_events(person)
         db.executemany(
-            "INSERT INTO activity VALUES (?, NULL, ?, ?, ?, ?, NULL)",
+            "INSERT INTO activity VALUES (?, NULL, ?, ?, ?, ?, NULL, 0)",
             [(row[0], row[3], row[4], row[5], FORGOTTEN) for row in events if not row[10]],
         )
         redacted = "UPDATE activity SET person = NULL, data = ?, delivery_id = NULL WHERE person = ?"
@@ -50,6 +50,8 @@ _ROWS = (
     ("transition", "seq", "person = ?1"),
     ("future", "seq", "person = ?1"),
     ("record_write", "seq", "person = ?1"),
+    ("retracted_write", "seq", "person = ?1"),
+    ("retracted_placement", "seq", "person = ?1"),
     ("decision", "seq", "journey_id IN (SELECT journey_id FROM journey WHERE person = ?1)"),
     ("journey", "journey_id", "person = ?1 AND NOT EXISTS (SELECT 1 FROM decision USING_JOURNEY)"),
 )

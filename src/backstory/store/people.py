@@ -68,6 +68,11 @@ class Profile:
             owned["phone"] = self.phone
         return owned
 
+    def names(self) -> tuple[Identifier, ...]:
+        """The identifiers set, in the form in which they are compared, and the one we give."""
+        owned = (Identifier(kind, value) for kind, value in self.owned().items())
+        return (*owned, Identifier("cio_id", cio_id_of(self.person)))
+
     def identifiers(self) -> tuple[Identifier, ...]:
         """The identifiers set, as they were sent."""
         named: tuple[tuple[IdentifierKind, str | None], ...] = (

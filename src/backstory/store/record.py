@@ -1,7 +1,7 @@
 """How records lie in ``state.db``, and the history of what was written to them."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -12,12 +12,13 @@ from backstory.core.device import asked_device
 from backstory.core.object import asked_object
 from backstory.core.person import decode_document, encode_document
 from backstory.core.record import Record
-from backstory.core.record_time import ObjectWrite, RecordsInTime, Row
+from backstory.core.record_time import Attributes, ObjectWrite, RecordsInTime, Row
 
 RecordKind = Literal["device", "object", "relationship"]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _EVER_US = 1 << 62
 Stored = tuple[int, int, bytes]
+Write = tuple[int, Attributes]
 
 
 def stored(record: Record) -> Stored:
@@ -47,17 +48,20 @@ class RecordWrites:
         object: int | None = None,
         token: str | None = None,
         anonymous_id: str | None = None,
+        import_id: int = 0,
     ) -> None:
         """``attributes`` None: it ended."""
         self._db.execute(
-            "INSERT INTO record_write VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (seq, kind, person, object, token, anonymous_id, time_us, accept_us, attributes),
+            "INSERT INTO record_write VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq, kind, person, object, token, anonymous_id, time_us, accept_us, attributes, import_id),
         )
 
     def move(self, kind: RecordKind, secondary: int, primary: int, take_seq: Callable[[], int]) -> None:
         """After a merge: what one person's records of a kind were is part of the other's."""
         query = "SELECT seq FROM record_write WHERE person = ? AND kind = ? ORDER BY seq"
         self._give(self._db.execute(query, (secondary, kind)).fetchall(), primary, take_seq)
+        given = "UPDATE retracted_write SET person = ? WHERE person = ? AND kind = ?"
+        self._db.execute(given, (primary, secondary, kind))
 
     def claim(self, anonymous_id: str, person: int, take_seq: Callable[[], int]) -> int | None:
         """Somebody turned out to be who they are; returns the earliest time of what becomes theirs."""
@@ -74,7 +78,52 @@ class RecordWrites:
         )
 
     def forget_person(self, person: int) -> None:
-        self._db.execute("DELETE FROM record_write WHERE person = ?", (person,))
+        for table in ("record_write", "retracted_write"):
+            self._db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
+
+    # -- imports that do not count --------------------------------------------------------------------------------
+
+    def of_object(self, number: int) -> list[Write]:
+        """(time, attributes) of all that was written to an object, in order."""
+        query = "SELECT time_us, attributes FROM record_write WHERE object = ? AND kind = 'object' ORDER BY seq"
+        return _writes(self._db.execute(query, (number,)))
+
+    def of_relation(self, person: int, number: int) -> list[Write]:
+        """The same of a relationship."""
+        query = (
+            "SELECT time_us, attributes FROM record_write WHERE person = ? AND object = ? AND kind = 'relationship'"
+            " ORDER BY seq"
+        )
+        return _writes(self._db.execute(query, (person, number)))
+
+    def made_by(self, number: int, sources: tuple[int, int], since_us: int) -> bool:
+        """Has one of two sources (imports, 0 for live calls) said since a moment that an object is there?"""
+        query = (
+            "SELECT 1 FROM record_write WHERE object = ? AND kind = 'object' AND attributes IS NOT NULL"
+            " AND time_us >= ? AND import_id IN (?, ?) LIMIT 1"
+        )
+        return self._db.execute(query, (number, since_us, *sources)).fetchone() is not None
+
+    def forget_retracted(self, number: int) -> bool:
+        """What imports that were taken back said of an object does not come back; returns whether there was any."""
+        return self._db.execute("DELETE FROM retracted_write WHERE object = ?", (number,)).rowcount > 0
+
+    def turn(self, import_id: int, rows_max: int, *, back: bool) -> list[tuple[str, int | None, int]]:
+        """Take some of an import's writes out of history, or ``back`` into it: (kind, person, object) of each.
+
+        Relationships go before their objects, and come back after them.
+        """
+        source, target = ("retracted_write", "record_write") if back else ("record_write", "retracted_write")
+        order = "kind, seq" if back else "kind DESC, seq"
+        query = f"SELECT seq, kind, person, object FROM {source} WHERE import_id = ? ORDER BY {order} LIMIT ?"
+        rows = self._db.execute(query, (import_id, rows_max)).fetchall()
+        self._db.executemany(f"INSERT INTO {target} SELECT * FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
+        self._db.executemany(f"DELETE FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
+        return [(row[1], row[2], row[3]) for row in rows]
+
+
+def _writes(rows: Iterable[Any]) -> list[Write]:
+    return [(row[0], None if row[1] is None else _decode(row[1])) for row in rows]
 
 
 # The earliest effective time of what was written to each person's records after some seq; a device that went to

@@ -46,6 +46,10 @@ class Relations:
         self._db.execute("DELETE FROM anonymous_relationship WHERE object = ?", (number,))
         self._db.execute("DELETE FROM unrelated WHERE object = ?", (number,))
 
+    def forget(self, person: int, number: int) -> None:
+        """Nothing is told of a relationship any more."""
+        self._db.execute("DELETE FROM relationship WHERE person = ? AND object = ?", (person, number))
+
     def forget_person(self, person: int) -> None:
         self._db.execute("DELETE FROM relationship WHERE person = ?", (person,))
 

@@ -90,11 +90,20 @@ CREATE TABLE unrelated (
 -- The history of records: attributes NULL where one ended. Devices have a token, relationships both numbers.
 CREATE TABLE record_write (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, person INTEGER, object INTEGER, token TEXT, anonymous_id TEXT,
-    time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, attributes TEXT
+    time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, attributes TEXT, import_id INTEGER NOT NULL
 );
 CREATE INDEX record_write_person ON record_write (person) WHERE person IS NOT NULL;
 CREATE INDEX record_write_object ON record_write (object) WHERE kind = 'object';
 CREATE INDEX record_write_anonymous ON record_write (anonymous_id) WHERE anonymous_id IS NOT NULL;
+CREATE INDEX record_write_import ON record_write (import_id, kind, seq) WHERE import_id > 0;
+-- The same of imports that were taken back: no reader looks at them, redo and purge do.
+CREATE TABLE retracted_write (
+    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, person INTEGER, object INTEGER, token TEXT, anonymous_id TEXT,
+    time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, attributes TEXT, import_id INTEGER NOT NULL
+);
+CREATE INDEX retracted_write_import ON retracted_write (import_id, kind, seq);
+CREATE INDEX retracted_write_person ON retracted_write (person) WHERE person IS NOT NULL;
+CREATE INDEX retracted_write_object ON retracted_write (object);
 
 -- The tail: the newest history, not yet in parts.
 CREATE TABLE event (
@@ -120,9 +129,10 @@ CREATE TABLE anonymous_event (
 CREATE INDEX anonymous_event_id ON anonymous_event (anonymous_id);
 CREATE TABLE activity (
     seq INTEGER PRIMARY KEY, person INTEGER, type TEXT NOT NULL, time_us INTEGER NOT NULL,
-    accept_us INTEGER NOT NULL, data TEXT NOT NULL, delivery_id TEXT
+    accept_us INTEGER NOT NULL, data TEXT NOT NULL, delivery_id TEXT, import_id INTEGER NOT NULL
 );
 CREATE INDEX activity_person ON activity (person);
+CREATE INDEX activity_import ON activity (import_id) WHERE import_id > 0;
 CREATE TABLE transition (
     seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, entered INTEGER NOT NULL,
     effective_us INTEGER NOT NULL, at_us INTEGER NOT NULL
@@ -156,10 +166,18 @@ CREATE TABLE manual_member (
 -- When somebody was put into a manual segment, or taken out: its history.
 CREATE TABLE placement (
     seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, at_us INTEGER NOT NULL,
-    entered INTEGER NOT NULL
+    entered INTEGER NOT NULL, import_id INTEGER NOT NULL
 );
 CREATE INDEX placement_segment ON placement (segment_id);
 CREATE INDEX placement_person ON placement (person);
+CREATE INDEX placement_import ON placement (import_id) WHERE import_id > 0;
+-- The same of imports that were taken back.
+CREATE TABLE retracted_placement (
+    seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, person INTEGER NOT NULL, at_us INTEGER NOT NULL,
+    entered INTEGER NOT NULL, import_id INTEGER NOT NULL
+);
+CREATE INDEX retracted_placement_import ON retracted_placement (import_id);
+CREATE INDEX retracted_placement_person ON retracted_placement (person);
 
 CREATE TABLE campaign (
     campaign_id INTEGER PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL,

@@ -16,7 +16,7 @@ from backstory.store.sieve import Sieve
 # The columns are the fields of an event, in their order; data is bytes there.
 _EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
 _WRITE = ("INSERT INTO attribute_write", "(?, ?, ?, ?, ?, ?, ?, ?)")
-_ACTIVITY = ("INSERT INTO activity", "(?, ?, ?, ?, ?, ?, ?)")
+_ACTIVITY = ("INSERT INTO activity", "(?, ?, ?, ?, ?, ?, ?, ?)")
 _TRANSITION = ("INSERT INTO transition", "(?, ?, ?, ?, ?, ?)")
 _KEY = (
     "SELECT import_id, duplicate, count(*) FROM event_by_key JOIN event USING (seq)"
@@ -139,9 +139,17 @@ class Tail:
         self._writes += rows
 
     def add_activity(
-        self, seq: int, person: int | None, kind: str, time_us: int, accept_us: int, data: str, delivery_id: str | None
+        self,
+        seq: int,
+        person: int | None,
+        kind: str,
+        time_us: int,
+        accept_us: int,
+        data: str,
+        delivery_id: str | None,
+        import_id: int = 0,
     ) -> None:
-        self._activities.append((seq, person, kind, time_us, accept_us, data, delivery_id))
+        self._activities.append((seq, person, kind, time_us, accept_us, data, delivery_id, import_id))
 
     def add_transition(
         self, seq: int, segment_id: int, person: int, entered: bool, effective_us: int, at_us: int
