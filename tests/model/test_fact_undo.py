@@ -15,7 +15,7 @@ from backstory.core.fact import ChangeMembers, Fact, Identifier, Identify, Objec
 from backstory.engine import undo, undo_purge, verify
 from tests.hunt import examples
 from tests.live import NOW_US, Live
-from tests.model.imported import Row, json_lines
+from tests.model.imported import Row, json_lines, names_of
 from tests.model.test_fact_import import (
     CONDITION,
     bring_in,
@@ -102,9 +102,8 @@ def seen(world: Live) -> dict[str, Any]:
     found["objects"] = [(row[0], row[1], found_object(world, row)) for row in found["objects"]]
     found["objects"] = [row for row in found["objects"] if row[2] is not None]
     found["types"] = world.workspace.reader.object_types()
-    found["known"] = [
-        world.workspace.segments.known.get_us(person) for person in sorted(world.workspace.segments.alive)
-    ]
+    known = world.workspace.segments.known
+    found["known"] = {name: known.get_us(person) for person, name in names_of(world.workspace).items()}
     found["shown"] = [
         world.workspace.reader.relationships("id", name, start="", limit=50) is not None for name in ("ann", "bob")
     ]
@@ -125,7 +124,6 @@ def clean(world: Live) -> list[dict[str, object]]:
 
 def agree(one: Live, other: Live) -> None:
     assert seen(one) == seen(other)
-    assert clean(one) == []
     one.crash()
     assert seen(one) == seen(other)
     assert clean(one) == []
@@ -147,7 +145,7 @@ def turned(world: Live, number: int, work: Any, crashes: list[int]) -> None:
     work(world.workspace, number)
 
 
-@settings(max_examples=examples(12))
+@settings(max_examples=examples(8))
 @given(first=steps, wrong=imports, then=steps, after=steps, crashes=st.lists(st.integers(0, 3), max_size=1))
 def test_an_import_that_was_taken_back_might_as_well_never_have_been(
     first: list[Step], wrong: Step, then: list[Step], after: list[Step], crashes: list[int]
@@ -168,7 +166,7 @@ def test_an_import_that_was_taken_back_might_as_well_never_have_been(
         agree(world, without)
 
 
-@settings(max_examples=examples(12))
+@settings(max_examples=examples(8))
 @given(
     first=steps, wrong=imports, then=steps, between=steps, crashes=st.lists(st.integers(0, 3), max_size=1),
     others=st.lists(st.booleans(), max_size=4),

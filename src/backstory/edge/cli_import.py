@@ -151,8 +151,7 @@ def undo_import(run: Run, import_id: int, **flags: bool) -> None:
     """Take an import back, as if it had never been.
 
     Its events and values go, and the people it alone brought; memberships follow, and nothing starts by it. Messages
-    that were sent stay sent. It can be brought in again with redo, until it is purged. Imports of objects,
-    relationships and members cannot be taken back.
+    that were sent stay sent. It can be brought in again with redo, until it is purged.
 
     \b
     Examples:
