@@ -10,6 +10,7 @@ import pytest
 from backstory.core.condition import Json
 from backstory.core.error import ConflictError
 from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, UnsuppressPerson
+from backstory.core.limit import LOOP_PEOPLE
 from backstory.core.time import SECOND_US
 from backstory.engine import undo
 from backstory.engine.options import BackfillOptions
@@ -18,6 +19,7 @@ from tests.model.imported import Row, bring_in, json_lines, written
 
 THEN_S = NOW_US // SECOND_US - 5
 TWICE: Json = {"event": {"name": "buy", "count": {"at_least": 2}}}
+WEEK: Json = {"last_s": 7 * 86_400}
 BUY: Row = {"customer_id": "ann", "name": "buy", "timestamp": THEN_S}
 
 
@@ -257,3 +259,34 @@ def test_somebody_who_comes_while_an_import_returns_is_in_the_way(world: Live) -
     assert people(world) == [("ann", None)]
     assert world.workspace.reader.import_(number).state == "retracted"
     assert not world.workspace.folder.faults
+
+
+def test_leaves_come_into_place_for_some_people_at_a_time(world: Live) -> None:
+    """Live facts that come between two turns of the loop count, whoever they are about, and each once."""
+    twice, never = world.segment(TWICE), world.segment({"event": {"name": "buy", "performed": False, "within": WEEK}})
+    thrice = world.segment({"event": {"name": "buy", "count": {"exactly": 3}}})
+    everybody = ["ann", "bob", "cem"]
+    for at, person in enumerate(everybody):
+        # So many people may be in one turn: each of these is in another.
+        world.workspace.folder.state.next_person = at * LOOP_PEOPLE.value
+        world.identify(person, NOW_US - 30 * 86_400 * SECOND_US)
+    rows: list[Row] = [{"customer_id": person, "name": "buy", "timestamp": THEN_S} for person in everybody]
+    number = load(world, "events", *rows)
+    for person in everybody:
+        world.track(person, "buy", NOW_US - 9 * SECOND_US)
+    assert (world.members(twice), world.members(never)) == (set(everybody), set())
+    turns: list[str] = []
+
+    def between(step: str) -> None:
+        if step == "segments":
+            turns.append(step)
+            if len(turns) in (2, 5):
+                for person in everybody:
+                    world.track(person, "buy", NOW_US - (2 + len(turns)) * SECOND_US)
+
+    undo.undo(world.workspace, number, between)
+    # The import's event is gone, two live ones came in between: with the one before three of each.
+    assert world.members(thrice) == world.members(twice) == set(everybody)
+    assert world.members(never) == set()
+    # Since when people are known, and each of the three leaves, in three turns: with two looks in between each.
+    assert len(turns) == 1 + 4 * 2

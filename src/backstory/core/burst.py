@@ -14,7 +14,8 @@ from pyroaring import BitMap
 
 from backstory.core.column import People, Truth
 from backstory.core.condition import Json
-from backstory.core.leaf import SHIFT_US, CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import SHIFT_US, CountLeaf, WindowLeaf, member_many
 from backstory.core.segment import Kept, SegmentEngine
 
 Rows = NDArray[np.int64]

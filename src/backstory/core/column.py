@@ -100,10 +100,14 @@ class Column:
             if page is not None:
                 yield number << PAGE_BITS, page
 
-    def take_over(self, other: "Column") -> None:
-        """Be what another column is, which is not used any more; all of it counts as written to."""
-        self.pages, self._cells = other.pages, other._cells
-        self.dirty_all()
+    def take_over(self, other: "Column", number: int) -> None:
+        """Have a page be what that of another column is, which is not used any more; it counts as written to."""
+        page = other.pages[number] if number < len(other.pages) else None
+        if page is not None:
+            self.page(number)
+            self.pages[number], self._cells[number] = page, page.data
+        elif number < len(self.pages) and self.pages[number] is not None:
+            self.page(number)[:] = 0
 
     def dirty_all(self) -> None:
         """Everything is to be stored again."""

@@ -5,12 +5,12 @@ per million people and leaf) brings in the next stretch. So a million pending ex
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from backstory.core.column import Moment, Numbers, People
-from backstory.core.leaf import NEVER_US, WindowLeaf
+from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import AnyLeaf, LeafKey
 from backstory.core.time import MINUTE_US
 
@@ -71,8 +71,14 @@ class Coming:
             heapq.heappush(self._moments, (moment, person, self._rank_of[key]))
             self._find_next()
 
-    def expect_many(self, leaf: WindowLeaf, people: People, moments_us: Numbers, now_us: Moment) -> None:
-        """Many people's times leave a window at these moments, a row of them for each: those that are near are kept.
+    def expect_fed(self, people: People, now_us: int, keys: Iterable[LeafKey] | None) -> None:
+        """Leaves (None: all) took something about these sorted people in bulk."""
+        for key in self._keys if keys is None else keys:
+            if key in self._rank_of and not self._stale:
+                self.expect_many(key, people, self._leaves[key].moments_many(people), now_us)
+
+    def expect_many(self, key: LeafKey, people: People, moments_us: Numbers, now_us: Moment) -> None:
+        """Time may change many people's answers at these moments, a row of them for each: those that are near are kept.
 
         A moment too many is looked at for nothing, and no harm done.
         """
@@ -83,7 +89,7 @@ class Coming:
             return
         row, place = np.nonzero(near & (moments_us > np.asarray(now_us)[..., None]))
         for moment, person in zip(moments_us[row, place].tolist(), people[row].tolist(), strict=True):
-            heapq.heappush(self._moments, (moment, person, self._rank_of[leaf.test]))
+            heapq.heappush(self._moments, (moment, person, self._rank_of[key]))
         self._find_next()
 
     def _scan(self, until_us: int) -> None:

@@ -16,7 +16,8 @@ from backstory.core.condition import (
     Or,
     RelationTest,
 )
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.record_leaf import RecordLeaf
 
 AnyLeaf = CountLeaf | WindowLeaf | KnownLeaf | AttributeLeaf | RecordLeaf

@@ -253,4 +253,14 @@ WORKSPACES = Limit(
     message="a server cannot have more than {value} workspaces",
 )
 
+LOOP_PEOPLE = Limit(
+    name="loop_people", value=131_072, unit="people", reason="while their leaves are put in place, live facts wait",
+    message="the leaves of more than {value} people cannot be put in place at once",
+)
+
+LOOP_EVENTS = Limit(
+    name="loop_events", value=65_536, unit="events", reason="while leaves hear of an import's events, live facts wait",
+    message="leaves cannot hear of more than {value} events at once",
+)
+
 LIMITS: tuple[Limit, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Limit))

@@ -74,6 +74,9 @@ class RecordLeaf:
     def due_many(self, now_us: int, until_us: int) -> tuple[People, NDArray[np.int64]]:
         return due_in(self.changes, -SHIFT_US, until_us, shift_us=0)
 
+    def moments_many(self, people: People) -> NDArray[np.int64]:
+        return self.changes.gather(people)[:, None] - SHIFT_US
+
     def forget(self, person: int) -> None:
         self.odd.discard(person)
         if self.changes.get(person):

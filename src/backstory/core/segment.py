@@ -30,7 +30,8 @@ from backstory.core.condition import (
     segments_in,
 )  # fmt: skip
 from backstory.core.judge import Compiler
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf, event_leaf, member_many
+from backstory.core.known import KnownLeaf, KnownSince
+from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf, event_leaf, member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
 from backstory.core.membership import Kept, Transition, place
 from backstory.core.metric import MESSAGE
@@ -297,8 +298,12 @@ class SegmentEngine:
         self._coming.passed(now_us)
 
     def bulk_fed(self) -> None:
-        """Leaves were fed in bulk: read the coming moments anew."""
+        """Leaves were fed about anybody: read the coming moments of everybody anew."""
         self._coming.read_anew()
+
+    def expect_fed(self, people: People, now_us: int, keys: Iterable[LeafKey] | None = None) -> None:
+        """Leaves (None: all) were fed about these sorted people in bulk: only their coming moments are read."""
+        self._coming.expect_fed(people, now_us, keys)
 
     def next_moment_us(self) -> int:
         """When to come back at the latest for what time changes."""
@@ -320,7 +325,7 @@ class SegmentEngine:
 
     def expect_many(self, leaf: WindowLeaf, people: People, moments_us: Numbers, now_us: Moment) -> None:
         """Times of many people in a window, a row each, leave it at these moments."""
-        self._coming.expect_many(leaf, people, moments_us, now_us)
+        self._coming.expect_many(leaf.test, people, moments_us, now_us)
 
     # -- many people ------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from pyroaring import BitMap
 from backstory.core.column import People
 from backstory.core.comparison import holds, read_path
 from backstory.core.condition import Condition, Json, segments_in
-from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, KnownLeaf, KnownSince, WindowLeaf
+from backstory.core.known import KnownLeaf, KnownSince
+from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.leaf_key import LeafKey
 from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf

@@ -20,7 +20,8 @@ from pyroaring import BitMap
 from backstory.core.column import PAGE_ROWS, Truth
 from backstory.core.condition import AttributeTest, Condition, DeviceTest, EventTest, Json, RecordTest, RelationTest
 from backstory.core.error import StorageError
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import Row
 from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys

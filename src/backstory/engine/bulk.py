@@ -6,6 +6,7 @@ itself. Until all are told, no leaf is checkpointed. After a crash leaves are fe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from pyroaring import BitMap
 
 from backstory.core.column import People, Truth
 from backstory.core.condition import Where
-from backstory.core.leaf import CountLeaf, KnownLeaf, WindowLeaf, member_many
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
+from backstory.core.limit import LOOP_EVENTS, LOOP_PEOPLE
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
 from backstory.engine.event_chunk import Rows
@@ -130,33 +133,37 @@ class Bulk:
         call = self._workspace.call
         try:
             for slice_ in slices:
-                if not len(slice_.people):
-                    continue
-                masks = {
-                    leaf.test: self._mask(leaf.test.where, slice_)
-                    for leaf in slice_.leaves
-                    if leaf.test.where is not None
-                }
-                call(lambda: self._feed_known(slice_, moved))  # noqa: B023
-                for leaf in slice_.leaves:
-                    call(lambda: self._feed_leaf(leaf, slice_, masks.get(leaf.test), moved))  # noqa: B023
+                if len(slice_.people):
+                    self._feed_slice(slice_, moved)
             if newcomers:
                 for segment_id in list(self._segments.segments):
                     moved[segment_id] = moved.get(segment_id, BitMap()) | newcomers
             for segment_id in call(lambda: self._segments.closure(set(moved))):
-                call(lambda: self._settle(segment_id, moved))  # noqa: B023
+                self._settle(segment_id, moved)
         except BaseException:
             # No leaf is checkpointed any more in this run, so that a restart feeds them from the parts.
             self._folder.fault("segments were not told of all that an import brought: restart to have them right")
             raise
-        call(lambda: self._done(slices))
-
-    def _done(self, slices: list[Slice]) -> None:
-        self._segments.bulk_fed()
-        self._workspace.checkpoint.held -= 1
-        now_us = self._folder.state.now_us
         for slice_ in slices:
-            self._workspace.campaigns.on_people(BitMap(slice_.people), now_us)
+            who = BitMap(slice_.people)
+            call(lambda: self._workspace.campaigns.on_people(who, self._folder.state.now_us))  # noqa: B023
+        call(self._done)
+
+    def _feed_slice(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
+        masks = {
+            leaf.test: self._mask(leaf.test.where, slice_) for leaf in slice_.leaves if leaf.test.where is not None
+        }
+        for some in stretches(slice_.people, LOOP_EVENTS.value):
+            people, times_us = slice_.people[some], slice_.times_us[some]
+            self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
+            for leaf in slice_.leaves:
+                mask = masks.get(leaf.test)
+                who, when_us = (people, times_us) if mask is None else (people[mask[some]], times_us[mask[some]])
+                if len(who):
+                    self._workspace.call(lambda: self._feed_leaf(leaf, who, when_us, moved))  # noqa: B023
+
+    def _done(self) -> None:
+        self._workspace.checkpoint.held -= 1
 
     def _living(self, people: NDArray[np.uint32]) -> Truth | None:
         """Which of the people are still there; None: all of them, nobody was deleted since the import began."""
@@ -165,8 +172,7 @@ class Bulk:
         living = member_many(self._segments.alive, people)
         return None if living.all() else living
 
-    def _feed_known(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
-        people, times_us = slice_.people, slice_.times_us
+    def _feed_known(self, people: NDArray[np.uint32], times_us: NDArray[np.int64], moved: dict[int, BitMap]) -> None:
         living = self._living(people)
         if living is not None:
             people, times_us = people[living], times_us[living]
@@ -175,17 +181,21 @@ class Bulk:
         before = self._segments.known.gather_us(people)
         self._segments.known.add_many(people, np.minimum(times_us, before))
         guards: list[LeafKey] = [key for key, leaf in self._segments.leaves.items() if isinstance(leaf, KnownLeaf)]
+        now_us = self._folder.state.now_us
         if guards:
-            self._note(guards, people[times_us < before], moved)
+            earlier = people[times_us < before]
+            self._segments.expect_fed(earlier, now_us, guards)
+            self._note(guards, earlier, moved)
 
     def _feed_leaf(
-        self, leaf: CountLeaf | WindowLeaf, slice_: Slice, mask: Truth | None, moved: dict[int, BitMap]
+        self,
+        leaf: CountLeaf | WindowLeaf,
+        people: NDArray[np.uint32],
+        times_us: NDArray[np.int64],
+        moved: dict[int, BitMap],
     ) -> None:
         if self._segments.leaves.get(leaf.test) is not leaf:
             return
-        people, times_us = slice_.people, slice_.times_us
-        if mask is not None:
-            people, times_us = people[mask], times_us[mask]
         living = self._living(people)
         if living is not None:
             people, times_us = people[living], times_us[living]
@@ -197,6 +207,7 @@ class Bulk:
         before = leaf.holds_many(who, now_us)
         leaf.add_many(who, first, times_us)
         changed = who[before != leaf.holds_many(who, now_us)]
+        self._segments.expect_fed(who, now_us, [leaf.test])
         self._note([leaf.test], changed, moved)
 
     def _note(self, keys: list[LeafKey], people: People, moved: dict[int, BitMap]) -> None:
@@ -206,13 +217,32 @@ class Bulk:
                 moved[segment_id] = moved.get(segment_id, BitMap()) | found
 
     def _settle(self, segment_id: int, moved: dict[int, BitMap]) -> None:
+        people = np.asarray(moved.get(segment_id, BitMap()).to_array(), np.uint32)
+        for low in range(0, len(people), LOOP_PEOPLE.value):
+            some = people[low : low + LOOP_PEOPLE.value]
+            self._workspace.call(lambda: self._settle_some(segment_id, some, moved))  # noqa: B023
+
+    def _settle_some(self, segment_id: int, people: People, moved: dict[int, BitMap]) -> None:
         kept = self._segments.segments.get(segment_id)
         if kept is None or kept.condition is None:
             return
-        people = moved.get(segment_id, BitMap()) & self._segments.alive
-        if not people:
-            return
-        now_us = self._folder.state.now_us
-        entered, left = self._segments.settle_many(segment_id, np.asarray(people.to_array(), np.uint32), now_us)
+        living = self._living(people)
+        entered, left = self._segments.settle_many(
+            segment_id, people if living is None else people[living], self._folder.state.now_us
+        )
         for other in self._segments.refer_to(segment_id):
             moved[other] = moved.get(other, BitMap()) | entered | left
+
+
+def stretches(people: People, rows_max: int) -> Iterator[slice]:
+    """Cut rows sorted by person, at most so many in each piece but where one person alone has more."""
+    low = 0
+    while low < len(people):
+        high = low + rows_max
+        if high < len(people):
+            # All of a person's rows stay together.
+            own = people[high : high + 1]
+            start = int(np.searchsorted(people, own)[0])
+            high = start if start > low else int(np.searchsorted(people, own, side="right")[0])
+        yield slice(low, min(high, len(people)))
+        low = high

@@ -16,7 +16,8 @@ from pyroaring import BitMap
 from backstory.core.column import PAGE_BITS, PAGE_ROWS, Column
 from backstory.core.condition import AttributeTest, EventTest, parse
 from backstory.core.error import BackstoryError, StorageError
-from backstory.core.leaf import AttributeLeaf, CountLeaf, KnownLeaf, WindowLeaf
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.error import ConflictError
@@ -16,7 +17,7 @@ from backstory.core.fact import IdentifierKind
 from backstory.core.person import encode_document
 from backstory.engine.context import shown_values
 from backstory.engine.countable import FOLDED_AT_ONCE, Reconciled, Standing, owner_of, settle, standing_now
-from backstory.engine.withdraw_name import Name, due_names
+from backstory.engine.withdraw_name import Name, concerned, due_names
 from backstory.store.people import INSERT_PERSON, cio_id_of
 from backstory.store.provenance import NAMES
 from backstory.store.retraction import Retraction
@@ -34,7 +35,11 @@ class InTheWay(ConflictError):
 
 def check_way(workspace: Workspace, one: Retraction) -> None:
     """Raises ``InTheWay`` when bringing an import in again would not be exact. Changes nothing."""
-    named = list(workspace.call(lambda: workspace.folder.namings.named(one.import_id)))
+    named = list(
+        workspace.call(lambda: workspace.folder.namings.named(one.import_id))
+        # Everybody else is called as before.
+        & concerned(workspace, frozenset((one.import_id,)))
+    )
     for low in range(0, len(named), FOLDED_AT_ONCE):
         some = named[low : low + FOLDED_AT_ONCE]
         workspace.call(lambda: _check_some(workspace, one, some))  # noqa: B023
@@ -109,6 +114,8 @@ def _bring_back(workspace: Workspace, people: Sequence[int]) -> int:
     for person in back:
         shown = shown_values(folder.people.profile(person), {})
         segments.feed_attributes(person, None, lambda: shown, now_us)  # noqa: B023
+    # Moments that came while they were away were passed over, and what follows them with them.
+    segments.expect_fed(np.array(sorted(back), np.uint32), now_us)
     settle(workspace, BitMap(back), None)
     return len(back)
 

@@ -74,9 +74,8 @@ def owner_of(workspace: Workspace, names: dict[IdentifierKind, str]) -> int | No
 
 
 def settle(workspace: Workspace, people: BitMap, touched: Iterable[LeafKey] | None) -> None:
-    """On the loop: who is in which segment now; nothing starts by it."""
+    """On the loop: who is in which segment now, leaves having been fed person by person; nothing starts by it."""
     segments, now_us = workspace.segments, workspace.folder.state.now_us
-    segments.bulk_fed()
     everybody = np.asarray((people & segments.alive).to_array(), np.uint32)
     if not len(everybody):
         return

@@ -171,6 +171,7 @@ class Newcomers:
         # They exist from now on, before their first events are committed: whoever is in a segment without having
         # done anything is in it already.
         everybody = np.array(made, np.uint32)
+        segments.expect_fed(everybody, now_us)
         for segment_id in segments.closure(set(segments.segments)):
             kept = segments.segments[segment_id]
             if kept.condition is not None:

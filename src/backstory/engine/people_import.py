@@ -130,6 +130,7 @@ class PeopleImport:
         counts.people_created += len(made)
         merge.rows(rest)
         self._keep(merge)
+        self._segments.expect_fed(np.asarray(made.to_array(), np.uint32), self._folder.state.now_us)
         self._settle_all(made | merge.moved)
         errors.sort(key=lambda line: line[0])
         self._job.tell_reports([text for _, text in errors], [text for _, text in batch.warnings])
@@ -223,7 +224,6 @@ class PeopleImport:
         self._workspace.campaigns.on_people(people, self._folder.state.now_us)
 
     def _settle_all(self, moved: BitMap) -> None:
-        self._segments.bulk_fed()
         people = np.asarray((moved & self._segments.alive).to_array(), np.uint32)
         if not len(people):
             return

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError, ConflictError, NotFoundError
@@ -143,13 +144,15 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
             workspace.call(lambda: put_retraction(workspace.folder.state.db, replace(turned, stage="taken")))
             one = turned
         one = replace(one, stage="taken")
-    people = workspace.call(lambda: workspace.folder.namings.named(one.import_id)) | _in_parts(workspace, one)
+    writers = _in_parts(workspace, one, "write")
+    named = workspace.call(lambda: workspace.folder.namings.named(one.import_id))
+    people = named | writers | _in_parts(workspace, one, "event")
     turn_records(workspace, one)
     tell("people")
-    done = reconcile(workspace, people, tell)
+    done = reconcile(workspace, people, writers, tell)
     date_people(workspace)
     tell("segments")
-    rebuild_known(workspace, people)
+    rebuild_known(workspace, people, tell)
     rebuild_leaves(workspace, None if plan is None else plan.names, tell)
     dropped, ended = (0, 0) if one.returning else workspace.call(lambda: _end_journeys(workspace, one))
     events, writes = _counts(workspace, one)
@@ -186,18 +189,16 @@ def _release(workspace: Workspace) -> None:
     workspace.checkpoint.held -= 1
 
 
-def _in_parts(workspace: Workspace, one: Retraction) -> BitMap:
-    """Everybody of whom the import has rows: those who were merged with somebody it named, too."""
+def _in_parts(workspace: Workspace, one: Retraction, kind: str) -> BitMap:
+    """Everybody of whom the import has rows of a kind: those who were merged with somebody it named, too."""
     history = workspace.folder.history
-    people = BitMap()
     with history.reading():
         found = workspace.folder.state.read(lambda db: read_parts(db, retracted=not one.returning))
-        for kind in ("event", "write"):
-            files = history.files([part for part in found if part.kind == kind], kind)
-            if files:
-                asked = "SELECT DISTINCT person FROM read_parquet($1) WHERE import_id = $2"
-                people |= BitMap([row[0] for row in history.rows(asked, files, (one.import_id,))])
-    return people
+        files = history.files([part for part in found if part.kind == kind], kind)
+        asked = "SELECT DISTINCT person FROM read_parquet($1) WHERE import_id = $2"
+        if not files:
+            return BitMap()
+        return BitMap(np.asarray(history.table(asked, files, (one.import_id,)).column(0).to_numpy(), np.uint32))
 
 
 def _counts(workspace: Workspace, one: Retraction) -> tuple[int, int]:

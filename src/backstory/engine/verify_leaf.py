@@ -11,7 +11,8 @@ from pyroaring import BitMap
 from backstory.core.column import PAGE_BITS, PAGE_ROWS, Column
 from backstory.core.condition import AttributeTest, EventTest
 from backstory.core.error import StorageError
-from backstory.core.leaf import AttributeLeaf, KnownSince, event_leaf
+from backstory.core.known import KnownSince
+from backstory.core.leaf import AttributeLeaf, event_leaf
 from backstory.core.leaf_key import leaf_keys
 from backstory.engine.asof import current_values
 from backstory.engine.checkpoint import KNOWN, fill, key_text

@@ -38,14 +38,17 @@ _decode = msgspec.json.Decoder().decode
 Writes = dict[int, list[tuple[int, dict[str, Json]]]]
 
 
-def reconcile(workspace: Workspace, people: BitMap, tell: Tell) -> Reconciled:
-    """Have people, among them all whom the import wrote to, be what they are with the imports that count."""
+def reconcile(workspace: Workspace, people: BitMap, written: BitMap, tell: Tell) -> Reconciled:
+    """Have people, among them all whom the import named, be what they are with the imports that count.
+
+    The values of those it has ``written`` to are found anew; nobody else's can be others.
+    """
     done = Reconciled()
     standing = workspace.call(lambda: standing_now(workspace))
     _withdraw_people(workspace, standing, done, tell)
     tell("identifiers")
     rename_people(workspace, people - standing.gone, done)
-    _fold_all(workspace, people - standing.gone, done, tell)
+    _fold_all(workspace, written - standing.gone, done, tell)
     return done
 
 
@@ -93,8 +96,8 @@ def _withdraw_some(workspace: Workspace, people: Sequence[int]) -> int:
             leaf.true -= still
             _clear(leaf.changes, everybody)
     _clear(segments.known.column, everybody)
+    # What was coming to them is found to be about nobody when its moment comes.
     segments.alive -= still
-    segments.bulk_fed()
     folder.people.forget_cache()
     folder.people.version += 1
     folder.people.renamed += 1

@@ -92,7 +92,7 @@ def _along(
 
 def rename_people(workspace: Workspace, people: BitMap, done: Reconciled) -> None:
     """Have these people called by what counts: first what goes is taken, then what is due given where it is free."""
-    everybody = list(people & workspace.call(lambda: _concerned(workspace)))
+    everybody = list(people & concerned(workspace))
     moved = BitMap()
     for give in (False, True):
         for low in range(0, len(everybody), FOLDED_AT_ONCE):
@@ -101,13 +101,12 @@ def rename_people(workspace: Workspace, people: BitMap, done: Reconciled) -> Non
     done.renamed += len(moved)
 
 
-def _concerned(workspace: Workspace) -> BitMap:
-    """On the loop: everybody whose identifiers may be others than is due."""
-    found = "SELECT person FROM withdrawn WHERE NOT gone UNION SELECT person FROM replaced"
-    people = BitMap([row[0] for row in workspace.folder.state.db.execute(found)])
-    for nameless in standing_now(workspace).nameless.values():
-        people |= nameless & workspace.segments.alive
-    return people
+def concerned(workspace: Workspace, also: frozenset[int] = frozenset()) -> BitMap:
+    """Everybody whose identifiers may be others than is due with the imports that count, or with some more."""
+    rows = workspace.folder.state.rows("SELECT person FROM withdrawn UNION SELECT person FROM replaced")
+    people = BitMap([row[0] for row in rows])
+    nameless = workspace.call(lambda: standing_now(workspace, also).nameless.values())
+    return BitMap.union(people, *nameless)
 
 
 def _rename_some(workspace: Workspace, people: Sequence[int], *, give: bool) -> BitMap:
