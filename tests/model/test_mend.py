@@ -269,3 +269,78 @@ def test_a_row_without_a_time_stands_where_it_stood_in_the_input(live: Live, tmp
     assert mended(live, 1, written(tmp_path, f"fixed.{form}", text(fixed)), Chunking(), []).updated == 2
     held = [msgspec.json.decode(document["at"][1]) for document in state(live)["people"].values()]
     assert sorted(map(str, held)) == ["2", "3"]
+
+
+@settings(max_examples=examples(8), phases=(Phase.reuse, Phase.generate))
+@given(data=st.data(), kind=st.sampled_from(("events", "people")), chunking=chunkings, crash=st.booleans())
+def test_the_files_of_an_import_are_mended_one_by_one(
+    data: st.DataObject, kind: Any, chunking: Chunking, crash: bool
+) -> None:
+    """CSV and JSON lines together, each by its own report, in any order: as if all had been right from the start."""
+    forms = ("csv", "jsonl", "csv")
+    files: list[tuple[list[Row], set[int]]] = []
+    for _ in forms:
+        rows = data.draw(event_rows(ids=False, most=5) if kind == "events" else people_of_one_name())
+        names: dict[str, str] = {"name": "", "timestamp": ""} if kind == "events" else {"id": "", "customer_id": ""}
+        rows = [{**names, **row} for row in rows]
+        files.append((rows, {at for at in range(len(rows)) if data.draw(st.booleans())}))
+    with worlds(2) as ((broken, whole), folder):
+        good: list[str] = []
+        bad: list[str] = []
+        for at, ((rows, wrong), form) in enumerate(zip(files, forms, strict=True)):
+            text = csv_text if form == "csv" else json_lines
+            good.append(written(folder, f"good{at}.{form}", text(rows)))
+            spoilt = [WRONG[kind](row) if n in wrong else row for n, row in enumerate(rows)]
+            bad.append(written(folder, f"bad{at}.{form}", text(spoilt)))
+        expected = bring_in(whole, BackfillOptions(kind=kind, paths=tuple(good)))
+        first = bring_in(broken, BackfillOptions(kind=kind, paths=tuple(bad)), chunking)
+        if first.error_file is None:
+            return
+        reports = data.draw(st.permutations(sorted(Path(first.error_file).iterdir())))
+        for report in reports:
+            told = rows_of(str(report))
+            number = {int(row["file"]) for row in told}
+            (at,) = {int(report.name.partition("-")[0])} & number
+            rows, form = files[at - 1][0], forms[at - 1]
+            before = 2 if form == "csv" else 1
+            mending: list[Row] = []
+            for row in told:
+                right = restored({key: row[key] for key in row if key != "file"}, rows[int(row["line"]) - before])
+                mending.append({**row, **right, "file": row["file"]} if form == "csv" else {**right, "file": at})
+            fixed = written(folder, f"fixed{at}.{form}", (csv_text if form == "csv" else json_lines)(mending))
+            last = mended(broken, first.import_id, fixed, chunking, [1] if crash else [])
+            assert last.error_file == first.error_file
+            assert last.rows == accounted(last)
+        assert broken.workspace.reader.import_(1).summary["mended"] == first.errors - expected.errors
+        assert state(broken, now_us=NOW_US) == state(whole, now_us=NOW_US)
+        assert found(broken) == []
+        undo.undo(broken.workspace, first.import_id)
+        assert state(broken)["people"] == {}
+
+
+def test_mended_rows_of_several_files_say_of_which(live: Live, tmp_path: Path) -> None:
+    """Without it, with rows of two files, or of a file that had no errors, nothing is changed."""
+    paths = [written(tmp_path, f"{at}.csv", b"id,_timestamp\na,x\nb,\n") for at in (1, 2)]
+    paths.append(written(tmp_path, "3.csv", b"id,_timestamp\nc,\n"))
+    first = bring_in(live, BackfillOptions(kind="people", paths=tuple(paths)))
+    assert first.errors == 2
+    reports = sorted(told_error_file(first).iterdir())
+    (one,), (two,) = (rows_of(str(report)) for report in reports)
+    assert (one["line"], one["file"], two["line"], two["file"]) == ("2", "1", "2", "2")
+    right: Row = {"_timestamp": ""}
+    for rows, why in (
+        ([{**one, **right, "file": ""}], "do not say by `file`"),
+        ([{**one, **right, "file": "9"}], "do not say by `file`"),
+        ([{**one, **right}, {**two, **right}], "line 3 .* another file"),
+        ([{"id": "a", "_timestamp": "", "line": "2", "error": ""}], "do not say by `file`"),
+    ):
+        fixed = Path(written(tmp_path, "fixed.csv", csv_text(rows)))
+        with pytest.raises(RequestError, match=why):
+            mend.retry(live.workspace, 1, fixed, lambda progress: None)
+    fixed = Path(written(tmp_path, "fixed.csv", csv_text([{**one, **right, "file": "3"}])))
+    with pytest.raises(ConflictError, match="file 3 of import 1 has no rows with errors"):
+        mend.retry(live.workspace, 1, fixed, lambda progress: None)
+    done = mend.retry(
+        live.workspace, 1, Path(written(tmp_path, "f.csv", csv_text([{**two, **right}]))), lambda progress: None
+    )
+    assert (done.mended, done.errors) == (1, 2)

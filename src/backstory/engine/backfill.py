@@ -57,8 +57,9 @@ def run(
     check_segment(workspace, options)
     with workspace.import_lock, workspace.compactor.still:
         job = _begin(workspace, options, chunking or Chunking())
-        if job.saved.source:
-            job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line)
+        if job.saved.sources:
+            before = job.saved.starts.get(job.saved.mending, 0)
+            job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
         job.running = workspace.imports.begun(job.import_id)
         try:
             _Run(job, on_progress).files()

@@ -90,14 +90,16 @@ class Saved(msgspec.Struct, kw_only=True):
     start_seq: int = 0
     # (segment, did they enter, person) of the last journey begun for the net difference.
     judged: tuple[int, bool, int] = (0, False, -1)
-    # Of a retry (``engine.mend``): the file the import was of, the moment it began, the state before; the lines of that
-    # file that are mended so far, as a bitmap.
-    source: str = ""
+    # Of a retry (``engine.mend``): the files the import was of, which of them is mended (from 0 on), the moment it
+    # began, the state before; the lines that are mended so far, as a bitmap.
+    sources: list[str] = []
+    mending: int = 0
     retry_us: int = 0
     was: Literal["imported", "failed", "canceled"] = "imported"
     mended: bytes = b""
-    # What the columns of a CSV file were found to hold, but for text.
-    columns: dict[str, str] | None = None
+    # What the columns of each CSV file were found to hold, but for text; how many lines there are before each file.
+    columns: dict[int, dict[str, str]] = {}
+    starts: dict[int, int] = {}
     # Lines of the files before this one.
     lines_before: int = 0
     sizes: list[int] = []
@@ -160,26 +162,38 @@ class Job:
     def cells(self, path: Path, place: Place) -> Cells:
         """A CSV file. Mended rows are too few to say what columns hold: the file they are of has said it."""
         if self.mended is not None:
-            return Cells(path, place, self.options, found=self.saved.columns)
+            return Cells(path, place, self.options, found=self.saved.columns.get(self.saved.mending, {}))
         cells = Cells(path, place, self.options)
-        if path == Path(self.options.paths[0]):
-            self.saved.columns = cells.found
+        self.saved.columns[self.options.paths.index(str(path))] = cells.found
         return cells
 
     # -- reports --------------------------------------------------------------------------------------------------
 
     def begin_file(self, number: int, path: Path, *, header: list[str] | None = None, delimiter: str = ",") -> None:
         """Each file has reports of its own, in its own form: ``header`` of a CSV file, None for JSON lines."""
-        saved, files = self.saved, len(self.options.paths)
+        saved, sources = self.saved, self.saved.sources or self.options.paths
+        if not saved.sources:
+            saved.starts[number] = self.lines_before(number)
+        of = saved.mending if saved.sources else number
         for kind, length in (("errors", saved.error_bytes), ("warnings", saved.warning_bytes)):
-            source = Path(saved.source) if saved.source else path
-            report = report_path(self._reports_path, self.import_id, kind, source, number, files)
+            report = report_path(self._reports_path, self.import_id, kind, Path(sources[of]), of, len(sources))
             # What is there of a file whose first rows were not committed is of no commit.
             known = length if number == saved.file else 0
-            told = self.origin if self.mended is None or kind == "warnings" else self.mended.refused
             self._reports[kind] = Report(
-                report, header=header, length=known, delimiter=delimiter, again=is_report(path), origin=told
+                report,
+                header=header,
+                length=known,
+                delimiter=delimiter,
+                again=is_report(path),
+                origin=self._told_line(kind),
+                file=of + 1 if len(sources) > 1 else None,
             )
+
+    def _told_line(self, kind: str) -> Callable[[int], int]:
+        """Which line a report tells of a row."""
+        if self.mended is None:
+            return lambda line: line
+        return self.mended.line if kind == "warnings" else self.mended.refused
 
     @property
     def _reports_path(self) -> Path:
@@ -189,9 +203,8 @@ class Job:
         """Where the reports of a kind are: a file, or a folder when several files were read."""
         if not rows:
             return None
-        paths = self.options.paths
-        source = Path(self.saved.source or paths[0])
-        path = report_path(self._reports_path, self.import_id, kind, source, 0, len(paths))
+        paths = self.saved.sources or self.options.paths
+        path = report_path(self._reports_path, self.import_id, kind, Path(paths[0]), 0, len(paths))
         return str(path if len(paths) == 1 else path.parent)
 
     def report(self, kind: str) -> Report:

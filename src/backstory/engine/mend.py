@@ -28,7 +28,7 @@ from backstory.engine.csv_source import CsvSource
 from backstory.engine.import_check import is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED
 from backstory.engine.import_job import Chunking, Saved
-from backstory.engine.mended import REPORT_DIALECT, rows_told
+from backstory.engine.mended import REPORT_DIALECT, file_of, rows_told
 from backstory.engine.net_difference import members_now
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.report import lines_told, report_path
@@ -54,8 +54,9 @@ def retry(
 ) -> Summary:
     """Take in mended rows; returns when they are durable. The same file again goes on with a retry that stands still.
 
-    Raises ``NotFoundError``; ``ConflictError`` for an import that is not over, was taken back, read several files or
-    has no errors; ``RequestError`` for a file that is not of the import's errors; and what ``backfill.run`` raises.
+    Of an import of several files, the rows of one at a time: they say by ``file`` of which.
+    Raises ``NotFoundError``; ``ConflictError`` for an import that is not over, was taken back or has no errors;
+    ``RequestError`` for a file that is not of the import's errors; and what ``backfill.run`` raises.
     """
     return backfill.run(workspace, begin(workspace, import_id, path), on_progress, chunking=chunking)
 
@@ -69,7 +70,8 @@ def begin(workspace: Workspace, import_id: int, path: Path) -> BackfillOptions:
         if row.state not in _ENDED:
             return options
         saved = msgspec.json.decode(row.progress, type=Saved)
-        errors = _errors(row, options, saved)
+        saved.sources = saved.sources or list(options.paths)
+        errors = _errors(workspace, row, saved, path)
         copy = spool_folder(workspace.folder.path.resolve()) / _spool_name(import_id, errors)
         told = msgspec.structs.replace(
             options,
@@ -80,7 +82,6 @@ def begin(workspace: Workspace, import_id: int, path: Path) -> BackfillOptions:
             encoding=None,
             quote=None,
         )
-        saved.source = saved.source or options.paths[0]
         try:
             _copy(path, copy)
             _check(copy, errors, import_id)
@@ -103,7 +104,7 @@ def _check_over(workspace: Workspace, import_id: int, path: Path) -> None:
             "then mend its rows"
         )
     options = msgspec.json.decode(row.options, type=BackfillOptions)
-    again = msgspec.json.decode(row.progress, type=Saved).source and _same(path, Path(options.paths[0]))
+    again = msgspec.json.decode(row.progress, type=Saved).sources and _same(path, Path(options.paths[0]))
     if workspace.imports.runs(import_id) or not again:
         raise ConflictError(
             f"import {import_id} is {row.state}: wait for it, go on with it by 'backstory imports resume {import_id}' "
@@ -111,17 +112,30 @@ def _check_over(workspace: Workspace, import_id: int, path: Path) -> None:
         )
 
 
-def _errors(row: ImportRow, options: BackfillOptions, saved: Saved) -> Path:
-    """The report on the rows that failed."""
-    if len(options.paths) > 1:
-        raise ConflictError(
-            f"import {row.import_id} read {len(options.paths)} files: mend its reports, and read each in by "
-            f"'backstory backfill {options.kind} FILE'"
-        )
+def _errors(workspace: Workspace, row: ImportRow, saved: Saved, path: Path) -> Path:
+    """The report on the rows that failed, those of the file of which the mended ones are; notes which that is."""
     found = saved.summary.get("error_file")
-    if not isinstance(found, str) or not Path(found).is_file():
+    if not isinstance(found, str) or not Path(found).exists():
         raise ConflictError(f"import {row.import_id} has no rows with errors: there is nothing to mend")
-    return Path(found)
+    saved.mending = 0
+    if len(saved.sources) > 1:
+        number = file_of(path)
+        if number is None or not 0 < number <= len(saved.sources):
+            raise RequestError(
+                f"import {row.import_id} read {len(saved.sources)} files, and the mended rows do not say by `file` of "
+                f"which they are: leave the last column of its reports in {found} as it was; nothing was changed",
+                path="file",
+            )
+        saved.mending = number - 1
+    report = _report(workspace, row.import_id, "errors", saved)
+    if not report.is_file():
+        raise ConflictError(f"file {saved.mending + 1} of import {row.import_id} has no rows with errors")
+    return report
+
+
+def _report(workspace: Workspace, import_id: int, kind: str, saved: Saved) -> Path:
+    source = Path(saved.sources[saved.mending])
+    return report_path(workspace.folder.path / "reports", import_id, kind, source, saved.mending, len(saved.sources))
 
 
 def _spool_name(import_id: int, errors: Path) -> str:
@@ -185,10 +199,7 @@ def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: 
     text = msgspec.json.encode(options).decode()
     lengths = [
         report.stat().st_size if report.exists() else 0
-        for report in (
-            report_path(workspace.folder.path / "reports", row.import_id, kind, Path(saved.source), 0, 1)
-            for kind in ("errors", "warnings")
-        )
+        for report in (_report(workspace, row.import_id, kind, saved) for kind in ("errors", "warnings"))
     ]
     begun = msgspec.structs.replace(
         saved,

@@ -1,7 +1,8 @@
 """Which rows of a file of mended rows are to be taken, and which lines of the input are mended by it.
 
-The file has the form of a report on errors: each row says by ``line`` which row of the input it is. Of rows that name
-the same line the last one counts, and a line that was mended before is passed over, so that nothing is taken twice.
+The file has the form of a report on errors: each row says by ``line`` which row of the input it is, and of an import of
+several files by ``file`` of which. Of rows that name the same line the last one counts, and a line that was mended
+before is passed over, so that nothing is taken twice. Lines are counted on from file to file.
 A line is mended with the commit that takes its row in, unless the row is refused again.
 """
 
@@ -19,7 +20,7 @@ from backstory.engine.csv_source import CsvSource
 from backstory.engine.event_row import decode_line
 from backstory.engine.import_check import is_csv
 from backstory.engine.line_source import lines_of, too_long
-from backstory.engine.report import line_told
+from backstory.engine.report import file_told, line_told
 from backstory.engine.row_value import NotHere, RowError
 from backstory.engine.source import Place, Source
 
@@ -33,9 +34,14 @@ REPORT_DIALECT = Dialect(encoding="utf-8", quote='"')
 class Mended:
     """The rows of one file by the line they begin at there, and what is mended so far."""
 
-    def __init__(self, path: Path, mended: bytes, *, taken: int) -> None:
-        """``mended``: the lines so far, serialised; ``taken``: lines of the file that are in already."""
+    def __init__(self, path: Path, mended: bytes, *, taken: int, before: int = 0) -> None:
+        """``mended``: the lines so far, serialised; ``taken``: lines of the file that are in already.
+
+        ``before``: how many lines the files of the input have before the one that these rows are of.
+        """
+        self._before = before
         self._lines, self._origins = _told(path)
+        self._origins += before
         # The last row of each line of the input.
         backwards = np.unique(self._origins[::-1], return_index=True)[1]
         self._counts = np.zeros(len(self._lines), bool)
@@ -58,10 +64,14 @@ class Mended:
         """The same, of many."""
         return self._origins[np.searchsorted(self._lines, lines)]
 
+    def line(self, line: int) -> int:
+        """The same as the line of its own file, as reports tell it."""
+        return self.origin(line) - self._before
+
     def refused(self, line: int) -> int:
-        """The row is told of as an error again; returns ``origin``."""
+        """The row is told of as an error again; returns ``line`` of it."""
         self._refused.add(line)
-        return self.origin(line)
+        return self.line(line)
 
     def upto(self, line: int) -> bytes:
         """With the commit of everything up to a line of the file: what is mended now, serialised."""
@@ -95,6 +105,22 @@ def rows_told(path: Path) -> Iterator[tuple[int, int]]:
             reason = error or "does not say by `line` which row of the input it is: leave that column as it was"
             raise RequestError(f"line {line} of the file of mended rows {reason}; nothing was changed", path="file")
         yield line, origin
+
+
+def file_of(path: Path) -> int | None:
+    """Which file of the input mended rows are of; None where no row says. Raises ``RequestError``."""
+    rows = _csv_rows(path) if is_csv(path) else _json_rows(path)
+    found: dict[int | None, int] = {}
+    for line, row, error in rows:
+        found.setdefault(None if error else _whole(file_told(row)), line)
+    if len(found) > 1:
+        line = max(found.values())
+        raise RequestError(
+            f"line {line} of the file of mended rows is of another file of the input than the rows before it, or does "
+            "not say by `file` of which: mend the report of each file by itself; nothing was changed",
+            path="file",
+        )
+    return next(iter(found), None)
 
 
 def _whole(value: object) -> int | None:

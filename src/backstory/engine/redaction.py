@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from backstory.core.trace import ATTRIBUTE_CHANGE, DEVICE_CHANGE, PROFILE_CREATE, SKIPPED_UPDATE
-from backstory.engine.report import OLDER_ROW
+from backstory.engine.report import OLDER_ROW, file_told, line_told
 from backstory.store.naming import Naming
 
 FORGOTTEN_TRACE = '{"forgotten":true}'
@@ -108,14 +108,18 @@ def _blank(text: str, header: list[str] | None, delimiter: str, length: int) -> 
     """What stands in place of a row: its number and why, as long as it was."""
     if header is None:
         try:
-            line = list(msgspec.json.decode(text).values())[-2]
-        except (msgspec.MsgspecError, AttributeError, IndexError):
-            line = 0
-        row = msgspec.json.encode({"line": line, "error": "forgotten"})
+            told: dict[str, object] = msgspec.json.decode(text, type=dict[str, object])
+        except msgspec.MsgspecError:
+            told = {}
+        file = file_told(told)
+        which = {} if file is None else {"file": file}
+        row = msgspec.json.encode({"line": line_told(told) or 0, "error": "forgotten", **which})
     else:
         cells = next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter))
-        line = cells[-2] if len(cells) > 1 and cells[-2].isdigit() else "0"
-        row = (delimiter * (len(header) - 2) + line + delimiter + "forgotten").encode()
+        row_told = dict(zip(header, cells, strict=False))
+        line, which = line_told(row_told) or "", [one for one in (file_told(row_told),) if one is not None]
+        kept = delimiter.join([line if line.isdigit() else "0", "forgotten", *which])
+        row = (delimiter * (len(header) - 2 - len(which)) + kept).encode()
     # Every report says more of a row than this; one that somebody edited may not.
     return row[: length - 1].ljust(length - 1) + b"\n"
 

@@ -1,5 +1,7 @@
 """The rows an import could not use, or used with a doubt, in the input's own form with ``line`` and ``error`` added.
 
+Of an import of several files each row says by ``file`` which one it is of.
+
 A report is cut back to the length the last commit knew when an import goes on, so that no row is told twice.
 Corrected, it can be read in again: it is known by its name, and the two are left out.
 """
@@ -12,7 +14,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,7 +26,8 @@ FORGOTTEN_ROW = "the person was deleted or suppressed, and is forgotten; the row
 # Why a row is refused that speaks of somebody deleted, whoever has the name now.
 OLDER_ROW = "is older than the deletion of this person"
 _NAME = re.compile(r"import-\d+-(errors|warnings)(\.|\Z)")
-_OURS = re.compile(r"(line|error)_*\Z")
+_OURS = re.compile(r"(line|error|file)_*\Z")
+_FILE = re.compile(r"file_*\Z")
 T = TypeVar("T")
 
 
@@ -46,13 +49,24 @@ def is_report(path: Path) -> bool:
 
 def without_verdict(row: Mapping[str, T]) -> Mapping[str, T]:
     """A row of a report as it was in the input."""
-    ours = [name for name in list(row)[-2:] if _OURS.match(name)]
+    ours = our_names(list(row))
     return {name: value for name, value in row.items() if name not in ours}
 
 
 def line_told(row: Mapping[str, T]) -> T | None:
     """Which line of the input a row of a report is of; None where it does not say."""
-    return next((row[name] for name in list(row)[-2:] if re.match(r"line_*\Z", name)), None)
+    return next((row[name] for name in our_names(list(row)) if name.startswith("line")), None)
+
+
+def file_told(row: Mapping[str, T]) -> T | None:
+    """Which file of the input a row of a report is of, from 1 on; None where it does not say."""
+    return next((row[name] for name in our_names(list(row)) if name.startswith("file")), None)
+
+
+def our_names(names: list[str]) -> list[str]:
+    """What a report has for itself: the last two names; where the last is that of the file, the last three."""
+    last = names[-3:] if names and _FILE.match(names[-1]) else names[-2:]
+    return [name for name in last if _OURS.match(name)]
 
 
 def lines_told(path: Path) -> Iterator[int]:
@@ -74,13 +88,15 @@ def _verdicts(path: Path) -> Iterator[tuple[int, str]]:
         head = file.readline()
         if head.startswith("{"):
             for text in (head, *file):
-                line, error = list(msgspec.json.decode(text).values())[-2:]
+                told: dict[str, Any] = msgspec.json.decode(text)
+                line, error = [told[name] for name in our_names(list(told))][:2]
                 yield line, error
         else:
             # The names of the two last columns are ours, so the sign between them is the file's.
             delimiter = re.split(r"line_*", head.rstrip())[-1][:1]
+            at = -3 if _FILE.match(head.rstrip().rpartition(delimiter)[2]) else -2
             for cells in csv.reader(file, delimiter=delimiter):
-                yield int(cells[-2]), cells[-1]
+                yield int(cells[at]), cells[at + 1]
 
 
 def _free(name: str, taken: Container[str]) -> str:
@@ -101,11 +117,16 @@ class Report:
         delimiter: str = ",",
         again: bool = False,
         origin: Callable[[int], int] = lambda line: line,
+        file: int | None = None,
     ) -> None:
-        """``again``: the input is a report itself; ``origin`` is the line that is told instead of one of the file."""
+        """``again``: the input is a report itself; ``origin`` is the line that is told instead of one of the file.
+
+        ``file``: which of several files this is on, from 1 on.
+        """
         self.path = path
         self._again = again
         self._origin = origin
+        self._file = file
         self._header = header
         self._delimiter = delimiter
         self._pending: list[tuple[int, str]] = []
@@ -129,7 +150,9 @@ class Report:
             row = dict(without_verdict(row)) if self._again else row
         else:
             row = {"text": text[:TEXT_MAX].decode("utf-8", "replace").rstrip("\r\n")}
-        verdict = {_free("line", row): self._origin(line), _free("error", row): error}
+        verdict: dict[str, Json] = {_free("line", row): self._origin(line), _free("error", row): error}
+        if self._file is not None:
+            verdict[_free("file", row)] = self._file
         return msgspec.json.encode({**row, **verdict}).decode() + "\n"
 
     def add_csv(self, line: int, cells: list[str], error: str) -> None:
@@ -141,7 +164,11 @@ class Report:
         assert self._header is not None
         width = len(self._header)
         padded = ([""] * width if error == FORGOTTEN_ROW else cells + [""] * width)[:width]
-        return self._csv_line([*padded, str(self._origin(line)), error])
+        return self._csv_line([*padded, str(self._origin(line)), error, *self._which])
+
+    @property
+    def _which(self) -> list[str]:
+        return [] if self._file is None else [str(self._file)]
 
     def take(self) -> list[str]:
         """The lines added so far, in the order of the input, handed over to be told later."""
@@ -163,7 +190,8 @@ class Report:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             if file.tell() == 0 and self._header is not None:
-                names = [*self._header, _free("line", self._header), _free("error", self._header)]
+                ours = ("line", "error", *(["file"] if self._file is not None else []))
+                names = [*self._header, *(_free(name, self._header) for name in ours)]
                 file.write(self._csv_line(names).encode())
             file.write("".join(self._told).encode("utf-8", "replace"))
             file.flush()
