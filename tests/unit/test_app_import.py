@@ -80,3 +80,27 @@ def test_a_wrong_request_is_refused_with_its_place(client: httpx.Client, changes
     response = client.post("/v1/imports", json={"import": {**WANTED, **changes}})
     assert response.status_code == 400
     assert response.json()["errors"][0]["source"]["pointer"] == f"$.import.{key}"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"), [("trigers", "'triggers'"), ("data_file", "'data_file_url'"), ("zzz", "there are as_of, ")]
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(client: httpx.Client, key: str, hint: str) -> None:
+    """422: an option that is misspelt would silently do something else."""
+    response = client.post("/v1/imports", json={"import": {**WANTED, key: "none"}})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["source"]["pointer"] == f"$.import.{key}"
+    assert hint in error["detail"]
+
+
+def test_exports_know_the_reports_that_imports_tell_of(client: httpx.Client) -> None:
+    """By the id that the import shows; the download is where the import says it is."""
+    told = client.get("/v1/imports/1").json()["import"]
+    number = told["error_export_id"]
+    shown = client.get(f"/v1/exports/{number}").json()["export"]
+    assert (shown["id"], shown["status"], shown["failed"], shown["total"]) == (number, "done", False, 1)
+    assert client.get("/v1/exports").json() == {"exports": [shown]}
+    assert client.get(f"/v1/exports/{number}/download").json() == {"url": told["error_download_url"]}
+    assert client.get(f"/v1/exports/{number + 1}").status_code == 404
+    assert client.get("/v1/exports/x/download").status_code == 404

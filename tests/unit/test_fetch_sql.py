@@ -1,5 +1,6 @@
 """Rows of a query as a file: streamed, gone on with behind a key, or begun again."""
 
+import io
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import msgspec
 import pytest
 
 from backstory.edge import fetch_sql
+from backstory.edge.fetch import Inputs, fetch_all
+from backstory.engine.settings import load
 from backstory.engine.spool import Spool
 from backstory.engine.unpack import SourceError
 
@@ -81,3 +84,22 @@ def test_wrong_addresses_are_refused_and_passwords_not_shown() -> None:
     with pytest.raises(SourceError, match=r"--sql takes an address such as|driver"):
         fetch_sql.origin("oracle7://me@host/shop")
     assert fetch_sql.origin("postgresql://me:secret@host/shop") == "postgresql://me:***@host/shop"
+
+
+@pytest.mark.parametrize(
+    ("key", "stop_at", "left"), [(None, 0, 0), ("id", 0, 0), (None, 1, 0), ("id", 1, 1)]
+)
+def test_a_query_that_failed_leaves_what_can_be_gone_on_with(
+    url: str, tmp_path: Path, key: str | None, stop_at: int, left: int
+) -> None:
+    """Rows behind a key; nothing otherwise, whether it failed at once or (``stop_at``) when bytes had come."""
+    (tmp_path / "data" / "workspaces" / "default").mkdir(parents=True)
+    settings = load({}, {"data": tmp_path / "data"})
+    inputs = Inputs(names=(), sql=url, query="SELECT * FROM " + ("orders" if stop_at else "nowhere"), key=key)
+
+    def on_bytes(came: int, of: int) -> None:
+        raise SourceError("the query failed: lost")
+
+    with pytest.raises(SourceError, match="the query failed"):
+        fetch_all(settings, inputs, io.BytesIO(), keep_nulls=False, on_bytes=on_bytes)
+    assert len(list((tmp_path / "data" / "workspaces" / "default" / "spool").iterdir())) == left

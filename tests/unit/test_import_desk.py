@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from backstory.core.limit import IMPORTS_WAITING, UPLOADS_UNFINISHED
 from backstory.edge.app import app_api
 from backstory.edge.app_local import LocalTools, local_tools
 from backstory.edge.local import InProcess
@@ -252,3 +253,31 @@ def test_mended_rows_are_sent_to_their_import(server: Server, form: str) -> None
     assert server.client.post("/v1/imports/77/retry", content=fixed, headers=headers).status_code == 404
     assert server.client.post(f"{path}/retry", json={}).status_code == 400
     assert server.keeps_nothing()
+
+
+def test_only_so_many_uploads_are_left_unfinished(server: Server) -> None:
+    """UPLOADS_UNFINISHED: one more is made when one of them is let go of."""
+    ids = [server.tools.desk.new_upload("a.csv") for _ in range(UPLOADS_UNFINISHED.value)]
+    refused = server.client.post("/v1/uploads", json={"upload": {"name": "b.csv"}})
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert server.client.delete(f"/v1/uploads/{ids[0]}").status_code in (200, 204)
+    assert server.client.post("/v1/uploads", json={"upload": {"name": "b.csv"}}).status_code == 200
+
+
+def test_only_so_many_imports_wait(server: Server, site: tuple[str, dict[str, bytes]]) -> None:
+    """IMPORTS_WAITING: the next is asked to come again, and waits when there is room; an upload stays one."""
+    url, files = site
+    files["/people.csv"] = CSV
+    wanted = {**PEOPLE, "data_file_url": f"{url}/people.csv"}
+    with server.workspace.import_lock:
+        first = server.client.post("/v1/imports", json={"import": wanted}).json()["import"]["id"]
+        waiting = 0
+        while (answer := server.client.post("/v1/imports", json={"import": wanted})).status_code == 200:
+            waiting += 1
+        assert answer.status_code == 429
+        # The first may be at work already.
+        assert IMPORTS_WAITING.value - 1 <= waiting <= IMPORTS_WAITING.value
+        for number in range(first + 1, first + 1 + waiting):
+            server.client.post(f"/v1/imports/{number}/cancel")
+    assert server.ended(server.client.get(f"/v1/imports/{first}"))["state"] == "imported"

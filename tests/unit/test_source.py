@@ -1,6 +1,7 @@
 """Files as chunks and as lines, with the place behind each, so that an import can go on where it was."""
 
 import gzip
+import io
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backstory.core.error import LimitError
+from backstory.core.limit import UNPACKED_BYTES
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.source import Chunk, Place, Source
-from backstory.engine.unpack import SourceError, open_text
+from backstory.engine.unpack import COPY_BYTES, SourceError, open_text, unpack_into
 
 BODY = b"one\ntwo\r\n\nfour"
 bodies = st.lists(st.sampled_from((b"a", b"bb", b"\n", b"\r\n", b"", b"ccccc")), max_size=12).map(b"".join)
@@ -235,3 +238,14 @@ def test_an_empty_file_has_no_lines(path: Path) -> None:
     path.write_bytes(b"")
     assert lines(path) == []
     assert chunks(path, 10) == []
+
+
+def test_what_is_packed_is_unpacked_to_disk_up_to_a_limit() -> None:
+    """UNPACKED_BYTES, tried with one of its kind: at the limit it is there, one byte past it is refused."""
+    assert UNPACKED_BYTES.value > 1 << 30
+    limit = replace(UNPACKED_BYTES, value=3 * COPY_BYTES)
+    whole = io.BytesIO()
+    unpack_into(io.BytesIO(b"x" * limit.value), whole, limit)
+    assert whole.tell() == limit.value
+    with pytest.raises(LimitError, match="more than"):
+        unpack_into(io.BytesIO(b"x" * (limit.value + 1)), io.BytesIO(), limit)

@@ -248,6 +248,19 @@ PROGRESS_STREAMS = Limit(
     message="more than {value} streams of progress cannot be open",
 )
 
+IMPORTS_WAITING = Limit(
+    name="imports_waiting", value=100, unit="imports", reason="they run one by one, and each keeps a file on disk",
+    message="{value} imports are waiting to be run",
+)
+UPLOADS_UNFINISHED = Limit(
+    name="uploads_unfinished", value=100, unit="uploads", reason="each keeps a file on disk for a week",
+    message="{value} uploads were begun and not finished",
+)
+UNPACKED_BYTES = Limit(
+    name="unpacked_bytes", value=50_000_000_000, unit="bytes", reason="a packed Parquet file is unpacked to disk first",
+    message="it holds more than {value} bytes once it is unpacked",
+)
+
 WORKSPACES = Limit(
     name="workspaces", value=100, unit="workspaces", reason="each has threads, files and memory of its own",
     message="a server cannot have more than {value} workspaces",

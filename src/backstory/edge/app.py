@@ -19,6 +19,7 @@ from backstory.core.limit import APP_BODY_BYTES
 from backstory.edge import (
     app_activity,
     app_campaign,
+    app_export,
     app_import,
     app_import_control,
     app_inquiry,
@@ -51,6 +52,7 @@ _NOUNS = (
     app_message,
     app_object,
     app_import,
+    app_export,
     app_upload,
     app_import_control,
     app_key,

@@ -4,6 +4,7 @@ Sources: ``semantics.md`` section 2.3, ``api-surface.md`` section 7.2; what stan
 keys is ours (issue 5).
 """
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ _ROWS = ("all", "only_new", "only_existing")
 _OPTIONS = (
     "triggers", "on_empty", "map", "time", "delimiter", "encoding", "quote", "shape", "types", "zone", "same_rows",
 )  # fmt: skip
+_KEYS = frozenset((
+    *_OPTIONS, "name", "description", "type", "identifier", "data_file_url", "upload", "preview", "as_of",
+    "data_to_process", "people_to_process", "rows", "only_new", "only_existing", "object_type_id", "segment_id",
+))  # fmt: skip
 _BLOCK_BYTES = 1 << 16
 
 
@@ -96,6 +101,7 @@ def _preview(wanted: dict[str, Json]) -> bool:
 
 def _options(wanted: dict[str, Json]) -> BackfillOptions:
     """The options of an import, without paths; raises ``RequestError`` with the key that is wrong."""
+    _check_keys(wanted)
     name = name_of(wanted.get("name"), path=f"{_PATH}.name")
     description = text_of(wanted.get("description"), path=f"{_PATH}.description")
     kind = _one_of(wanted, "type", tuple(_KINDS))
@@ -125,6 +131,15 @@ def _options(wanted: dict[str, Json]) -> BackfillOptions:
         return msgspec.convert(given, BackfillOptions)
     except msgspec.ValidationError as error:
         raise RequestError(f"import: {error}", path=_PATH) from None
+
+
+def _check_keys(wanted: dict[str, Json]) -> None:
+    """A misspelt option would silently do something else than was asked for."""
+    for key in wanted:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(_KEYS))}"
+            raise UnprocessableError(f"import has no key {key!r}; {hint}", path=f"{_PATH}.{key}")
 
 
 def _numbers(wanted: dict[str, Json]) -> dict[str, int]:

@@ -253,9 +253,19 @@ def _downloads(view: ImportView) -> Shape:
     shape: Shape = {}
     for number, name in enumerate(("error", "warning")):
         if view.summary.get(f"{name}_file"):
-            shape[f"{name}_export_id"] = 2 * view.import_id + number
-            shape[f"{name}_download_url"] = f"/v1/imports/{view.import_id}/{name}s"
+            shape[f"{name}_export_id"] = export_id(view.import_id, number)
+            shape[f"{name}_download_url"] = report_url(view.import_id, name)
     return shape
+
+
+def export_id(import_id: int, report: int) -> int:
+    """The number among exports of a report on an import: 0 that of errors, 1 that of warnings."""
+    return 2 * import_id + report
+
+
+def report_url(import_id: int, name: str) -> str:
+    """Where the report itself is."""
+    return f"/v1/imports/{import_id}/{name}s"
 
 
 def _unix(time_us: int | None) -> int | None:

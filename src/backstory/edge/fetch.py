@@ -124,7 +124,13 @@ def _sql(settings: Settings, inputs: Inputs, url: str, *, keep_nulls: bool, on_b
     name = _hash("\0".join((url, inputs.query, inputs.key or "", str(keep_nulls))))
     with _spool(settings, f"sql-{name}.jsonl") as spool:
         if not spool.ready(_now_s()):
-            fetch_sql.fetch(url, inputs.query, spool, key=inputs.key, keep_nulls=keep_nulls, on_bytes=on_bytes)
+            try:
+                fetch_sql.fetch(url, inputs.query, spool, key=inputs.key, keep_nulls=keep_nulls, on_bytes=on_bytes)
+            except BaseException:
+                if inputs.key is None or not spool.size:
+                    # There is nothing to go on from.
+                    spool.discard()
+                raise
             spool.finish()
     return str(spool.path)
 

@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from backstory.core.error import BackstoryError, ConflictError, NotFoundError, RequestError
+from backstory.core.error import BackstoryError, Busy, ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
+from backstory.core.limit import IMPORTS_WAITING, UPLOADS_UNFINISHED
 from backstory.edge import fetch_url
 from backstory.edge.multipart import safe_name
 from backstory.engine import spool
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MB = 1 << 20
+BUSY_S = 60
 Backfill = Callable[[BackfillOptions, Callable[[Progress], None]], Summary]
 Preview = Callable[[BackfillOptions, Callable[[Progress], None]], dict[str, Any]]
 
@@ -79,6 +81,9 @@ class Desk:
         """Make an upload; returns its id."""
         upload_id = secrets.token_hex(12)
         spool.sweep(self._folder, self._now_us() / 1e6)
+        if sum(1 for _ in self._folder.glob("upload-*.part")) >= UPLOADS_UNFINISHED.value:
+            text = UPLOADS_UNFINISHED.message.format(value=UPLOADS_UNFINISHED.value)
+            raise Busy(f"{text}: use them, or DELETE /v1/uploads/{{id}}", retry_after_s=BUSY_S)
         with self.upload(upload_id, name=safe_name(name) or "file"):
             return upload_id
 
@@ -127,6 +132,8 @@ class Desk:
 
     def create(self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None) -> int:
         """Begin an import of a URL or an upload; returns its number. The options name no paths yet."""
+        if self._waiting.qsize() >= IMPORTS_WAITING.value:
+            raise Busy(IMPORTS_WAITING.message.format(value=IMPORTS_WAITING.value), retry_after_s=BUSY_S)
         path = self._place(url, upload_id)
         options = msgspec.structs.replace(options, paths=(str(path),))
         if upload_id is not None:

@@ -96,6 +96,11 @@ class Spool:
         self.cut(0)
         self._note.unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Nobody will go on with it: it is gone when it is closed."""
+        for path in (self._part, self._note):
+            path.unlink(missing_ok=True)
+
     def tail(self, size: int) -> bytes:
         """The last bytes that came."""
         self._open.flush()

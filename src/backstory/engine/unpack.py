@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
-from backstory.core.error import BackstoryError
+from backstory.core.error import BackstoryError, LimitError
+from backstory.core.limit import UNPACKED_BYTES, Limit
 
 COPY_BYTES = 1 << 20
 ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252")
@@ -129,15 +130,26 @@ def _parquet(path: Path, *, keep_nulls: bool) -> Text:
     whole = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
     packed = _unpacked(path)
     try:
-        while block := packed.read(COPY_BYTES):
-            whole.write(block)
+        unpack_into(packed, whole, UNPACKED_BYTES)
         whole.seek(0)
+    except LimitError as error:
+        whole.close()
+        raise SourceError(f"{path} is not unpacked: {error}; unpack it yourself and name what comes out") from None
     except READ_ERRORS as error:
         whole.close()
         raise SourceError(f"{path} cannot be unpacked: {error}") from error
     finally:
         packed.close()
     return ParquetText(whole, path, keep_nulls=keep_nulls)
+
+
+def unpack_into(packed: Text, whole: BinaryIO, limit: Limit) -> None:
+    """Copy what a packed file holds. Raises ``LimitError`` past the limit, and one of ``READ_ERRORS``."""
+    size = 0
+    while block := packed.read(COPY_BYTES):
+        size += len(block)
+        limit.check(size)
+        whole.write(block)
 
 
 class Made:
