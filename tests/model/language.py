@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import msgspec
 from hypothesis import strategies as st
 
 from backstory.core.condition import AttributeTest, Condition, InSegment, Json, parse, to_json
@@ -10,18 +11,32 @@ from backstory.core.fact import (
     DeleteObject,
     Fact,
     Identifier,
+    Identify,
     IdentifyObject,
     ObjectKey,
     PutDevice,
     Relate,
+    Track,
     Unrelate,
 )
 from backstory.core.metric import REPORTED
 from backstory.core.operand import OPERATORS
-from tests.model.strategy import attribute_tests, attribute_values, encoded, event_tests, fields, near_s
+from backstory.core.time import SECOND_US
+from tests.model.strategy import (
+    NAMES,
+    attribute_tests,
+    attribute_values,
+    encoded,
+    event_data,
+    event_tests,
+    fields,
+    near_s,
+    seconds,
+)
 from tests.model.test_comparison import trees
 
 TOKENS = ("t", "u")
+UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
 OBJECTS = ((1, "acme"), (1, "globex"), (2, "acme"))
 DEVICE_FIELDS = ("p", "when", "id", "platform", "last_used", "_last_status")
 OBJECT_FIELDS = ("p", "q", "q.x", "when", "object_id", "relationship.p", "relationship.q.x", "relationship.when")
@@ -144,3 +159,35 @@ def record_facts(
 
 
 reported = st.sampled_from([metric for metric in METRICS if metric in REPORTED])
+
+
+# -- rows of imports --------------------------------------------------------------------------------------------------
+
+# A row, and the call that says the same.
+ImportRows = list[tuple[dict[str, Json], Identify | Track]]
+
+
+@st.composite
+def import_rows(draw: st.DrawFn, kind: str, now_us: int) -> ImportRows:
+    """Of people named by one identifier each, all with a time of their own; few, as of a small file."""
+    rows: ImportRows = []
+    for _ in range(draw(st.integers(1, 5))):
+        name = draw(st.sampled_from(("ann", "bob", "cid", "ann@x.org", "Bob@x.org")))
+        person = Identifier("email" if "@" in name else "id", name)
+        age_s = draw(st.one_of(seconds, st.sampled_from((-20,) if kind == "people" else (-20, -300))))
+        time_us = now_us - now_us % SECOND_US - age_s * SECOND_US
+        row: dict[str, Json]
+        if kind == "people":
+            values = draw(st.dictionaries(st.sampled_from(("p", "q.x", "when")), attribute_values, max_size=2))
+            values = {key: value for key, value in values.items() if value != "" and value is not None}
+            row = {person.kind: name, **values, "_timestamp": time_us // SECOND_US}
+            rows.append((row, Identify(person=person, attributes=encoded(values), time_us=time_us)))
+        else:
+            data = encoded(draw(event_data))
+            event_id = draw(st.sampled_from((None, None, UUID, "bulk-1")))
+            event = draw(st.sampled_from(NAMES))
+            row = {"customer_id" if person.kind == "id" else "email": name, "name": event}
+            row |= {"timestamp": time_us // SECOND_US, "data": msgspec.json.decode(data)}
+            row |= {} if event_id is None else {"event_id": event_id}
+            rows.append((row, Track(person=person, name=event, data=data, time_us=time_us, event_id=event_id)))
+    return rows

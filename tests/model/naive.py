@@ -130,7 +130,10 @@ class Person:
     @property
     def since_us(self) -> int:
         known = [since_us for source, since_us in self.known if self.counts(source)]
-        return min([*known, *(one.since_us for one in self.counting)], default=NEVER_US)
+        told = [*known, *(one.since_us for one in self.counting)]
+        # Somebody was named by a call that said nothing of them: nobody knows better than the import that made them.
+        made = [*(us for _, us in self.known), *(one.since_us for one in self.occurrences)]
+        return min(told or made, default=NEVER_US)
 
     @property
     def messages(self) -> list[Event]:
@@ -401,9 +404,19 @@ class Naive:
 
     def delete(self, fact: DeletePerson, now_us: int) -> None:
         """The person goes, their names remember when."""
-        person = self.find(_key(fact.person))
+        key = _key(fact.person)
+        person = self.find(key)
+        names = {key}
         if person is not None:
+            names |= {*_keys(person), *self._names(person)}
             self._remove(person, now_us)
+        self._stay_away(names)
+
+    def _stay_away(self, names: set[Key]) -> set[Key]:
+        """Whoever went with an import and is called so does not come back; returns all that they are called."""
+        gone = [person for person in self.away if names & {*_keys(person)}]
+        self.away = [person for person in self.away if person not in gone]
+        return {key for person in gone for key in _keys(person)}
 
     def _remove(self, person: Person, now_us: int) -> None:
         self.tombstones += [(key, now_us, None) for key in self._names(person)]
@@ -429,7 +442,8 @@ class Naive:
                 if fate is not None and _survivor(fate) is person and self.find(name) is None
             ]
         self.tombstones += [(name, now_us, None) for name in names]
-        self.blocked.update(names)
+        withdrawn = {name for name in self._stay_away({key, *names}) if self.find(name) is None} if names else set()
+        self.blocked.update(names, withdrawn)
 
     def unsuppress(self, fact: UnsuppressPerson) -> None:
         """The name is free, not those that were blocked with it."""
@@ -532,6 +546,53 @@ class Naive:
             if isinstance(members, frozenset) and (person.number in members) != add:
                 self.segments[segment_id] = members | {person.number} if add else members - {person.number}
                 person.placements.append((segment_id, now_us, add))
+
+    # -- imports ------------------------------------------------------------------------------------------------------
+
+    def bring_in(self, import_id: int, facts: list[Identify | Track], now_us: int) -> list[Person]:
+        """Rows of an import, which say what the same calls would say; returns whom they made."""
+        known = list(self.people)
+        self.source = import_id
+        for fact in facts:
+            self.apply(fact, now_us)
+        self.source = LIVE
+        return [person for person in self.people if person not in known]
+
+    def number(self, made: list[Person], numbers: list[int], next_person: int) -> None:
+        """An import numbers people in an order of its own."""
+        for person, number in zip(made, numbers, strict=True):
+            person.number = number
+        self._next_person = next_person
+
+    def undo(self, import_id: int) -> None:
+        """As if it had never been; whom others have named stays, without the names that it alone gave."""
+        self.out.add(import_id)
+        self._reckon()
+
+    def redo(self, import_id: int) -> None:
+        """As if it had never gone."""
+        self.out.discard(import_id)
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """Who is there, and what they are called, by the sources that count."""
+        for person in [*self.people, *self.away]:
+            stays = any(sources - self.out for sources in person.named.values())
+            if stays and person in self.away:
+                self.away.remove(person)
+                self.people.append(person)
+            elif not stays and person in self.people:
+                self.people.remove(person)
+                self.away.append(person)
+                for segment_id, segment in self.segments.items():
+                    if isinstance(segment, frozenset):
+                        self.segments[segment_id] = segment - {person.number}
+            for kind, value in [*person.identifiers.items()]:
+                if stays and not person.named[_key(Identifier(kind, value))] - self.out:
+                    person.lost[kind] = person.identifiers.pop(kind)
+            for kind, value in [*person.lost.items()]:
+                if stays and person.named[_key(Identifier(kind, value))] - self.out:
+                    person.identifiers[kind] = person.lost.pop(kind)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 

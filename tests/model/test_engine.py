@@ -4,8 +4,9 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backstory.core.condition import Condition, segments_in, to_json
+from backstory.core.error import ConflictError
 from backstory.core.fact import (
     ChangeMembers,
     DeletePerson,
@@ -32,17 +34,22 @@ from backstory.core.fact import (
     UnsuppressPerson,
 )
 from backstory.core.time import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from backstory.engine import backfill, undo
 from backstory.engine.clock import ManualClock
+from backstory.engine.import_job import Chunking
+from backstory.engine.options import BackfillOptions
 from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.manifest import read_imports
 from backstory.store.people import cio_id_of
 from backstory.store.transition import blocks_of, rows_of
 from tests.hunt import examples
-from tests.model.language import record_facts, reported, whole_conditions
-from tests.model.naive import Message, Naive
+from tests.model.language import ImportRows, import_rows, record_facts, reported, whole_conditions
+from tests.model.naive import Message, Naive, Person
 from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, encoded, event_data, past_us
 
 SEGMENTS_MAX = 6
-# More pieces of work than there ever are.
+T = TypeVar("T")
+# More pieces of work, or steps of one, than there ever are.
 ALL = 1000
 IDS = ("ann", "bob", "Ann")
 EMAILS = ("ann@x.org", "Ann@X.org", "bob@x.org")
@@ -61,6 +68,23 @@ event_ages_us = st.one_of(
 )
 write_ages_us = st.one_of(st.none(), past_us, past_us, st.sampled_from((-30 * SECOND_US, -HOUR_US)))
 
+# How many steps of an import, or of taking one back, are done before each crash in its midst.
+crashes = st.one_of(st.just([]), st.just([]), st.lists(st.integers(0, 8), max_size=2))
+chunkings = st.builds(
+    Chunking,
+    bytes_max=st.sampled_from((1, 200, 1 << 20)),
+    people_rows_max=st.sampled_from((1, 2, 1000)),
+    fast_bytes_min=st.sampled_from((0, 1 << 60)),
+    tell_every_s=st.just(0.0),
+)
+
+
+kinds_of_rows = st.sampled_from(("events", "events", "people"))
+
+
+class Killed(Exception):
+    pass
+
 
 class Life(RuleBasedStateMachine):
     """One workspace through its life, and the naive one beside it."""
@@ -78,6 +102,8 @@ class Life(RuleBasedStateMachine):
         self.path = self.root / "first"
         self.snapshot: tuple[Path, int] | None = None
         self.pieces: list[Callable[[], None]] = []
+        # What was brought in last, by kind: it may be brought in again.
+        self.rows: dict[str, ImportRows] = {}
         self.workspace = self.open()
 
     def open(self) -> Workspace:
@@ -108,11 +134,15 @@ class Life(RuleBasedStateMachine):
         """Whom builds moved came or went at the moment the whole history says; see ``check_effective_moments``."""
         people = {person.number: person for person in self.naive.people}
         state = self.workspace.folder.state
+        rows = state.rows("SELECT segment_id, person, effective_us, at_us FROM transition WHERE seq >= ?", (since_seq,))
+        for segment_id, number, effective_us, at_us in rows:
+            if self.finished(segment_id) and not people[number].ahead(at_us):
+                assert effective_us == self.naive.since_us(segment_id, number, at_us), (segment_id, number)
         for segment_id in self.naive.segments:
             for block in state.read(lambda db: list(blocks_of(db, segment_id, state.next_seq))):  # noqa: B023
-                assert block.effective_us is not None
-                if block.seq < since_seq or not self.finished(segment_id):
+                if block.import_id is not None or block.seq < since_seq or not self.finished(segment_id):
                     continue
+                assert block.effective_us is not None
                 for number, effective_us in zip(block.people, block.effective_us.tolist(), strict=True):
                     person = people[number]
                     if not person.ahead(block.at_us):
@@ -247,6 +277,85 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def merge_or_remove(self, data: st.DataObject) -> None:
         self.send(self.placed_fact(data))
+
+    # -- imports ------------------------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), kind=kinds_of_rows, chunking=chunkings, again=st.booleans())
+    def import_rows(
+        self, data: st.DataObject, kind: Literal["events", "people"], chunking: Chunking, again: bool
+    ) -> None:
+        """Rows mean what the same calls would mean; a crash in the midst of them changes nothing."""
+        rows = self.rows[kind] if again and kind in self.rows else data.draw(import_rows(kind, self.clock.now_us()))
+        self.rows[kind] = rows
+        path = self.root / f"rows{next(self.folders)}.jsonl"
+        path.write_bytes(b"".join(encoded(row) + b"\n" for row, _ in rows))
+        options = BackfillOptions(kind=kind, paths=(str(path),), triggers="none")
+        accept_us = self.next_accept_us
+        crashing = data.draw(crashes, label="crashes")
+        done = self.through(lambda tell: backfill.run(self.workspace, options, tell, chunking=chunking), crashing)
+        import_id = done.import_id
+        self.workspace.loop.turn()
+        made = self.naive.bring_in(import_id, [fact for _, fact in rows], accept_us)
+        self.naive.number(made, [self.number_of(one) for one in made], self.workspace.folder.state.next_person)
+        self.caught_up()
+        self.check_moved_by(import_id)
+
+    def check_moved_by(self, import_id: int) -> None:
+        """Whom an import moved is in the log, with since when they are where they are, as the whole history says."""
+        people = {person.number: person for person in self.naive.people}
+        for segment_id in self.naive.segments:
+            found, _ = self.workspace.reader.transitions(segment_id, start="", limit=1000)
+            for one in found:
+                if one.import_id != import_id or not self.finished(segment_id) or people[one.person].ahead(one.at_us):
+                    continue
+                answer = one.person in self.naive.members(segment_id, one.at_us)
+                expected_us = self.naive.since_us(segment_id, one.person, one.at_us)
+                assert one.effective_us == (expected_us if answer == one.entered else one.at_us), one
+
+    def number_of(self, person: Person) -> int:
+        ((kind, value),) = person.identifiers.items()
+        column, sought = ("email_key", value.lower()) if kind == "email" else (kind, value)
+        return self.workspace.folder.state.rows(f"SELECT person FROM person WHERE {column} = ?", (sought,))[0][0]
+
+    def through(self, work: Callable[[Callable[[object], None]], T], crashing: list[int]) -> T:
+        """Do work that is killed behind so many steps each time, and gone on with after the crash."""
+        for left in [*crashing, ALL]:
+            rest = iter(range(left))
+
+            def step(_: object, rest: Iterator[int] = rest) -> None:
+                if next(rest, None) is None:
+                    raise Killed
+
+            try:
+                return work(step)
+            except Killed:
+                self.crash_into(self.copied())
+        raise AssertionError("it is never done")
+
+    def caught_up(self) -> None:
+        """Imports work beside the journal; what was in the state before is synced by now, and cannot be lost."""
+        self.snapshot = None
+        self.last_accept_us = max(self.last_accept_us, self.workspace.folder.state.now_us)
+        self.read_messages()
+
+    @precondition(lambda self: self.imports)
+    @rule(data=st.data())
+    def undo_or_redo(self, data: st.DataObject) -> None:
+        """As if it had never been; brought in again as if it had never gone, or refused and nothing changed."""
+        import_id = data.draw(st.sampled_from(self.imports))
+        out = import_id in self.naive.out
+        work = undo.redo if out else undo.undo
+        try:
+            self.through(lambda tell: work(self.workspace, import_id, tell), data.draw(crashes, label="crashes"))
+            (self.naive.redo if out else self.naive.undo)(import_id)
+        except ConflictError:
+            assert out
+        self.workspace.loop.turn()
+        self.caught_up()
+
+    @property
+    def imports(self) -> list[int]:
+        return [row.import_id for row in self.workspace.folder.state.read(read_imports)]
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -475,7 +584,7 @@ class Life(RuleBasedStateMachine):
             if self.finished(segment_id):
                 kept = self.workspace.segments.segments[segment_id]
                 expected = self.naive.members_now(segment_id, self.now_us)
-                assert set(kept.members) == expected, (segment_id, kept.condition)
+                assert set(kept.members) == expected, (segment_id, kept.members, expected, kept.condition)
 
     @invariant()
     def the_log_leads_to_the_members(self) -> None:
@@ -534,7 +643,7 @@ def fail(error: Exception) -> None:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=examples(40),
+    max_examples=examples(30),
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,

@@ -14,6 +14,7 @@ from backstory.engine.view import TransitionView
 from backstory.store.people import INSERT_PERSON
 from backstory.store.transition import blocks_of, drop_from_blocks
 from tests.live import NOW_US, Live
+from tests.model.test_backfill import start_campaign
 
 SEEN: Json = {"event": {"name": "seen"}}
 GOLD: Json = {"attribute": {"field": "plan", "operator": "eq", "value": "gold"}}
@@ -222,3 +223,45 @@ def test_who_is_purged_is_in_no_block(live: Live) -> None:
     (block,) = blocks_of(db, segment_id, 1 << 62)
     assert list(block.people) == [0, 2, 3]
     assert told(live, segment_id) == [one for one in before if one[0] != "p1"]
+
+
+TWICE: Json = {"event": {"name": "seen", "count": {"at_least": 2}}}
+
+
+@pytest.mark.parametrize("pieces", range(7))
+def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(live: Live, pieces: int) -> None:
+    """Logged as a change, since the fact, and starting journeys; whom it does not move the build does."""
+    for name, times in (("ann", 1), ("bob", 2), ("cem", 2)):
+        for at in range(times):
+            live.track(name, "seen", NOW_US - DAY_US + at)
+    held = Held(live)
+    segment_id = live.segment(TWICE, build=False)
+    campaign_id = start_campaign(live, {"segment": {"id": segment_id, "transition": "entered"}})
+    held.run(pieces)
+    finished = live.workspace.reader.segment(segment_id).state == "finished"
+    live.track("ann", "seen", NOW_US - SECOND_US)
+    live.track("cem", "seen", NOW_US - SECOND_US)
+    held.run()
+    assert live.members(segment_id) == {"ann", "bob", "cem"}
+    assert sorted((name, by_build) for name, _, _, by_build in told(live, segment_id)) == [
+        ("ann", False), ("bob", True), ("cem", True)
+    ]  # fmt: skip
+    (since_us,) = [effective_us for name, _, effective_us, _ in told(live, segment_id) if name == "ann"]
+    assert since_us == NOW_US - SECOND_US
+    rows = live.workspace.folder.state.rows("SELECT count(*) FROM journey WHERE campaign_id = ?", (campaign_id,))
+    assert rows == [(1,)], finished
+
+
+def test_a_fact_takes_somebody_out_of_an_edited_segment_at_once_or_with_its_end(live: Live) -> None:
+    """Who was in by both conditions and is moved out by a fact left by that fact, not by the edit."""
+    live.identify("ann", plan="gold", level=1)
+    live.identify("bob", plan="gold", level=2)
+    segment_id = live.segment(GOLD)
+    held = Held(live)
+    level: Json = {"attribute": {"field": "level", "operator": "eq", "value": 1}}
+    live.segment(level, segment_id=segment_id, build=False)
+    live.identify("ann", level=3)
+    held.run()
+    assert live.members(segment_id) == set()
+    left = {name: by_build for name, entered, _, by_build in told(live, segment_id) if not entered}
+    assert left == {"ann": False, "bob": True}

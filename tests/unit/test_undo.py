@@ -290,3 +290,21 @@ def test_leaves_come_into_place_for_some_people_at_a_time(world: Live) -> None:
     assert world.members(never) == set()
     # Since when people are known, and each of the three leaves, in three turns: with two looks in between each.
     assert len(turns) == 1 + 4 * 2
+
+
+def test_the_log_of_memberships_tells_whom_an_import_moved(world: Live) -> None:
+    """In by the import, since its event; out by its undo; in again by its redo; nothing of those it did not move."""
+    world.track("bob", "seen", NOW_US - SECOND_US)
+    segment_id = world.segment({"event": {"name": "seen"}})
+    rows: list[Row] = [
+        {"customer_id": name, "name": "seen", "timestamp": NOW_US // SECOND_US - 60} for name in ("ann", "bob")
+    ]
+    number = load(world, "events", *rows)
+    out(world, number)
+    world.crash()
+    back(world, number)
+    log, _ = world.workspace.reader.transitions(segment_id, start="", limit=10)
+    told = [(one.entered, one.effective_us, one.import_id) for one in log if one.identifiers["id"] == "ann"]
+    assert [(entered, import_id) for entered, _, import_id in told] == [(True, number), (False, number), (True, number)]
+    assert {since_us for entered, since_us, _ in told if entered} == {NOW_US - 60 * SECOND_US}
+    assert [one.by_build for one in log if one.identifiers["id"] == "bob"] == [True]

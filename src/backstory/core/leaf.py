@@ -70,6 +70,8 @@ class CountLeaf:
     """Events counted for ever or between two fixed moments; the count stops at the bound + 1."""
 
     timed = False
+    # Has it still to be told what came before it was there? What it answers until then says nothing.
+    filling = False
 
     def __init__(self, test: EventTest) -> None:
         self.test = test
@@ -139,6 +141,7 @@ class WindowLeaf:
     """Events within the last so many microseconds: the k newest times of each person, newest first."""
 
     timed = True
+    filling = False
 
     def __init__(self, test: EventTest) -> None:
         assert isinstance(test.window, Last)

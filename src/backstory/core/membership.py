@@ -25,8 +25,9 @@ class Transition:
 class Kept:
     """A segment as the engine keeps it; ``condition`` None for a manual one.
 
-    While it is ``building``, ``members`` are those of before. ``incoming`` are the members to be, once all that the
-    condition asks for is known: they are judged in steps, and facts that come in between move them.
+    While it is ``building``, ``members`` are those of before, and whom facts have moved since. ``incoming`` are the
+    members to be, once all that the condition asks for is known: they are judged in steps, those below
+    ``judged_below`` are. Of the ``touched`` something was told before they were judged: it may be what moves them.
     """
 
     segment_id: int
@@ -36,6 +37,35 @@ class Kept:
     judge_many: JudgeMany | None = None
     building: bool = False
     incoming: BitMap | None = None
+    judged_below: int = 0
+    touched: BitMap = field(default_factory=BitMap)
+
+    def begin(self, condition: Condition | None, *, building: bool) -> None:
+        """From now on it is this condition that is asked."""
+        self.condition, self.building = condition, building
+        self.incoming, self.judged_below, self.touched = None, 0, BitMap()
+
+    def told(self, person: int, now_us: int) -> bool:
+        """Something was told of a person while the segment is built; is the person in it from now on?
+
+        Whom it moves by the new condition is where that condition has them at once; everybody else stays until it is
+        known of all.
+        """
+        assert self.judge is not None
+        if self.incoming is not None and person < self.judged_below:
+            before, after = person in self.incoming, self.judge(person, now_us)
+            place(self.incoming, person, after)
+            return after if before != after else person in self.members
+        self.touched.add(person)
+        if self.incoming is not None:
+            place(self.incoming, person, self.judge(person, now_us))
+        return person in self.members
+
+    def forget(self, person: int) -> None:
+        """The person is gone: in none of these."""
+        self.touched.discard(person)
+        if self.incoming is not None:
+            self.incoming.discard(person)
 
 
 def place(members: BitMap, person: int, member: bool) -> None:

@@ -113,9 +113,7 @@ class SegmentEngine:
     def put(self, segment_id: int, condition: Condition | None, *, building: bool = False) -> Kept:
         """Define or redefine a segment whose leaves are attached; its members stay as they are until settled."""
         kept = self.segments.get(segment_id) or Kept(segment_id, condition)
-        kept.condition = condition
-        kept.building = building
-        kept.incoming = None
+        kept.begin(condition, building=building)
         if condition is not None:
             kept.judge, kept.judge_many = self._compiler.compile(condition)
         self.segments[segment_id] = kept
@@ -179,7 +177,7 @@ class SegmentEngine:
             leaves = self.event_leaves([(kind, name)])
         for leaf in leaves:
             if leaf.where is None or leaf.where(data(), time_us):
-                if leaf.add(person, time_us, now_us):
+                if leaf.add(person, time_us, now_us) or leaf.filling:
                     changed.add(leaf.test)
                 if leaf.timed:
                     self._coming.expect(leaf.test, leaf, person, now_us)
@@ -247,11 +245,7 @@ class SegmentEngine:
             kept = self.segments[segment_id]
             if kept.judge is None:
                 continue
-            if kept.building:
-                if kept.incoming is not None:
-                    place(kept.incoming, person, kept.judge(person, now_us))
-                continue
-            member = kept.judge(person, now_us)
+            member = kept.told(person, now_us) if kept.building else kept.judge(person, now_us)
             if member != (person in kept.members):
                 out.append(self.move(kept, person, member, now_us))
                 for other in self._dependents.get(segment_id, ()):
@@ -275,8 +269,7 @@ class SegmentEngine:
         """The person is deleted: out of every segment, and nothing of them stays in any leaf."""
         out = [self.move(kept, person, False, now_us) for kept in self.segments.values() if person in kept.members]
         for kept in self.segments.values():
-            if kept.incoming is not None:
-                kept.incoming.discard(person)
+            kept.forget(person)
         for leaf in self.leaves.values():
             leaf.forget(person)
         self.known.forget(person)

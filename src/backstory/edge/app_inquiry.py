@@ -125,7 +125,8 @@ def transitions(call: Call) -> Response:
             "transition": "entered" if one.entered else "left",
             "effective_at": _moment(one.effective_us),
             "processed_at": seconds(one.at_us),
-            "by": "build" if one.by_build else "change",
+            "by": "build" if one.by_build else "change" if one.import_id is None else "import",
+            "import_id": one.import_id,
         }
         for one in found
     ]

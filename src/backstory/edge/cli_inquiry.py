@@ -134,7 +134,7 @@ def log(run: Run, segment_id: int, limit: int, start: str) -> None:
         {**row_of(one, "customer"), **one, **{name: _when(one[name]) for name in ("effective_at", "processed_at")}}
         for one in rows_of(body, "transitions")
     ]
-    names = ("id", "email", "cio_id", "transition", "effective_at", "processed_at", "by")
+    names = ("id", "email", "cio_id", "transition", "effective_at", "processed_at", "by", "import_id")
     run.show(body, columns(rows, names, empty="nobody entered or left it"))
     more(body)
 

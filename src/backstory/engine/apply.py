@@ -88,6 +88,7 @@ class Applier:
         self._checkpoint = checkpoint
         campaigns.use(self.profiles)
         builder.on_moved = campaigns.on_people
+        builder.on_live = self.transitions.tell
 
     def _claim_relations(self, anonymous_id: str, person: int, now_us: int) -> None:
         touched = self.relations.claim(anonymous_id, person, now_us)

@@ -25,6 +25,7 @@ from backstory.engine.addressee import SUPPRESSED, Addressees
 from backstory.engine.apply_event import LIVE, Events, event_data
 from backstory.engine.apply_message import MessageActivity
 from backstory.engine.context import Audience, Context, encode_json, identifiers_of, shown_values
+from backstory.engine.membership_log import note_transitions
 from backstory.engine.transition import Transitions
 from backstory.store.people import Profile, cio_id_of
 
@@ -101,7 +102,9 @@ class Merges:
             if moves:
                 self._folder.definitions.place(self._folder.state.take_seq(), segment_id, survivor, True, now_us)
             placed += moves
-        if not quiet:
+        if quiet:
+            note_transitions(self._context, [*transitions, *placed])
+        else:
             self._transitions.take(transitions, now_us, late=True)
             self._transitions.take(placed, now_us)
         self._audience.on_person(survivor, now_us)

@@ -61,11 +61,13 @@ def run(
             before = job.saved.starts.get(job.saved.mending, 0)
             job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
         job.running = workspace.imports.begun(job.import_id)
+        workspace.context.import_at_work = job.import_id
         try:
             _Run(job, on_progress).files()
             judge_segments(job)
             return _end(job)
         finally:
+            workspace.context.import_at_work = 0
             workspace.imports.ended(job.running)
 
 
@@ -121,6 +123,8 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
 def _end(job: Job) -> Summary:
     workspace = job.workspace
     summary = job.summary(job.saved.was)
+    # The journal, which is synced, must not tell of an end that a power cut takes out of the state.
+    workspace.call(workspace.folder.state.sync)
     workspace.apply([FinishImport(import_id=job.import_id, state=job.saved.was)])
     workspace.call(workspace.folder.state.sync)
     spool.remove(workspace.folder.path, job.options.paths)

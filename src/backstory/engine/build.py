@@ -4,12 +4,13 @@ A new leaf is attached at once and takes live facts from its first moment; what 
 builder's thread and fed later, which gives the same state because leaves take facts in any order. The old membership
 of an edited segment stays until the new one is complete: it is judged page by page, facts that come in between
 move it too, and then it takes the place of the old at once. What changed by that goes into the log of memberships,
-and starts no campaigns. No piece of work holds the loop longer than a page of people takes.
+and starts no campaigns; a fact that moves somebody meanwhile counts as at any other time (``doubt``). No piece of work
+holds the loop longer than a page of people takes.
 """
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -24,9 +25,10 @@ from backstory.core.known import KnownLeaf
 from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import Row
-from backstory.core.segment import LeafKey, SegmentEngine, leaf_keys
+from backstory.core.segment import Kept, LeafKey, SegmentEngine, Transition, leaf_keys
 from backstory.engine.build_progress import BUILD, BUILD_QUEUED, EVENTS, EVENTS_QUEUED, Progress
 from backstory.engine.context import Context, shown_values
+from backstory.engine.doubt import Resolved, resolve
 from backstory.engine.membership_log import MembershipLog
 from backstory.engine.scan import Since, feed_page, living_rows, pages_of, scan
 from backstory.engine.verdict import judge_everybody
@@ -36,6 +38,8 @@ from backstory.store.record import everybodys_rows
 
 Submit = Callable[[Callable[[], None]], None]
 RECORDS_PER_PIECE = 500
+# Behind every number of a person.
+NUMBERS_END = 1 << 32
 
 
 class Builder:
@@ -59,6 +63,10 @@ class Builder:
         # Without history nobody knows since when people are known: no segment that asks for it can be completed.
         self.known_whole = True
         self._log = MembershipLog(context.folder, context.segments, lambda work: self.run_on_loop(work))
+        # When builds were asked for.
+        self._asked_us: dict[int, int] = {}
+        # Hears whom facts have moved meanwhile, and since when that is so.
+        self.on_live: Callable[[Sequence[Transition], Sequence[int], int], None] = lambda moves, since_us, now_us: None
         # Hears who was moved by a build, on the loop: filters of campaigns may wait for them.
         self.on_moved: Callable[[BitMap, int], None] = lambda people, now_us: None
 
@@ -116,6 +124,8 @@ class Builder:
             leaf = self._segments.make_leaf(key)
             if isinstance(leaf, AttributeLeaf | RecordLeaf):
                 leaf.judged_live = set()
+            elif isinstance(leaf, CountLeaf | WindowLeaf):
+                leaf.filling = True
             self._segments.attach(key, leaf)
             if not isinstance(leaf, KnownLeaf):
                 self.unfilled[key] = since
@@ -127,8 +137,9 @@ class Builder:
         self._begin(segment_id, condition)
 
     def _begin(self, segment_id: int, condition: Condition) -> None:
-        kept = self._segments.put(segment_id, condition, building=True)
-        self._folder.definitions.set_unbuilt(segment_id, kept.members.serialize())
+        self._segments.put(segment_id, condition, building=True)
+        self._folder.definitions.set_unbuilt(segment_id)
+        self._asked_us[segment_id] = self._folder.state.now_us
         self._context.after_commit.append(lambda: self.ask(segment_id))
 
     def heard_of(self, key: LeafKey, person: int) -> None:
@@ -210,6 +221,8 @@ class Builder:
             leaf = self._segments.leaves[key]
             if isinstance(leaf, AttributeLeaf | RecordLeaf):
                 leaf.judged_live = None
+            elif isinstance(leaf, CountLeaf | WindowLeaf):
+                leaf.filling = False
             self._segments.bulk_fed()
 
     def _feed_events(self, key: EventTest, since: Since, rows: Rows) -> None:
@@ -274,6 +287,9 @@ class Builder:
 
     def _judge_page(self, segment_id: int, low: int) -> None:
         self._judge_range(segment_id, low, low + PAGE_ROWS)
+        kept = self._segments.segments.get(segment_id)
+        if kept is not None and kept.incoming is not None:
+            kept.judged_below = low + PAGE_ROWS
 
     def _judge_range(self, segment_id: int, low: int, high: int) -> None:
         people = self._segments.alive & BitMap(range(low, high))
@@ -282,14 +298,22 @@ class Builder:
             now_us = self._folder.state.now_us
             self._segments.settle_many(segment_id, np.asarray(people.to_array(), np.uint32), now_us)
 
-    def _complete(self, segment_id: int, stop: int) -> None:
-        """The membership becomes the new one at once; segments that refer to it are judged anew."""
+    def _complete(self, segment_id: int, stop: int, found: Resolved | None = None) -> None:
+        """The membership becomes the new one at once; segments that refer to it are judged anew.
+
+        ``found``: whom facts have moved, once that is looked up.
+        """
         segments = self._segments
         kept = segments.segments.get(segment_id)
         if kept is None or kept.incoming is None or not self._ready(segment_id):
             return
         # People who came to be since the pages were counted.
         self._judge_range(segment_id, stop, self._folder.state.next_person)
+        kept.judged_below = NUMBERS_END
+        doubt = kept.touched & (kept.incoming ^ kept.members)
+        if found is None and doubt and not self._folder.definitions.built(segment_id):
+            self._asked.put(partial(self._resolve, kept, kept.incoming, doubt, stop))
+            return
         self.stuck.discard(segment_id)
         now_us = self._folder.state.now_us
         # Where only memory was lost, the members are what they were: there is nothing to tell.
@@ -301,12 +325,38 @@ class Builder:
             for other in segments.after(segment_id):
                 if not segments.segments[other].building:
                     settle_everybody(segments, other, now_us)
-        elif self._log.note(segment_id, entered, left, now_us):
-            self.on_moved(entered | left, now_us)
+        else:
+            self._note(segment_id, entered, left, found or Resolved(), now_us)
+        if not repaired and (entered or left):
             for other in segments.refer_to(segment_id):
                 condition = segments.segments[other].condition
                 if condition is not None and not segments.segments[other].building:
                     self._begin(other, condition)
+
+    def _resolve(self, kept: Kept, incoming: BitMap, doubt: BitMap, stop: int) -> None:
+        """Beside the loop: whom of those in doubt has a fact moved? It may have been edited since that was asked."""
+        condition, found = kept.condition, Resolved()
+        if condition is None or kept.incoming is not incoming:
+            return
+        try:
+            asked_us = self._asked_us.get(kept.segment_id, self._folder.state.now_us)
+            found = resolve(self._folder, self._segments, condition, doubt, incoming & doubt, asked_us)
+        except StorageError as error:
+            self._folder.fault(f"whom facts moved while segment {kept.segment_id} was built cannot be told: {error}")
+        self.run_on_loop(lambda: self._resolved(kept, incoming, stop, found))
+
+    def _resolved(self, kept: Kept, incoming: BitMap, stop: int, found: Resolved) -> None:
+        if kept.incoming is incoming:
+            self._complete(kept.segment_id, stop, found)
+
+    def _note(self, segment_id: int, entered: BitMap, left: BitMap, found: Resolved, now_us: int) -> None:
+        """Log who was moved: those by facts as any others whom facts move."""
+        live = (entered | left) & BitMap(found.since_us)
+        self._log.note(segment_id, entered - live, left - live, now_us)
+        if entered or left:
+            self.on_moved(entered | left, now_us)
+        moves = [Transition(segment_id, person, person in entered, now_us) for person in live]
+        self.on_live(moves, [found.since_us[person] for person in live], now_us)
 
     def _look_up(self) -> None:
         try:

@@ -25,6 +25,7 @@ from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
 from backstory.engine.event_chunk import Rows
 from backstory.engine.mask import ValuesAt, where_mask
+from backstory.engine.membership_log import settle_moved
 from backstory.store.history import runs
 
 if TYPE_CHECKING:
@@ -227,9 +228,8 @@ class Bulk:
         if kept is None or kept.condition is None:
             return
         living = self._living(people)
-        entered, left = self._segments.settle_many(
-            segment_id, people if living is None else people[living], self._folder.state.now_us
-        )
+        some = people if living is None else people[living]
+        entered, left = settle_moved(self._workspace.context, segment_id, some)
         for other in self._segments.refer_to(segment_id):
             moved[other] = moved.get(other, BitMap()) | entered | left
 

@@ -79,6 +79,9 @@ class Bursts:
 
         Time alone must have nothing to do from the first to the last of these moments.
         """
+        if any(kept.building for kept in self._segments.segments.values()):
+            # What an event changes is not known before a segment is complete: whom it may move is noted one by one.
+            return list(range(len(facts)))
         columns = self._columns(facts, nows_us)
         feed = BurstFeed(self._segments, columns.names)
         rows = self._plain(columns, feed)

@@ -31,6 +31,7 @@ from backstory.store.folder import Folder
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages
 from backstory.store.people import PROFILE_COLUMNS, Profile
 from backstory.store.record import EARLIEST, everybodys_rows
+from backstory.store.transition import logged_members
 
 KNOWN = "known"
 TRUE_PAGE = -1
@@ -141,7 +142,6 @@ class Checkpoint:
         for row in rows:
             if row.conditions is None:
                 segments.put(row.segment_id, None).members = BitMap(folder.definitions.members(row.segment_id))
-        before = folder.definitions.members_before()
         dynamic = {row.segment_id: parse(_decode(row.conditions)) for row in rows if row.conditions is not None}
         for row in rows:
             if row.segment_id not in dynamic:
@@ -153,8 +153,7 @@ class Checkpoint:
             kept = segments.put(row.segment_id, condition, building=not whole)
             if not whole:
                 rebuild.append(row.segment_id)
-                if row.segment_id in before:
-                    kept.members = BitMap.deserialize(before[row.segment_id]) & segments.alive
+                kept.members = logged_members(folder.state.db, row.segment_id) & segments.alive
         return rebuild
 
     def _restore_known(self) -> None:

@@ -11,6 +11,7 @@ from pyroaring import BitMap
 
 from backstory.core.fact import IdentifierKind
 from backstory.core.leaf_key import LeafKey
+from backstory.engine.membership_log import settle_moved
 from backstory.store.manifest import read_imports
 from backstory.store.people import COLUMN_OF
 from backstory.store.provenance import NAMES
@@ -75,7 +76,7 @@ def owner_of(workspace: Workspace, names: dict[IdentifierKind, str]) -> int | No
 
 def settle(workspace: Workspace, people: BitMap, touched: Iterable[LeafKey] | None) -> None:
     """On the loop: who is in which segment now, leaves having been fed person by person; nothing starts by it."""
-    segments, now_us = workspace.segments, workspace.folder.state.now_us
+    segments = workspace.segments
     everybody = np.asarray((people & segments.alive).to_array(), np.uint32)
     if not len(everybody):
         return
@@ -83,4 +84,4 @@ def settle(workspace: Workspace, people: BitMap, touched: Iterable[LeafKey] | No
     for segment_id in segments.closure(found):
         kept = segments.segments[segment_id]
         if kept.condition is not None:
-            segments.settle_many(segment_id, everybody, now_us)
+            settle_moved(workspace.context, segment_id, everybody)

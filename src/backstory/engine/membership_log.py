@@ -1,24 +1,29 @@
-"""The log of memberships where builds move many at once: who, when, and since when they are where they are.
+"""The log of memberships where builds and imports move many at once: who, when, and since when they are where they are.
 
-On the loop it is noted who was moved. Since when is looked up beside it, from history, for all of them together
-(``turning``), and written block by block. Moves by facts and by the clock are rows of ``transition``.
+On the loop it is noted who was moved. Since when is looked up beside it for those whom a build moved, from history, for
+all of them together (``turning``), and written block by block; for those whom an import moved it is read when somebody
+asks, so that an import writes no more than a bitmap for each chunk and segment. Moves by facts and by the clock are
+rows of ``transition``.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 
 import numpy as np
 from pyroaring import BitMap
 
+from backstory.core.column import People
 from backstory.core.condition import EventTest
 from backstory.core.metric import MESSAGE
-from backstory.core.segment import SegmentEngine
+from backstory.core.segment import SegmentEngine, Transition
+from backstory.engine.context import Context
 from backstory.engine.scan import Since, scan
 from backstory.engine.turning import Drawing
 from backstory.store.folder import Folder
 from backstory.store.history import Rows
-from backstory.store.transition import Block, open_blocks, pages_of, put_block, set_effective
+from backstory.store.transition import Block, logged_members, open_blocks, pages_of, put_block, set_effective
 
 Submit = Callable[[Callable[[], None]], None]
 # What a build has read is read again for the moments, unless it is more than this (some 200 MB).
@@ -95,3 +100,48 @@ class MembershipLog:
         times_us = np.concatenate([rows.times_us, *(one.times_us for one in newer)])
         order = np.lexsort((times_us, people))
         return Rows(people=people[order], times_us=times_us[order], data=None)
+
+
+# -- imports ----------------------------------------------------------------------------------------------------------
+
+
+def settle_moved(context: Context, segment_id: int, people: People) -> tuple[BitMap, BitMap]:
+    """On the loop: judge people for one segment because of the import at work; who entered and who left is logged."""
+    entered, left = context.segments.settle_many(segment_id, people, context.folder.state.now_us)
+    note_moved(context, segment_id, entered, left)
+    return entered, left
+
+
+def note_moved(context: Context, segment_id: int, entered: BitMap, left: BitMap) -> None:
+    """On the loop, with the change itself: the import at work moved these."""
+    state = context.folder.state
+    for people, came in ((entered, True), (left, False)):
+        if people:
+            import_id = context.import_at_work
+            put_block(state.db, state.take_seq(), segment_id, came, state.now_us, people, import_id)
+
+
+def note_transitions(context: Context, transitions: Sequence[Transition]) -> None:
+    """The same of moves one by one, in their order."""
+    moves: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
+    for one in transitions:
+        moves[one.segment_id, one.entered].append(one.person)
+    for (segment_id, entered), people in moves.items():
+        nobody = BitMap()
+        some = BitMap(people)
+        note_moved(context, segment_id, some if entered else nobody, nobody if entered else some)
+
+
+def catch_up(context: Context, import_ids: Iterable[int]) -> None:
+    """On the loop, after a crash in the midst of these imports: log whom they had moved and nobody had noted yet.
+
+    Rows that were in are told to segments after their commit; whoever was moved by that is moved again by a restart.
+    """
+    context.import_at_work = max(import_ids, default=0)
+    if not context.import_at_work:
+        return
+    for kept in context.segments.segments.values():
+        if kept.condition is not None and not kept.building:
+            logged = logged_members(context.folder.state.db, kept.segment_id)
+            note_moved(context, kept.segment_id, kept.members - logged, logged - kept.members)
+    context.import_at_work = 0

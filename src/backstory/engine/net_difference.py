@@ -6,11 +6,9 @@ once; the loop then begins journeys in short steps, and notes how far it is with
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from pyroaring import BitMap
 
 from backstory.core.condition import (
@@ -19,32 +17,23 @@ from backstory.core.condition import (
     DeviceTest,
     EventTest,
     InSegment,
-    Json,
     Last,
     RelationTest,
     segments_in,
 )
 from backstory.core.leaf_key import LeafKey, leaf_keys
-from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, Transition
 from backstory.core.trigger import triggers
-from backstory.engine.context import shown_values
-from backstory.engine.effective import PersonInTime, Told
 from backstory.engine.import_job import Job
-from backstory.store.definition import placements_of
+from backstory.engine.people_in_time import PEOPLE_AT_ONCE, read_people
 from backstory.store.history import NO_END_SEQ
-from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.people import PROFILE_COLUMNS, Profile
-from backstory.store.record import read_records
 from backstory.store.transition import blocks_of
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-PEOPLE_PER_STEP = 500
 # Tests whose answer time alone changes.
 _RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
-_decode = msgspec.json.Decoder().decode
 
 
 def members_now(workspace: Workspace) -> dict[int, bytes]:
@@ -66,8 +55,8 @@ def judge_segments(job: Job) -> None:
         fresh = _maybe_fresh(job, number, people) if job.options.triggers != "none" else BitMap()
         held += len(people) - len(fresh)
         waiting = list(fresh)
-        for low in range(0, len(waiting), PEOPLE_PER_STEP):
-            held += _judge_some(job, number, entered, waiting[low : low + PEOPLE_PER_STEP])
+        for low in range(0, len(waiting), PEOPLE_AT_ONCE):
+            held += _judge_some(job, number, entered, waiting[low : low + PEOPLE_AT_ONCE])
 
     def note() -> None:
         job.saved.counts.held_segments += held
@@ -109,7 +98,11 @@ def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
     )
     moved = kept.members - before if entered else before - kept.members
     # Nor those whom the build of another segment moved, which this one refers to.
-    built = [block.people for block in blocks_of(db, number, NO_END_SEQ) if block.seq >= job.saved.start_seq]
+    built = [
+        block.people
+        for block in blocks_of(db, number, NO_END_SEQ)
+        if block.seq >= job.saved.start_seq and block.import_id is None
+    ]
     return (moved & workspace.segments.alive) - BitMap([row[0] for row in live]) - BitMap.union(BitMap(), *built)
 
 
@@ -158,35 +151,6 @@ def _moves_by_itself(key: LeafKey) -> bool:
             return kind == "last"
 
 
-def _read(workspace: Workspace, people: list[int]) -> dict[int, PersonInTime]:
-    """Beside the loop: these people's histories."""
-    folder = workspace.folder
-    marks = ", ".join("?" * len(people))
-    found = f"SELECT {PROFILE_COLUMNS} FROM person WHERE person IN ({marks}) ORDER BY person"
-    profiles = folder.state.rows(found, tuple(people))
-    events: defaultdict[int, list[tuple[str, str, int, dict[str, Json]]]] = defaultdict(list)
-    for person, kind, name, time_us, data in folder.history.events_of(people):
-        events[person].append((kind, name, time_us, _decode(data)))
-    for row in folder.state.rows(f"{MESSAGES} WHERE person IN ({marks})", tuple(people)):
-        events[row[0]] += message_events(row)
-    writes: defaultdict[int, list[tuple[int, dict[str, Json]]]] = defaultdict(list)
-    for person, time_us, attributes in folder.history.writes_of(people):
-        writes[person].append((time_us, _decode(attributes)))
-    records = folder.state.read(lambda db: read_records(db, people))
-    placed = folder.state.read(lambda db: {person: placements_of(db, person) for person in people})
-
-    def past(person: int) -> Told:
-        return Told(events[person], writes[person], records.get(person, RecordsInTime()), placed[person])
-
-    return {row[0]: _person(workspace, row, past(row[0])) for row in profiles}
-
-
-def _person(workspace: Workspace, row: tuple[Any, ...], past: Told) -> PersonInTime:
-    known_us = workspace.segments.known.get_us(row[0])
-    shown = shown_values(Profile(*row), {})
-    return PersonInTime(row[0], shown, past, workspace.segments, known_us=known_us)
-
-
 # -- what follows -----------------------------------------------------------------------------------------------------
 
 
@@ -199,9 +163,8 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     # The last rows that named no time may be true from a moment that is still to come.
     now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines_before(len(job.options.paths)))
     condition = kept.condition or InSegment(number)
-    effective_us = {
-        person: history.since_us(condition, now_us)[0] for person, history in _read(workspace, people).items()
-    }
+    read = read_people(workspace.folder, workspace.segments, people)
+    effective_us = {person: history.since_us(condition, now_us)[0] for person, history in read.items()}
     policy, accept_us, age_us = job.options.triggers, job.accept_us, workspace.context.trigger_age_us
     fires = {p: us for p, us in effective_us.items() if policy == "all" or triggers(us, accept_us, age_us)}
     # What a crash interrupted goes on behind the last journeys begun.

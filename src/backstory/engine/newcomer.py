@@ -18,6 +18,7 @@ from backstory.engine.addressee import Addressees
 from backstory.engine.context import shown_values
 from backstory.engine.event_chunk import Rows
 from backstory.engine.import_job import Job
+from backstory.engine.membership_log import settle_moved
 from backstory.store.people import INSERT_PERSON, Profile
 from backstory.store.tombstone import Gone
 
@@ -175,7 +176,7 @@ class Newcomers:
         for segment_id in segments.closure(set(segments.segments)):
             kept = segments.segments[segment_id]
             if kept.condition is not None:
-                segments.settle_many(segment_id, everybody, now_us)
+                settle_moved(self._workspace.context, segment_id, everybody)
 
     def taken(self) -> BitMap:
         """Who was made since this was asked last."""

@@ -21,6 +21,7 @@ from backstory.core.fact import IdentifierKind
 from backstory.core.leaf import AttributeLeaf
 from backstory.engine.context import shown_values
 from backstory.engine.import_job import Counts, Job
+from backstory.engine.membership_log import settle_moved
 from backstory.engine.people_merge import Merge
 from backstory.engine.people_sort import sort_out, stand_apart
 from backstory.engine.person_row import PersonRow
@@ -230,7 +231,7 @@ class PeopleImport:
         for segment_id in self._segments.closure(set(self._segments.segments)):
             kept = self._segments.segments[segment_id]
             if kept.condition is not None:
-                self._segments.settle_many(segment_id, people, self._folder.state.now_us)
+                settle_moved(self._workspace.context, segment_id, people)
 
 
 def _judge(leaf: AttributeLeaf, people: NDArray[np.uint32], values: Coded, now_us: int) -> None:

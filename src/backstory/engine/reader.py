@@ -224,7 +224,9 @@ class Reader:
     def transitions(self, segment_id: int, *, start: str, limit: int) -> tuple[list[TransitionView], str]:
         self._kept(segment_id)
         before = transition_view.read_cursor(start)
-        return self._folder.state.read(lambda db: transition_view.page(db, segment_id, before, limit))
+        found, following = self._folder.state.read(lambda db: transition_view.page(db, segment_id, before, limit))
+        transition_view.look_up(self._workspace, segment_id, found)
+        return found, following
 
     def now_us(self) -> int:
         return self._folder.state.now_us

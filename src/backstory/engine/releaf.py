@@ -22,6 +22,7 @@ from backstory.core.limit import LOOP_PEOPLE
 from backstory.core.metric import MESSAGE
 from backstory.engine.checkpoint import feed_again
 from backstory.engine.countable import Tell
+from backstory.engine.membership_log import settle_moved
 from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.manifest import LeafMark
 from backstory.store.record import EARLIEST
@@ -126,7 +127,7 @@ def _change(
         kept = segments.segments[segment_id]
         if kept.condition is None or not moved:
             continue
-        entered, left = segments.settle_many(segment_id, np.asarray(moved.to_array(), np.uint32), now_us)
+        entered, left = settle_moved(workspace.context, segment_id, np.asarray(moved.to_array(), np.uint32))
         moved |= entered | left
 
 

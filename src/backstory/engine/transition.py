@@ -6,6 +6,7 @@ from backstory.core.error import StorageError
 from backstory.core.segment import Transition
 from backstory.engine.context import Audience, Context, shown_values
 from backstory.engine.effective import EventInTime, PersonInTime, read_person
+from backstory.engine.membership_log import note_transitions
 
 
 class Transitions:
@@ -18,11 +19,16 @@ class Transitions:
     def take(self, transitions: Sequence[Transition], now_us: int, *, late: bool = False) -> None:
         """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up.
 
-        Nothing is told of what a row of an import moved: that is judged at the import's end.
+        What a row of an import moved is logged as that; what starts by it is judged at the import's end.
         """
         if self._context.importing:
+            note_transitions(self._context, transitions)
             return
         moments_us = self.moments_us(transitions, now_us) if late else [transition.at_us for transition in transitions]
+        self.tell(transitions, moments_us, now_us)
+
+    def tell(self, transitions: Sequence[Transition], moments_us: Sequence[int], now_us: int) -> None:
+        """Record transitions that have been true since these moments."""
         for transition, effective_us in zip(transitions, moments_us, strict=True):
             self._record(transition, effective_us)
             self._audience.on_transition(transition, effective_us, now_us)

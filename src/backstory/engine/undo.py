@@ -114,6 +114,7 @@ def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
     if one is None or one.stage == "done":
         return Undone(import_id=import_id, state=workspace.imports.row(import_id).state)
     workspace.call(lambda: _hold(workspace))
+    workspace.context.import_at_work = import_id
     try:
         return _work(workspace, one, tell)
     except InTheWay:
@@ -125,6 +126,7 @@ def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
         )
         raise
     finally:
+        workspace.context.import_at_work = 0
         workspace.call(lambda: _release(workspace))
 
 

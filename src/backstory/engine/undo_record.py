@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backstory.core.leaf_key import LeafKey
 from backstory.core.record import NEVER_US, Record, remove
 from backstory.core.record_time import fold
+from backstory.engine.membership_log import note_transitions
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -112,7 +113,7 @@ def _judge(workspace: Workspace, person: int, types: set[int]) -> None:
     keys: set[LeafKey] = set()
     for type_id in types:
         keys |= feed.relations(person, type_id, now_us)
-    segments.settle(person, keys, now_us)
+    note_transitions(workspace.context, segments.settle(person, keys, now_us))
 
 
 def _set_types(workspace: Workspace) -> None:
@@ -129,5 +130,6 @@ def _turn_members(workspace: Workspace, one: Retraction) -> int:
     for segment_id, person, member in rows:
         if person in segments.alive:
             folder.definitions.set_member(segment_id, person, member)
-            segments.place(segment_id, person, member, folder.state.now_us)
+            moved = segments.place(segment_id, person, member, folder.state.now_us)
+            note_transitions(workspace.context, moved)
     return len(rows)

@@ -79,14 +79,17 @@ class SegmentView(msgspec.Struct, kw_only=True):
 class TransitionView(msgspec.Struct, kw_only=True):
     """Somebody entered or left a segment at ``at_us``; it has been true since ``effective_us`` (None: being looked up).
 
-    ``by_build``: nothing happened to them, the segment was made or edited.
+    ``by_build``: nothing happened to them, the segment was made or edited. ``import_id``: the import that moved them
+    when it came in, was taken back, or was brought in again.
     """
 
+    person: int
     identifiers: Identifiers
     entered: bool
     effective_us: int | None
     at_us: int
     by_build: bool
+    import_id: int | None = None
 
 
 class CampaignView(msgspec.Struct, kw_only=True):

@@ -29,6 +29,7 @@ from backstory.engine.countable import (
     settle,
     standing_now,
 )
+from backstory.engine.membership_log import note_moved
 from backstory.engine.withdraw_name import rename_people
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _withdraw_some(workspace: Workspace, people: Sequence[int]) -> int:
     db.execute(f"DELETE FROM person WHERE person IN ({marks})")
     everybody = np.array(list(still), np.uint32)
     for kept in segments.segments.values():
+        note_moved(workspace.context, kept.segment_id, BitMap(), kept.members & still)
         kept.members -= still
         if kept.incoming is not None:
             kept.incoming -= still

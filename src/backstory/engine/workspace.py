@@ -18,15 +18,18 @@ from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
-from backstory.engine.import_control import ImportControl
+from backstory.engine.import_control import IMPORTING, PAUSED, ImportControl
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
+from backstory.engine.membership_log import catch_up
 from backstory.engine.purger import Purger
 from backstory.engine.reader import Reader
 from backstory.engine.settings import Settings
 from backstory.store.definition import read_segments
 from backstory.store.folder import Folder, open_folder_stores
 from backstory.store.journal import Journal
+from backstory.store.manifest import read_imports
+from backstory.store.retraction import read_retractions
 
 T = TypeVar("T")
 DEFAULT = "default"
@@ -96,6 +99,7 @@ class Workspace:
         for segment_id in rebuild:
             if segment_id in complete:
                 self.builder.build(segment_id)
+        self.loop.commit(self._log_what_imports_moved)
         self.loop.replay()
         self.loop.commit(lambda: self.campaigns.settle_doubt(self.folder.state.now_us))
         for segment_id in rebuild:
@@ -109,6 +113,12 @@ class Workspace:
             self._checkpointer.start()
             self.compactor.start()
             self.imports.resume_interrupted()
+
+    def _log_what_imports_moved(self) -> None:
+        db = self.folder.state.db
+        at_work = [row.import_id for row in read_imports(db) if row.state in (IMPORTING, PAUSED)]
+        at_work += [number for number, one in read_retractions(db).items() if one.stage != "done"]
+        catch_up(self.context, at_work)
 
     # -- facts --------------------------------------------------------------------------------------------------
 

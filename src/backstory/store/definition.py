@@ -101,17 +101,11 @@ class Definitions:
         return row is not None and bool(row[0])
 
     def set_built(self, segment_id: int) -> None:
-        self._db.execute("UPDATE segment SET built = 1, before = NULL WHERE segment_id = ?", (segment_id,))
+        self._db.execute("UPDATE segment SET built = 1 WHERE segment_id = ?", (segment_id,))
 
-    def set_unbuilt(self, segment_id: int, before: bytes) -> None:
-        """It is to be built; the members it had before the first of several such are kept."""
-        self._db.execute(
-            "UPDATE segment SET built = 0, before = coalesce(before, ?) WHERE segment_id = ?", (before, segment_id)
-        )
-
-    def members_before(self) -> dict[int, bytes]:
-        """The members that segments had when their builds began, as bitmaps."""
-        return dict(self._db.execute("SELECT segment_id, before FROM segment WHERE before IS NOT NULL"))
+    def set_unbuilt(self, segment_id: int) -> None:
+        """It is to be built; who is in it until then the log of memberships tells."""
+        self._db.execute("UPDATE segment SET built = 0 WHERE segment_id = ?", (segment_id,))
 
     def delete_segment(self, segment_id: int) -> None:
         self._segment_names = None

@@ -139,10 +139,11 @@ CREATE TABLE transition (
 );
 CREATE INDEX transition_segment ON transition (segment_id);
 -- The same of many people whom a build moved at once: a bitmap of people, and in their order since when they are where
--- they are (64 bits each), NULL until it is looked up.
+-- they are (64 bits each), NULL until it is looked up. Or of those whom an import moved, or the taking back of one: of
+-- these since when is told when somebody asks.
 CREATE TABLE transition_block (
     seq INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, entered INTEGER NOT NULL, at_us INTEGER NOT NULL,
-    people BLOB NOT NULL, effective_us BLOB
+    people BLOB NOT NULL, effective_us BLOB, import_id INTEGER
 );
 CREATE INDEX transition_block_segment ON transition_block (segment_id);
 -- An event dated in the future waits here until its moment.
@@ -155,9 +156,7 @@ CREATE INDEX future_person ON future (person);
 
 CREATE TABLE segment (
     segment_id INTEGER PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, conditions TEXT,
-    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, built INTEGER NOT NULL,
-    -- While it is not built: who was in it before, as a bitmap.
-    before BLOB
+    created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, built INTEGER NOT NULL
 );
 CREATE TABLE manual_member (
     segment_id INTEGER NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (segment_id, person)

@@ -1,8 +1,10 @@
-"""Transitions as the state keeps them: a row each where a fact or the clock moved somebody, blocks where a build did.
+"""Transitions as the state keeps them: a row each where a fact or the clock moved somebody, blocks where many moved.
 
-A block names people as a roaring bitmap, and in their order since when they are in the segment, or out of it.
+A block names people as a roaring bitmap. Those of a build tell in their order since when they are in the segment, or
+out of it; those of an import do not, as that is read from their history when somebody asks.
 """
 
+import heapq
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +15,12 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_BITS
 
-BLOCK_COLUMNS = "seq, segment_id, entered, at_us, people, effective_us"
+BLOCK_COLUMNS = "seq, segment_id, entered, at_us, people, effective_us, import_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """People whom a build moved at once; ``effective_us`` None until it is looked up."""
+    """People whom a build moved at once, ``effective_us`` None until it is looked up; or an import, coming or going."""
 
     seq: int
     segment_id: int
@@ -26,6 +28,7 @@ class Block:
     at_us: int
     people: BitMap
     effective_us: NDArray[np.int64] | None
+    import_id: int | None = None
 
 
 def pages_of(people: BitMap) -> list[BitMap]:
@@ -41,11 +44,19 @@ def pages_of(people: BitMap) -> list[BitMap]:
     return pages
 
 
-def put_block(db: sqlite3.Connection, seq: int, segment_id: int, entered: bool, at_us: int, people: BitMap) -> None:
+def put_block(
+    db: sqlite3.Connection,
+    seq: int,
+    segment_id: int,
+    entered: bool,
+    at_us: int,
+    people: BitMap,
+    import_id: int | None = None,
+) -> None:
     """Inside a transaction."""
     db.execute(
-        "INSERT INTO transition_block VALUES (?, ?, ?, ?, ?, NULL)",
-        (seq, segment_id, entered, at_us, people.serialize()),
+        "INSERT INTO transition_block VALUES (?, ?, ?, ?, ?, NULL, ?)",
+        (seq, segment_id, entered, at_us, people.serialize(), import_id),
     )
 
 
@@ -77,7 +88,10 @@ def drop_from_blocks(db: sqlite3.Connection, people: BitMap) -> None:
 
 def open_blocks(db: sqlite3.Connection) -> list[Block]:
     """The blocks that are still to be looked up."""
-    rows = db.execute(f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE effective_us IS NULL ORDER BY seq")
+    rows = db.execute(
+        f"SELECT {BLOCK_COLUMNS} FROM transition_block WHERE effective_us IS NULL AND import_id IS NULL"
+        " ORDER BY seq"
+    )
     return [_block(row) for row in rows]
 
 
@@ -102,7 +116,24 @@ def rows_of(
     return [(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
 
 
-def _block(row: tuple[int, int, int, int, bytes, bytes | None]) -> Block:
+def logged_members(db: sqlite3.Connection, segment_id: int) -> BitMap:
+    """Who is in a segment by the log alone: all that was ever noted, one after the other."""
+    rows = db.execute("SELECT seq, person, entered FROM transition WHERE segment_id = ? ORDER BY seq", (segment_id,))
+    blocks = db.execute(
+        "SELECT seq, people, entered FROM transition_block WHERE segment_id = ? ORDER BY seq", (segment_id,)
+    )
+    members = BitMap()
+    for _, moved, entered in heapq.merge(rows, blocks, key=lambda row: row[0]):
+        if isinstance(moved, int):
+            (members.add if entered else members.discard)(moved)
+        elif entered:
+            members |= BitMap.deserialize(moved)
+        else:
+            members -= BitMap.deserialize(moved)
+    return members
+
+
+def _block(row: tuple[int, int, int, int, bytes, bytes | None, int | None]) -> Block:
     return Block(
         seq=row[0],
         segment_id=row[1],
@@ -110,4 +141,5 @@ def _block(row: tuple[int, int, int, int, bytes, bytes | None]) -> Block:
         at_us=row[3],
         people=BitMap.deserialize(row[4]),
         effective_us=None if row[5] is None else np.frombuffer(row[5], np.int64),
+        import_id=row[6],
     )
