@@ -447,6 +447,8 @@ class Life(RuleBasedStateMachine):
         segment_id = data.draw(st.sampled_from(sorted(self.naive.segments)))
         self.workspace.apply([ChangeMembers(segment_id=segment_id, people=tuple(people), add=add)])
         self.note_accept()
+        if not isinstance(self.naive.segments[segment_id], frozenset):
+            return  # Refused, before anybody is looked up.
         found = [self.naive.find((who.kind, who.value.lower() if who.kind == "email" else who.value)) for who in people]
         self.naive.place(segment_id, [person for person in found if person is not None], self.last_accept_us, add=add)
 
