@@ -266,6 +266,11 @@ WORKSPACES = Limit(
     message="a server cannot have more than {value} workspaces",
 )
 
+IMPORTS_AT_ONCE = Limit(
+    name="imports_at_once", value=2, unit="imports", reason="each takes up to a gigabyte; others wait",
+    message="more than {value} imports cannot run at once",
+)
+
 LOOP_PEOPLE = Limit(
     name="loop_people", value=131_072, unit="people", reason="while their leaves are put in place, live facts wait",
     message="the leaves of more than {value} people cannot be put in place at once",

@@ -1,6 +1,7 @@
-"""The desk for imports that are asked for by API: files are uploaded or fetched into spools, imports run one by one.
+"""The desk for imports that are asked for by API: files are uploaded or fetched into spools, then imports run.
 
 An import exists from the moment it is asked for, so that it can be looked at; a worker fetches its file and runs it.
+There are as many workers as imports may run at once; those take turns.
 What a stop of the server interrupts is taken up at the next start.
 """
 
@@ -17,7 +18,7 @@ import msgspec
 
 from backstory.core.error import BackstoryError, Busy, ConflictError, NotFoundError, RequestError
 from backstory.core.fact import FinishImport, StartImport
-from backstory.core.limit import IMPORTS_WAITING, UPLOADS_UNFINISHED
+from backstory.core.limit import IMPORTS_AT_ONCE, IMPORTS_WAITING, UPLOADS_UNFINISHED
 from backstory.edge import fetch_url
 from backstory.edge.multipart import safe_name
 from backstory.engine import spool
@@ -60,20 +61,26 @@ class Desk:
         self._waiting: queue.Queue[int | None] = queue.Queue()
         self._busy: set[str] = set()
         self._lock = threading.Lock()
-        self._worker = threading.Thread(target=self._work, name="imports", daemon=True)
+        self._workers = [
+            threading.Thread(target=self._work, name=f"imports {number}", daemon=True)
+            for number in range(IMPORTS_AT_ONCE.value)
+        ]
 
     def start(self) -> None:
         """Take up what was interrupted, and wait for more."""
         for import_id in self._interrupted():
             self._waiting.put(import_id)
-        self._worker.start()
+        for worker in self._workers:
+            worker.start()
 
     def close(self) -> None:
         """End at the next safe place."""
         self._stopping.set()
-        self._waiting.put(None)
-        if self._worker.is_alive():
-            self._worker.join()
+        for _ in self._workers:
+            self._waiting.put(None)
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.join()
 
     # -- uploads --------------------------------------------------------------------------------------------------
 

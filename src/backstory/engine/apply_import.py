@@ -40,6 +40,7 @@ class Imports:
             return found
         if found.state not in ("importing", "paused"):
             return Receipt("conflict", reason=f"import {fact.import_id} is already {found.state}")
+        self._folder.baselines.end(fact.import_id)
         self._folder.manifest.put_import(replace(found, state=fact.state, updated_us=now_us, error=fact.error))
         return Receipt("applied", subject=fact.import_id)
 

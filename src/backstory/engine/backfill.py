@@ -1,7 +1,7 @@
 """Backfill: files of people or events become history, in bulk, resumable, told at the end what came of every row.
 
-One import at a time. The same unfinished files with the same options are gone on with; a file that changed since is
-refused. Sources: design sections 9 and 10.
+The same unfinished files with the same options are gone on with; a file that changed since is refused. Imports that run
+at once take turns, a chunk each (``engine.import_turn``). Sources: design sections 9 and 10.
 """
 
 from __future__ import annotations
@@ -55,19 +55,17 @@ def run(
     """
     check(options)
     check_segment(workspace, options)
-    with workspace.import_lock, workspace.compactor.still:
+    with workspace.turns.importing(msgspec.json.encode(options).decode()):
         job = _begin(workspace, options, chunking or Chunking())
         if job.saved.sources:
             before = job.saved.starts.get(job.saved.mending, 0)
             job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
         job.running = workspace.imports.begun(job.import_id)
-        workspace.context.import_at_work = job.import_id
         try:
             _Run(job, on_progress).files()
             judge_segments(job)
             return _end(job)
         finally:
-            workspace.context.import_at_work = 0
             workspace.imports.ended(job.running)
 
 
@@ -112,7 +110,8 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
     workspace = job.workspace
 
     def note() -> None:
-        job.saved = Saved(sizes=sizes, start_seq=workspace.folder.state.next_seq, before=members_now(workspace))
+        job.saved = Saved(sizes=sizes, start_seq=workspace.folder.state.next_seq)
+        workspace.folder.baselines.begin(job.import_id, members_now(workspace))
         job.put()
 
     workspace.call(note)
@@ -126,7 +125,7 @@ def _end(job: Job) -> Summary:
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.
     workspace.call(workspace.folder.state.sync)
     workspace.apply([FinishImport(import_id=job.import_id, state=job.saved.was)])
-    workspace.call(workspace.folder.state.sync)
+    workspace.folder.state.sync()
     spool.remove(workspace.folder.path, job.options.paths)
     return summary
 
@@ -202,8 +201,12 @@ class _Run:
             self._people(path, number, place, shape)
         else:
             with closing(FactImport(self._job, path, number, place, shape).steps()) as steps:
-                for behind in steps:
+                while (behind := self._next_step(steps)) is not None:
                     self.tell("importing", behind.offset)
+
+    def _next_step(self, steps: Iterator[Place]) -> Place | None:
+        with self._job.workspace.turns.chunk():
+            return next(steps, None)
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +220,8 @@ class _Run:
             try:
                 while (staged := coming.result()) is not None:
                     coming = reading.submit(_read_chunk, importer, chunks)
-                    importer.commit(staged, number)
+                    with self._job.workspace.turns.chunk():
+                        importer.commit(staged, number)
                     self.tell("importing", staged.end.offset)
                 importer.settle()
             finally:
@@ -242,7 +246,8 @@ class _Run:
                     cells = next(one.cells for one in some if one.line == row.line)
                     self._job.report("errors").add_csv(row.line, cells, reason)
 
-                importer.take(rows, file=number, end=some[-1].end, counts=counts, refuse=refuse)
+                with self._job.workspace.turns.chunk():
+                    importer.take(rows, file=number, end=some[-1].end, counts=counts, refuse=refuse)
                 self.tell("importing", some[-1].end.offset)
             importer.settle()
         finally:
@@ -277,7 +282,8 @@ class _Run:
             try:
                 while (batch := coming.result()) is not None:
                     coming = reading.submit(next, batches, None)
-                    importer.take(batch)
+                    with self._job.workspace.turns.chunk():
+                        importer.take(batch)
                     self.tell("importing", batch.end.offset)
             finally:
                 wait([coming])

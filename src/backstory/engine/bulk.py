@@ -229,7 +229,7 @@ class Bulk:
             return
         living = self._living(people)
         some = people if living is None else people[living]
-        entered, left = settle_moved(self._workspace.context, segment_id, some)
+        entered, left = settle_moved(self._workspace.context, segment_id, some, self._import_id)
         for other in self._segments.refer_to(segment_id):
             moved[other] = moved.get(other, BitMap()) | entered | left
 

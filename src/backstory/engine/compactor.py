@@ -90,7 +90,7 @@ class Compactor:
 
     def step(self) -> bool:
         """Do the next task, if there is one. All of it waits while an import runs: that has the processor."""
-        if self._workspace.import_lock.locked():
+        if self._workspace.turns.busy:
             return False
         may_move = self.still.acquire(blocking=False)
         try:

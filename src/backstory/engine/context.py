@@ -69,7 +69,7 @@ class Context:
     # The import whose rows are being applied as live calls are (0: none): all that is written names it, and what it
     # moves is judged at its end.
     importing: int = 0
-    # The import that is being brought in, or taken back: whom it moves is logged under its number.
+    # The import on whose behalf the loop works, or that is being taken back: whom it moves is logged under its number.
     import_at_work: int = 0
     after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 

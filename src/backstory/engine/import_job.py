@@ -37,7 +37,7 @@ class Chunking:
 
     bytes_max: int = CHUNK_BYTES
     event_rows_max: int = 250_000
-    people_rows_max: int = 4000
+    people_rows_max: int = 2000
     fast: bool = True
     fast_bytes_min: int = 8 << 20
     tell_every_s: float = 0.5
@@ -103,7 +103,6 @@ class Saved(msgspec.Struct, kw_only=True):
     # Lines of the files before this one.
     lines_before: int = 0
     sizes: list[int] = []
-    before: dict[int, bytes] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
     summary: dict[str, object] = {}
 
@@ -271,13 +270,13 @@ class Job:
         """Run something on the loop's thread on behalf of the import: what it names and begins is the import's."""
 
         def piece() -> T:
-            namings = self.workspace.folder.namings
-            namings.source = self.import_id
+            namings, context = self.workspace.folder.namings, self.workspace.context
+            namings.source = context.import_at_work = self.import_id
             try:
                 return work()
             finally:
                 namings.flush()
-                namings.source = 0
+                namings.source = context.import_at_work = 0
 
         return self.workspace.call(piece)
 

@@ -105,31 +105,37 @@ class MembershipLog:
 # -- imports ----------------------------------------------------------------------------------------------------------
 
 
-def settle_moved(context: Context, segment_id: int, people: People) -> tuple[BitMap, BitMap]:
-    """On the loop: judge people for one segment because of the import at work; who entered and who left is logged."""
+def settle_moved(
+    context: Context, segment_id: int, people: People, import_id: int | None = None
+) -> tuple[BitMap, BitMap]:
+    """On the loop: judge people for one segment because of an import; who entered and who left is logged.
+
+    ``import_id`` None: the one on whose behalf the loop works.
+    """
     entered, left = context.segments.settle_many(segment_id, people, context.folder.state.now_us)
-    note_moved(context, segment_id, entered, left)
+    number = context.import_at_work if import_id is None else import_id
+    note_moved(context, segment_id, entered, left, number)
+    context.folder.baselines.moved(number, segment_id, entered, left)
     return entered, left
 
 
-def note_moved(context: Context, segment_id: int, entered: BitMap, left: BitMap) -> None:
-    """On the loop, with the change itself: the import at work moved these."""
+def note_moved(context: Context, segment_id: int, entered: BitMap, left: BitMap, import_id: int) -> None:
+    """On the loop, with the change itself: an import moved these."""
     state = context.folder.state
     for people, came in ((entered, True), (left, False)):
         if people:
-            import_id = context.import_at_work
             put_block(state.db, state.take_seq(), segment_id, came, state.now_us, people, import_id)
 
 
 def note_transitions(context: Context, transitions: Sequence[Transition]) -> None:
-    """The same of moves one by one, in their order."""
+    """The same of moves one by one, in their order, by the import on whose behalf the loop works."""
     moves: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
     for one in transitions:
         moves[one.segment_id, one.entered].append(one.person)
-    for (segment_id, entered), people in moves.items():
-        nobody = BitMap()
-        some = BitMap(people)
-        note_moved(context, segment_id, some if entered else nobody, nobody if entered else some)
+    for (segment_id, came), people in moves.items():
+        entered, left = (BitMap(people), BitMap()) if came else (BitMap(), BitMap(people))
+        note_moved(context, segment_id, entered, left, context.import_at_work)
+        context.folder.baselines.moved(context.import_at_work, segment_id, entered, left)
 
 
 def catch_up(context: Context, import_ids: Iterable[int]) -> None:
@@ -137,11 +143,10 @@ def catch_up(context: Context, import_ids: Iterable[int]) -> None:
 
     Rows that were in are told to segments after their commit; whoever was moved by that is moved again by a restart.
     """
-    context.import_at_work = max(import_ids, default=0)
-    if not context.import_at_work:
+    import_id = max(import_ids, default=0)
+    if not import_id:
         return
     for kept in context.segments.segments.values():
         if kept.condition is not None and not kept.building:
             logged = logged_members(context.folder.state.db, kept.segment_id)
-            note_moved(context, kept.segment_id, kept.members - logged, logged - kept.members)
-    context.import_at_work = 0
+            note_moved(context, kept.segment_id, kept.members - logged, logged - kept.members, import_id)

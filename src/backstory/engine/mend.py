@@ -213,11 +213,11 @@ def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: 
         warning_bytes=lengths[1],
         sizes=[size],
         start_seq=state.next_seq,
-        before=members_now(workspace),
         judged=(0, False, -1),
         retry_us=state.now_us,
         was=row.state,
     )
+    workspace.folder.baselines.begin(row.import_id, members_now(workspace))
     workspace.folder.manifest.put_import(
         replace(
             row,

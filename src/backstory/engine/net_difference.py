@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 _RELATIVE = frozenset({"timestamp_gt", "timestamp_lt"})
 
 
-def members_now(workspace: Workspace) -> dict[int, bytes]:
+def members_now(workspace: Workspace) -> dict[int, BitMap]:
     """On the loop: the members of the complete segments that running campaigns wait for."""
     segments = workspace.segments.segments
     return {
-        number: segments[number].members.serialize()
+        number: segments[number].members
         for number in workspace.campaigns.segment_triggers()
         if not segments[number].building
     }
@@ -48,7 +48,8 @@ def members_now(workspace: Workspace) -> dict[int, bytes]:
 
 def judge_segments(job: Job) -> None:
     """Start the journeys of people the import moved, by its policy; count who was held back."""
-    if not job.saved.before:
+    baselines = job.workspace.folder.baselines
+    if not job.workspace.call(lambda: bool(baselines.of(job.import_id))):
         return
     held = 0
     for number, entered, people in _moved_people(job):
@@ -61,7 +62,7 @@ def judge_segments(job: Job) -> None:
     def note() -> None:
         job.saved.counts.held_segments += held
         # Judged once: an import that is gone on with after this starts nothing again.
-        job.saved.before = {}
+        baselines.end(job.import_id)
         job.put()
 
     job.workspace.call(note)
@@ -72,17 +73,18 @@ def judge_segments(job: Job) -> None:
 
 def _moved_people(job: Job) -> Iterator[tuple[int, bool, BitMap]]:
     """Segment by segment, who left and who entered."""
-    for number, body in sorted(job.saved.before.items()):
-        before = BitMap.deserialize(body)
+    baselines = job.workspace.folder.baselines
+    for number in job.workspace.call(lambda: sorted(baselines.of(job.import_id))):
         for entered in (False, True):
-            people = job.workspace.call(lambda: _moved(job, number, entered, before))  # noqa: B023
+            people = job.workspace.call(lambda: _moved(job, number, entered))  # noqa: B023
             if people:
                 yield number, entered, people
 
 
-def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
+def _moved(job: Job, number: int, entered: bool) -> BitMap:
     """On the loop: whom the import moved, where some running campaign waits for it."""
     workspace = job.workspace
+    before = workspace.folder.baselines.of(job.import_id)[number]
     kept = workspace.segments.segments.get(number)
     wanted = workspace.campaigns.transitions_of(number)
     if kept is None or kept.building or ("entered" if entered else "left") not in wanted:
@@ -103,7 +105,12 @@ def _moved(job: Job, number: int, entered: bool, before: BitMap) -> BitMap:
         for block in blocks_of(db, number, NO_END_SEQ)
         if block.seq >= job.saved.start_seq and block.import_id is None
     ]
-    return (moved & workspace.segments.alive) - BitMap([row[0] for row in live]) - BitMap.union(BitMap(), *built)
+    people = (moved & workspace.segments.alive) - BitMap([row[0] for row in live]) - BitMap.union(BitMap(), *built)
+    if job.options.kind in ("people", "events"):
+        # What a crash left unsettled of another import is that one's.
+        people &= workspace.folder.namings.named(job.import_id)
+    workspace.folder.baselines.moved(job.import_id, number, *((people, BitMap()) if entered else (BitMap(), people)))
+    return people
 
 
 # -- since when -------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Newcomers:
         for segment_id in segments.closure(set(segments.segments)):
             kept = segments.segments[segment_id]
             if kept.condition is not None:
-                settle_moved(self._workspace.context, segment_id, everybody)
+                settle_moved(self._workspace.context, segment_id, everybody, self._job.import_id)
 
     def taken(self) -> BitMap:
         """Who was made since this was asked last."""

@@ -231,7 +231,7 @@ class PeopleImport:
         for segment_id in self._segments.closure(set(self._segments.segments)):
             kept = self._segments.segments[segment_id]
             if kept.condition is not None:
-                settle_moved(self._workspace.context, segment_id, people)
+                settle_moved(self._workspace.context, segment_id, people, self._job.import_id)
 
 
 def _judge(leaf: AttributeLeaf, people: NDArray[np.uint32], values: Coded, now_us: int) -> None:

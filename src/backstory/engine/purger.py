@@ -69,7 +69,7 @@ class Purger:
 
     def step(self, *, by_us: int | None = None) -> bool:
         """Do the next piece; False: there is nothing to do now. ``by_us``: whoever was gone by then, and at once."""
-        if self._workspace.import_lock.locked():
+        if self._workspace.turns.busy:
             return False
         if self._work is None:
             task = self._next(by_us)
@@ -93,7 +93,7 @@ class Purger:
         attempts = 0
         while True:
             with self._workspace.compactor.turn:
-                if self._workspace.import_lock.locked():
+                if self._workspace.turns.busy:
                     raise ConflictError("an import is running: purge when it has ended")
                 more = self.step(by_us=by_us)
             now = self.progress()

@@ -90,13 +90,10 @@ def _through(
 @contextmanager
 def alone(workspace: Workspace) -> Generator[None]:
     """No import runs meanwhile. Raises ``ConflictError`` when one does."""
-    if not workspace.import_lock.acquire(timeout=ALONE_S):
-        raise ConflictError("an import is at work: wait for it, or end it with 'backstory imports cancel'")
-    try:
-        with workspace.compactor.still:
-            yield
-    finally:
-        workspace.import_lock.release()
+    with workspace.turns.alone(ALONE_S) as found:
+        if not found:
+            raise ConflictError("an import is at work: wait for it, or end it with 'backstory imports cancel'")
+        yield
 
 
 def resume(workspace: Workspace) -> None:
@@ -104,7 +101,7 @@ def resume(workspace: Workspace) -> None:
     for import_id, one in sorted(workspace.folder.state.read(read_retractions).items()):
         if one.stage != "done":
             # What was in the way is as before; who asked may ask again.
-            with workspace.import_lock, workspace.compactor.still, suppress(InTheWay):
+            with workspace.turns.alone(), suppress(InTheWay):
                 _finish(workspace, import_id, lambda step: None)
 
 

@@ -89,7 +89,7 @@ def _withdraw_some(workspace: Workspace, people: Sequence[int]) -> int:
     db.execute(f"DELETE FROM person WHERE person IN ({marks})")
     everybody = np.array(list(still), np.uint32)
     for kept in segments.segments.values():
-        note_moved(workspace.context, kept.segment_id, BitMap(), kept.members & still)
+        note_moved(workspace.context, kept.segment_id, BitMap(), kept.members & still, workspace.context.import_at_work)
         kept.members -= still
         if kept.incoming is not None:
             kept.incoming -= still

@@ -19,6 +19,7 @@ from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
 from backstory.engine.import_control import IMPORTING, PAUSED, ImportControl
+from backstory.engine.import_turn import Turns
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
 from backstory.engine.membership_log import catch_up
@@ -78,8 +79,7 @@ class Workspace:
         self._closing = threading.Event()
         self._checkpointer = threading.Thread(target=self._move_log, name="checkpointer", daemon=True)
         self._closed = False
-        # Imports take turns: each is judged against what it found.
-        self.import_lock = threading.Lock()
+        self.turns = Turns(self.compactor.still)
         self.on_close: Callable[[], None] = lambda: None
         self._threads = False
 
@@ -146,7 +146,8 @@ class Workspace:
 
         self.submit(facts, on_applied=finish, on_error=finish)
         while not self._threads and not done.is_set():
-            self.loop.turn()
+            with self._inline:
+                self.loop.turn()
         if not done.wait(timeout_s):
             return [Receipt("pending") for _ in facts]
         if isinstance(answer[0], BackstoryError):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from backstory.core.error import StorageError
+from backstory.store.baseline import Baselines
 from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
 from backstory.store.device import Devices
@@ -36,6 +37,7 @@ class Folder:
     journal: Journal
     state: State
     namings: Namings
+    baselines: Baselines
     people: People
     devices: Devices
     objects: Objects
@@ -128,6 +130,7 @@ def open_folder_stores(
         journal=journal or SqliteJournal(path / "journal.db"),
         state=state,
         namings=namings,
+        baselines=Baselines(state.db),
         people=People(state.db, namings),
         devices=Devices(state.db),
         objects=Objects(state.db),

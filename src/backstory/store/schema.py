@@ -214,6 +214,10 @@ CREATE TABLE import (
     import_id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL,
     accept_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, progress TEXT NOT NULL, error TEXT NOT NULL
 );
+-- Who was in segments when an unfinished import began, but for what others moved since: roaring bitmaps of people.
+CREATE TABLE baseline (
+    import_id INTEGER NOT NULL, segment_id INTEGER NOT NULL, members BLOB NOT NULL, PRIMARY KEY (import_id, segment_id)
+) WITHOUT ROWID;
 -- Imports that were taken back: since when, and how far that is (begun, taken, done).
 CREATE TABLE retraction (
     import_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, stage TEXT NOT NULL, was TEXT NOT NULL, back INTEGER NOT NULL

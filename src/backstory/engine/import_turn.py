@@ -1,0 +1,99 @@
+"""Turns: imports of a workspace side by side, a chunk of one after a chunk of the other; and work that is done alone.
+
+Each import has its own place, reports and spool. Only making a chunk ready against the state and committing it needs
+that no other import commits in between. Whoever waits longest has the next turn.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from backstory.core.limit import IMPORTS_AT_ONCE
+
+
+class Turns:
+    """Safe to use from any thread but the loop's."""
+
+    def __init__(self, still: threading.Lock) -> None:
+        """``still`` is held while anybody is at work: rows of the tail stay where they are."""
+        self._still = still
+        self._changed = threading.Condition()
+        self._running: list[str] = []
+        self._wanting: deque[object] = deque()
+        self._waiting: deque[object] = deque()
+        self._alone = False
+        self._alone_wanted = 0
+
+    @property
+    def busy(self) -> bool:
+        """Does an import run, or something that has to be alone?"""
+        return self._alone or bool(self._running)
+
+    @contextmanager
+    def importing(self, key: str) -> Generator[None]:
+        """An import runs. At most so many do, the same one (by ``key``) not twice; others wait, the oldest first."""
+        ticket = object()
+        with self._changed:
+            self._wanting.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._may_begin(ticket, key))
+                self._begin()
+                self._running.append(key)
+            finally:
+                self._wanting.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running.remove(key)
+                self._end()
+
+    def _may_begin(self, ticket: object, key: str) -> bool:
+        room = len(self._running) < IMPORTS_AT_ONCE.value and key not in self._running
+        return room and self._wanting[0] is ticket and not self._alone and not self._alone_wanted
+
+    @contextmanager
+    def chunk(self) -> Generator[None]:
+        """One chunk is made ready and committed."""
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: self._waiting[0] is ticket)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting.popleft()
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self, timeout_s: float | None = None) -> Generator[bool]:
+        """No import runs meanwhile, and none begins; False when one still does after so long."""
+        with self._changed:
+            self._alone_wanted += 1
+            try:
+                found = self._changed.wait_for(lambda: not self.busy, timeout_s)
+                if found:
+                    self._begin()
+                    self._alone = True
+            finally:
+                self._alone_wanted -= 1
+                self._changed.notify_all()
+        try:
+            yield found
+        finally:
+            if found:
+                with self._changed:
+                    self._alone = False
+                    self._end()
+
+    def _begin(self) -> None:
+        if not self.busy:
+            self._still.acquire()
+
+    def _end(self) -> None:
+        if not self.busy:
+            self._still.release()
+        self._changed.notify_all()
