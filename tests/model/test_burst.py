@@ -21,12 +21,17 @@ from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, conditions, e
 
 IDS = ("ann", "bob", "cid", "dan", "eve", "fay")
 EVENT_IDS = tuple(f"e{number}" for number in range(40))
-ages_us = st.one_of(st.none(), st.none(), st.none(), past_us, st.sampled_from((-1, -3, -SECOND_US, -HOUR_US)))
+ahead_us = st.sampled_from((-1, -3, -SECOND_US, -HOUR_US))
+ages_us = st.one_of(st.none(), st.none(), st.none(), past_us, st.integers(1, 3 * SECOND_US), ahead_us)
 NEVER = 1 << 30
+EVER_AFTER_US = 1 << 60
 
 
 class Twins(RuleBasedStateMachine):
-    """``burst`` applies two plain events and more together, ``single`` never does."""
+    """``burst`` applies two plain events and more together, ``single`` never does.
+
+    ``single`` also reads a person's history for every late fact that moves somebody: it takes none to stand alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +44,8 @@ class Twins(RuleBasedStateMachine):
     def open(self, path: Path, at_least: int) -> Workspace:
         workspace = open_workspace(path, clock=self.clock, threads=False)
         workspace.applier.bursts.at_least, workspace.applier.bursts.round_min = at_least, 1
+        if at_least == NEVER:
+            workspace.segments.newest.raise_floor(EVER_AFTER_US, NEVER)
         workspace.loop.turn()
         return workspace
 

@@ -29,8 +29,9 @@ from backstory.core.fact import (
 )
 from backstory.core.limit import BATCH_ITEM_BYTES, EVENT_ID_BYTES, PIPELINES_BATCH_BYTES, PIPELINES_CALL_BYTES
 from backstory.edge.pipeline import PATHS
-from backstory.edge.pipeline_batch import careful_call, plain_moment, plain_track, plain_tracks
+from backstory.edge.pipeline_batch import careful_call, plain_moment, plain_moments, plain_track, plain_tracks
 from backstory.edge.pipeline_call import read_moment
+from backstory.edge.plain_batch import ITEMS_AT_ONCE
 from tests.unit.write_client import WriteClient, write_client
 
 ANN = Identifier("id", "5")
@@ -377,12 +378,23 @@ TEXTS = st.sampled_from(
 )
 
 
+MOMENT = r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{3}|\.[0-9]{6})?Z"
+
+
 @given(text=TEXTS | st.text(alphabet="0123456789T:-.Z+ ,W", min_size=15, max_size=34))
 def test_plain_times_are_read_alike(text: str) -> None:
     """What the short way reads as a time, the careful way reads as the same time."""
     time_us = plain_moment(text)
     if time_us is not None:
         assert read_moment({"timestamp": text}) == (time_us, False)
+
+
+@given(texts=st.lists(st.none() | TEXTS | st.from_regex(MOMENT, fullmatch=True), max_size=4))
+def test_plain_times_are_read_alike_all_at_once(texts: list[str | None]) -> None:
+    """Where a group of times is read at once, each is what it is by itself."""
+    found = plain_moments(texts)
+    if found is not None:
+        assert found == [None if text is None else plain_moment(text) for text in texts]
 
 
 JSON = st.recursive(
@@ -448,7 +460,8 @@ def test_the_calls_of_clients_take_the_short_way() -> None:
     for body in (call, {**call, "anonymousId": None}):
         fact = plain_track(msgspec.json.encode(body))
         assert fact is not None
-        assert plain_tracks([msgspec.json.encode(body)] * 2) == [fact] * 2
+        # As many as are taken at once, each with objects inside objects.
+        assert plain_tracks([msgspec.json.encode(body)] * ITEMS_AT_ONCE) == [fact] * ITEMS_AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backstory.core.event import Event
-from backstory.store.recent import Block
 from backstory.store.schema import TABLES
 from backstory.store.tail import Tail
+from backstory.store.tail_index import Block
 
 STEPS = ("add", "add", "add", "block", "block", "flush", "index", "restart", "let go", "take")
 
@@ -63,16 +63,16 @@ def test_everything_of_a_person_is_found_once(steps: list[str]) -> None:
                 assert taken == [event.seq for event in kept if event.person == 1]
                 kept = [event for event in kept if event.person != 1]
             case _:
-                tail.index()
+                tail.flush()
                 tail.let_go("event", seq // 2)
                 kept = [event for event in kept if event.seq > seq // 2]
         for person in (0, 1):
             expected = sorted(
-                (event.kind, event.name, event.time_us, event.data.decode())
+                (person, event.kind, event.name, event.time_us, event.data.decode())
                 for event in kept
                 if event.person == person and not event.duplicate
             )
-            assert sorted(tail.person_events(person)) == expected
+            assert sorted(tail.people_events([person])) == expected
         for key in range(5):
             for person in (0, 1):
                 found = sum(count for _, _, count in tail.key_counts(key, person))

@@ -15,6 +15,7 @@ from pyroaring import BitMap
 from backstory.core.column import People, Truth
 from backstory.core.condition import Json
 from backstory.core.known import KnownLeaf
+from backstory.core.lateness import leave_window, may_have_turned_many
 from backstory.core.leaf import SHIFT_US, CountLeaf, WindowLeaf, member_many
 from backstory.core.segment import Kept, SegmentEngine
 
@@ -41,15 +42,22 @@ class Burst:
 class Moves:
     """Who entered and left what by which event, one item each, by row and then in the order of the segments.
 
-    ``rows`` are those of the burst.
+    ``rows`` are those of the burst. ``alone``: the event is late, and nothing else happened to the person since its
+    time, so that what it moved is true since then.
     """
 
     rows: Rows
     segment_ids: Rows
     entered: Truth
+    alone: Truth
 
 
-NO_MOVES = Moves(rows=np.empty(0, np.int64), segment_ids=np.empty(0, np.int64), entered=np.empty(0, bool))
+NO_MOVES = Moves(
+    rows=np.empty(0, np.int64),
+    segment_ids=np.empty(0, np.int64),
+    entered=np.empty(0, bool),
+    alone=np.empty(0, bool),
+)
 
 
 def rounds(people: People) -> list[Rows]:
@@ -117,6 +125,8 @@ class BurstFeed:
         """Feed one event each of some people, sorted by person; who comes and goes, by event and in order."""
         people, times_us, nows_us = burst.people[rows], burst.times_us[rows], burst.nows_us[rows]
         self._feed_known(people, times_us)
+        alone = (times_us < nows_us) & self._segments.newest.events.is_before_many(people, times_us)
+        self._segments.newest.events.put_many(people, times_us)
         touched: dict[int, list[Rows]] = {}
         places = _by_code(burst.codes[rows], len(burst.names))
         for leaf, codes in self._leaves.items():
@@ -135,11 +145,13 @@ class BurstFeed:
                 if leaf.where is not None:
                     some = some[_passing(leaf, burst, rows, some)]
                     who, at_us = people[some], times_us[some]
-                changed = some[self._feed_window(leaf, who, at_us, nows_us[some])]
+                found, left = self._feed_window(leaf, who, at_us, nows_us[some])
+                changed = some[found]
+                alone[some[left]] = False
             if len(changed):
                 for segment_id in self._over[leaf]:
                     touched.setdefault(segment_id, []).append(changed)
-        return self._settle(rows, people, nows_us, touched) if touched else NO_MOVES
+        return self._settle(_Fed(rows, people, times_us, nows_us, alone), touched) if touched else NO_MOVES
 
     def _feed_known(self, people: People, times_us: Moments) -> None:
         known = self._segments.known
@@ -147,28 +159,31 @@ class BurstFeed:
         if earlier.any():
             known.add_many(people[earlier], times_us[earlier])
 
-    def _feed_window(self, leaf: WindowLeaf, people: People, times_us: Moments, nows_us: Moments) -> Truth:
-        """Feed one event of each; for whom the answer is another one now."""
+    def _feed_window(
+        self, leaf: WindowLeaf, people: People, times_us: Moments, nows_us: Moments
+    ) -> tuple[Truth, Truth]:
+        """Feed one event of each; (for whom the answer is another one now, for whom an event left since its time)."""
         held = leaf.column.gather(people).reshape(len(people), leaf.keep)
         edges = (nows_us - leaf.last_us + SHIFT_US)[:, None]
         both = np.concatenate([held, (times_us + SHIFT_US)[:, None]], axis=1)
+        left = leave_window(both, leaf.last_us, times_us, nows_us)
         both.sort(axis=1)
         best = both[:, :0:-1]
         leaf.column.scatter(people, best[:, 0] if leaf.keep == 1 else best)
         self._segments.expect_many(leaf, people, best - SHIFT_US + leaf.last_us, nows_us)
-        return _inside(leaf, (held > edges).sum(axis=1)) != _inside(leaf, (best > edges).sum(axis=1))
+        return _inside(leaf, (held > edges).sum(axis=1)) != _inside(leaf, (best > edges).sum(axis=1)), left
 
-    def _settle(self, rows: Rows, people: People, nows_us: Moments, touched: dict[int, list[Rows]]) -> Moves:
-        found: list[tuple[Rows, int, Truth]] = []
+    def _settle(self, fed: "_Fed", touched: dict[int, list[Rows]]) -> Moves:
+        found: list[tuple[Rows, int, Truth, Truth]] = []
         for kept in self._order:
             if kept.segment_id not in touched or kept.judge_many is None or kept.building:
                 continue
             some = touched[kept.segment_id]
             places = some[0] if len(some) == 1 else np.unique(np.concatenate(some))
-            flipped, entered = _flip(kept, people[places], nows_us[places])
+            flipped, entered = _flip(kept, fed.people[places], fed.nows_us[places])
             places = places[flipped]
             if len(places):
-                found.append((rows[places], kept.segment_id, entered))
+                found.append((fed.rows[places], kept.segment_id, entered, self._alone(kept, fed, places)))
                 for other in self._segments.refer_to(kept.segment_id):
                     touched.setdefault(other, []).append(places)
         if not found:
@@ -177,7 +192,32 @@ class BurstFeed:
         order = np.argsort(moved, kind="stable")
         ids = np.repeat([one[1] for one in found], [len(one[0]) for one in found])
         entered = np.concatenate([one[2] for one in found])
-        return Moves(rows=moved[order], segment_ids=ids[order], entered=entered[order])
+        alone = np.concatenate([one[3] for one in found])
+        return Moves(rows=moved[order], segment_ids=ids[order], entered=entered[order], alone=alone[order])
+
+    def _alone(self, kept: Kept, fed: "_Fed", places: Rows) -> Truth:
+        """Of whom these late events moved, nothing that the segment asks for changed since by time alone."""
+        alone = fed.alone[places]
+        if not alone.any():
+            return alone
+        asked = self._segments.asked(kept.segment_id)
+        people, times_us = fed.people[places], fed.times_us[places]
+        if not asked.events_only:
+            alone &= self._segments.newest.others.is_before_many(people, times_us)
+        for leaf in asked.timed:
+            alone &= ~may_have_turned_many(leaf, people, times_us, fed.nows_us[places])
+        return alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    """One event each of some people, as it was fed to the leaves; ``alone``: late, and no event is as new."""
+
+    rows: Rows
+    people: People
+    times_us: Moments
+    nows_us: Moments
+    alone: Truth
 
 
 def _by_code(codes: Rows, count: int) -> list[Rows]:

@@ -29,7 +29,8 @@ class Coming:
         self._horizon_us = 0
         self._stride_us = HORIZON_US
         self._stale = True
-        self._settled_us = 0
+        # All that was due up to here is settled.
+        self.settled_us = 0
         # When to come back at the latest: the next coming moment, or the end of the horizon.
         self.next_us = NEVER_US
 
@@ -42,19 +43,19 @@ class Coming:
 
     def start(self, now_us: int) -> None:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
-        self._settled_us = now_us
+        self.settled_us = now_us
         self.read_anew()
 
     def passed(self, now_us: int) -> None:
         """All that was due up to ``now_us`` is settled: whatever is read from the leaves later begins there."""
-        if now_us > self._settled_us:
-            self._settled_us = now_us
+        if now_us > self.settled_us:
+            self.settled_us = now_us
             if self._stale:
                 self._find_next()
 
     def aim(self, now_us: int) -> None:
         """Time is about to pass up to ``now_us``: a clock that jumped far is caught up in some sixty scans."""
-        begin_us = self._settled_us if self._stale else self._horizon_us
+        begin_us = self.settled_us if self._stale else self._horizon_us
         self._stride_us = max(HORIZON_US, (now_us - begin_us) // CATCH_UP_SCANS)
 
     def read_anew(self) -> None:
@@ -96,7 +97,7 @@ class Coming:
         """Read from the leaves every moment in (settled, until]."""
         moments: list[tuple[int, int, int]] = []
         for rank, key in enumerate(self._keys):
-            people, at_us = self._leaves[key].due_many(self._settled_us, until_us)
+            people, at_us = self._leaves[key].due_many(self.settled_us, until_us)
             moments.extend(zip(at_us.tolist(), people.tolist(), [rank] * len(people), strict=True))
         heapq.heapify(moments)
         self._moments = moments
@@ -108,23 +109,23 @@ class Coming:
         if not self._keys:
             self.next_us = NEVER_US
         elif self._stale:
-            self.next_us = self._settled_us
+            self.next_us = self.settled_us
         else:
             self.next_us = min(self._moments[0][0], self._horizon_us) if self._moments else self._horizon_us
 
     def due(self, now_us: int) -> Iterator[tuple[int, int, LeafKey]]:
         """Pop each (moment, person, leaf) up to ``now_us`` in order of time; the caller settles each."""
         if self._stale and self._keys:
-            self._scan(self._settled_us + self._stride_us)
+            self._scan(self.settled_us + self._stride_us)
         while self._keys:
             until_us = min(now_us, self._horizon_us)
             while self._moments and self._moments[0][0] <= until_us:
                 moment, person, rank = heapq.heappop(self._moments)
                 self._find_next()
-                self._settled_us = max(self._settled_us, moment)
+                self.settled_us = max(self.settled_us, moment)
                 yield moment, person, self._keys[rank]
-            self._settled_us = max(self._settled_us, until_us)
+            self.settled_us = max(self.settled_us, until_us)
             if self._horizon_us > now_us:
                 return
             self._scan(self._horizon_us + self._stride_us)
-        self._settled_us = max(self._settled_us, now_us)
+        self.settled_us = max(self.settled_us, now_us)

@@ -31,18 +31,16 @@ from backstory.core.condition import (
 )  # fmt: skip
 from backstory.core.judge import Compiler
 from backstory.core.known import KnownLeaf, KnownSince
+from backstory.core.lateness import Asked, NewestFacts, asked_by, next_number
 from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf, event_leaf, member_many
+from backstory.core.leaf_index import LeafIndex
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
 from backstory.core.membership import Kept, Transition, place
-from backstory.core.metric import MESSAGE
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.reference import in_order, refers_to
-from backstory.core.wildcard import is_wildcard
 
 # Keys of leaves and memberships are used wherever segments are: they are told from here too.
-__all__ = [
-    "AnyLeaf", "Kept", "LeafKey", "SegmentEngine", "Transition", "event_test", "guard_of", "leaf_keys",
-]
+__all__ = ["AnyLeaf", "Kept", "LeafKey", "SegmentEngine", "Transition", "event_test", "guard_of", "leaf_keys"]
 
 
 class SegmentEngine:
@@ -51,15 +49,14 @@ class SegmentEngine:
     def __init__(self) -> None:
         self.alive = BitMap()
         self.known = KnownSince()
+        self.newest = NewestFacts()
         self.leaves: dict[LeafKey, AnyLeaf] = {}
         self.segments: dict[int, Kept] = {}
-        self._by_event: dict[tuple[str, str], list[CountLeaf | WindowLeaf]] = {}
-        # Those whose names hold wildcards.
-        self._by_pattern: list[CountLeaf | WindowLeaf] = []
-        self._by_attribute: dict[str, list[AttributeLeaf]] = {}
+        self._told = LeafIndex()
         self._segments_of: dict[LeafKey, list[int]] = {}
         self._dependents: dict[int, list[int]] = {}
         self._order: dict[int, int] = {}
+        self._asked: dict[int, Asked] = {}
         self._together = False
         self._guards: list[LeafKey] = []
         # What is asked of devices and relationships.
@@ -101,13 +98,7 @@ class SegmentEngine:
     def attach(self, key: LeafKey, leaf: AnyLeaf) -> None:
         """From now on the leaf is fed by live facts."""
         self.leaves[key] = leaf
-        if isinstance(leaf, CountLeaf | WindowLeaf):
-            if is_wildcard(leaf.test.name):
-                self._by_pattern.append(leaf)
-            else:
-                self._by_event.setdefault((leaf.test.kind, leaf.test.name), []).append(leaf)
-        elif isinstance(leaf, AttributeLeaf):
-            self._by_attribute.setdefault(leaf.root, []).append(leaf)
+        self._told.add(leaf)
         self._index()
 
     def put(self, segment_id: int, condition: Condition | None, *, building: bool = False) -> Kept:
@@ -132,18 +123,14 @@ class SegmentEngine:
             return
         used = {key for kept in self.segments.values() if kept.condition for key in leaf_keys(kept.condition)}
         for key in [key for key in self.leaves if key not in used]:
-            leaf = self.leaves.pop(key)
-            if isinstance(leaf, CountLeaf | WindowLeaf):
-                named = self._by_event.get((leaf.test.kind, leaf.test.name), [])
-                (self._by_pattern if is_wildcard(leaf.test.name) else named).remove(leaf)
-            elif isinstance(leaf, AttributeLeaf):
-                self._by_attribute[leaf.root].remove(leaf)
+            self._told.remove(self.leaves.pop(key))
 
     def _index(self) -> None:
         if self._together:
             return
         self._segments_of = {}
         self._dependents = {}
+        self._asked = {}
         for kept in self.segments.values():
             if kept.condition is not None:
                 for key in dict.fromkeys(leaf_keys(kept.condition)):
@@ -171,11 +158,9 @@ class SegmentEngine:
 
         The others move nobody: what time changed up to now was settled at its moment.
         """
+        self.newest.events.put(person, time_us)
         changed: set[LeafKey] = set()
-        leaves: Iterable[CountLeaf | WindowLeaf] = self._by_event.get((kind, name), ())
-        if self._by_pattern:
-            leaves = self.event_leaves([(kind, name)])
-        for leaf in leaves:
+        for leaf in self._told.of_event(kind, name):
             if leaf.where is None or leaf.where(data(), time_us):
                 if leaf.add(person, time_us, now_us) or leaf.filling:
                     changed.add(leaf.test)
@@ -196,12 +181,11 @@ class SegmentEngine:
     ) -> set[LeafKey]:
         """Attributes with these root names (None: all) changed; returns the leaves re-judged."""
         touched: set[LeafKey] = set()
-        for root in self._by_attribute if roots is None else roots:
-            for leaf in self._by_attribute.get(root, ()):
-                leaf.set(person, values(), now_us)
-                touched.add(leaf.test)
-                if leaf.timed:
-                    self._coming.expect(leaf.test, leaf, person, now_us)
+        for leaf in self._told.of_attributes(roots):
+            leaf.set(person, values(), now_us)
+            touched.add(leaf.test)
+            if leaf.timed:
+                self._coming.expect(leaf.test, leaf, person, now_us)
         return touched
 
     def feed_records(
@@ -221,8 +205,15 @@ class SegmentEngine:
     def add_person(self, person: int) -> None:
         self.alive.add(person)
 
-    def settle(self, person: int, touched: Iterable[LeafKey] | None, now_us: int) -> list[Transition]:
-        """Re-judge the segments over the touched leaves (None: every segment) and those that follow from them."""
+    def settle(
+        self, person: int, touched: Iterable[LeafKey] | None, now_us: int, *, noted: bool = False
+    ) -> list[Transition]:
+        """Re-judge the segments over the touched leaves (None: every segment) and those that follow from them.
+
+        ``noted``: the time of what touched them is noted in ``newest`` already; else it is now.
+        """
+        if not noted:
+            self.newest.put(person, now_us)
         if touched is not None and not touched:
             return []
         if touched is None:
@@ -262,6 +253,7 @@ class SegmentEngine:
         kept = self.segments[segment_id]
         if (person in kept.members) == member:
             return []
+        self.newest.others.put(person, now_us)
         waiting = [(self._order[other], other) for other in self._dependents.get(segment_id, ())]
         return [self.move(kept, person, member, now_us), *self._settle_in_order(waiting, person, now_us)]
 
@@ -281,6 +273,7 @@ class SegmentEngine:
     def start_clock(self, now_us: int) -> None:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
         self._coming.start(now_us)
+        self.newest.raise_floor(now_us, next_number(self.alive))
 
     def aim(self, now_us: int) -> None:
         """Time is about to pass up to ``now_us``."""
@@ -351,15 +344,14 @@ class SegmentEngine:
 
     def event_leaves(self, names: Sequence[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:
         """The leaves over these (kind, name) pairs."""
-        exact = [leaf for name in names for leaf in self._by_event.get(name, ())]
-        return exact + [leaf for leaf in self._by_pattern if any(leaf.test.counts(*name) for name in names)]
+        return self._told.of_events(names)
 
     def message_leaves(self) -> list[CountLeaf | WindowLeaf]:
         """The leaves over what happened to messages."""
-        return [leaf for (kind, _), leaves in self._by_event.items() if kind == MESSAGE for leaf in leaves]
+        return self._told.of_messages()
 
     def attribute_leaves(self) -> list[AttributeLeaf]:
-        return [leaf for leaves in self._by_attribute.values() for leaf in leaves]
+        return self._told.of_attributes()
 
     def affected(self, keys: Iterable[LeafKey]) -> list[int]:
         """The segments over these leaves and those that refer to them, in an order in which to settle them."""
@@ -378,6 +370,14 @@ class SegmentEngine:
     def segments_over(self, keys: Iterable[LeafKey]) -> set[int]:
         """The segments whose own conditions use one of these leaves."""
         return {segment_id for key in keys for segment_id in self._segments_of.get(key, ())}
+
+    def asked(self, segment_id: int) -> Asked:
+        """What a segment's condition asks, with those of the segments it refers to."""
+        if segment_id not in self._asked:
+            condition = self.segments[segment_id].condition
+            under = [self.asked(one) for one in segments_in(condition) if one in self.segments] if condition else []
+            self._asked[segment_id] = asked_by(condition, self.leaves, under)
+        return self._asked[segment_id]
 
     def refer_to(self, segment_id: int) -> list[int]:
         """The segments whose conditions name a segment."""

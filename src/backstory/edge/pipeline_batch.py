@@ -4,17 +4,19 @@ Plain track calls of known people take a short way, as plain events do in ``trac
 careful way of a single call. The two must agree on everything: a test compares them.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, cast
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 
 from backstory.core.condition import Json
 from backstory.core.error import RequestError, without_frames
-from backstory.core.event import is_event_id
-from backstory.core.fact import Fact, Track
+from backstory.core.event import is_event_id, normal_id
+from backstory.core.fact import Fact, Identifier, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
 from backstory.core.time import us_of
 from backstory.edge.pipeline_semantic import SEMANTIC, call_facts
@@ -92,6 +94,9 @@ _batch = msgspec.json.Decoder(PipelineBatch).decode
 _plain = msgspec.json.Decoder(PlainCall).decode
 _plain_many = msgspec.json.Decoder(list[_Call]).decode
 _REQUIRED = 3
+# As nearly every client writes times.
+_MOMENT = r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.(?:[0-9]{3}){1,2})?Z"
+_MOMENTS = re.compile(f"{_MOMENT}(?:\n{_MOMENT})*")
 
 
 def read_batch(raw: bytes) -> PipelineBatch:
@@ -151,9 +156,50 @@ def plain_tracks(items: list[bytes]) -> list[Track] | None:
     names = {name: None if name in SEMANTIC else short_name(name) for name in {call.event for call in calls}}
     if None in names.values():
         return None
-    named = [cast("str", names[call.event]) for call in calls]
-    facts = [_track(call.userId, name, text, call) for call, name, text in zip(calls, named, data, strict=True)]
-    return None if None in facts else cast("list[Track]", facts)
+    if any(isinstance(call.originalTimestamp, str) and not isinstance(call.timestamp, str) for call in calls):
+        return None
+    people = _people([call.userId for call in calls])
+    times_us = plain_moments([call.timestamp for call in calls])
+    if people is None or times_us is None:
+        return None
+    ids = [call.messageId if isinstance(call.messageId, str) else None for call in calls]
+    if not all(one is None or 0 < len(one) <= SHORT_ID for one in ids):
+        return None
+    return [
+        Track(
+            person=person,
+            name=cast("str", names[call.event]),
+            data=text,
+            time_us=time_us,
+            event_id=None if one is None else normal_id(one),
+        )
+        for call, person, text, time_us, one in zip(calls, people, data, times_us, ids, strict=True)
+    ]
+
+
+def _people(users: list[str]) -> list[Identifier] | None:
+    """Whom user ids name; None when there is any doubt about one."""
+    if not all(0 < len(user) <= SHORT_ID for user in users):
+        return None
+    try:
+        return [person_by_shape(user) for user in users]
+    except RequestError:
+        return None
+
+
+def plain_moments(texts: Sequence[_Text]) -> Sequence[int | None] | None:
+    """Times as ``plain_moment`` reads them, all at once, and None where there is none; None when one is unusual."""
+    given = [text for text in texts if isinstance(text, str)]
+    if not given:
+        return [None] * len(texts)
+    if _MOMENTS.fullmatch("\n".join(given)) is None:
+        return None
+    try:
+        found = np.array([text[:-1] for text in given], "datetime64[us]").astype(np.int64).tolist()
+    except ValueError:
+        return None
+    read = iter(cast("list[int]", found))
+    return [next(read) if isinstance(text, str) else None for text in texts]
 
 
 def careful_call(item: bytes, context: bytes | None) -> Sequence[Fact]:

@@ -46,10 +46,15 @@ def read_plain(items: list[bytes], decode: Callable[[bytes], list[T]]) -> list[T
     return read if _encode(read).count(b":") == text.count(b":") else None
 
 
+def _brackets(text: bytes) -> int:
+    """How many objects and lists begin in a text: at least as many as lie inside each other."""
+    return text.count(b"{") + text.count(b"[")
+
+
 def are_as_stored(objects: Sequence[bytes]) -> bool:
     """Are these texts, which hold no backslash, objects as ``stored`` makes them of what they say?"""
     text = b"[%s]" % b",".join(objects)
-    if text.count(b"{") + text.count(b"[") - len(objects) > JSON_DEPTH.value:
+    if _brackets(text) - len(objects) > JSON_DEPTH.value and max(map(_brackets, objects)) > JSON_DEPTH.value:
         return False
     try:
         found: list[Any] = _decode(text)

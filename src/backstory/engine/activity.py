@@ -20,7 +20,7 @@ from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.folder import Folder
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import COLUMN_OF, cio_id_of, person_of
-from backstory.store.tail import PERSON_SEQS
+from backstory.store.tail import among
 
 SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -104,7 +104,8 @@ def activities(
     time_us, seq = _cursor(before)
     bounds = (person, low_us, time_us, seq, types, name, limit + 1)
     with folder.history.reading():
-        stored = folder.state.read(lambda db: _stored(db, bounds))
+        seqs = None if person is None else folder.tail.person_seqs(person)
+        stored = folder.state.read(lambda db: _stored(db, bounds, seqs))
         rows = stored.rows + _from_parts(folder, stored, bounds)
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
     page = rows[:limit]
@@ -131,10 +132,10 @@ class _Stored:
         return [one for one, survivor in self.survivor.items() if survivor == person]
 
 
-def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...]) -> _Stored:
-    """Inside one transaction."""
+def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...], seqs: list[int] | None) -> _Stored:
+    """Inside one transaction; ``seqs`` are those of the person's events in the tail, None: everybody's."""
     person, low_us, time_us, seq, types, name, limit = bounds
-    who = "?1 IS NULL" if person is None else f"seq IN ({PERSON_SEQS})"
+    who = "?1 IS NULL" if seqs is None else f"{among(seqs)} AND ?1 IS NOT NULL"
     rows: list[Row] = []
     for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
         rows += db.execute(query, bounds).fetchall()

@@ -8,6 +8,7 @@ from backstory.core.condition import Json
 from backstory.core.event import Event, canonical, content_key, id_key
 from backstory.core.fact import Identifier, Receipt, Track
 from backstory.core.identity import normal
+from backstory.core.lateness import may_have_turned
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import LeafKey
 from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
@@ -144,22 +145,41 @@ class Events:
         if event.time_us > now_us:
             self._wait(event)
             touched = self._segments.feed_known(event.person, now_us, now_us)
-            self._settle(event.person, None if is_new else touched, now_us, late=False)
+            self._settle(event.person, None if is_new else touched, now_us)
             return ""
+        alone_us = self._alone_us(event, now_us)
         touched = self._segments.feed_known(event.person, event.time_us, now_us)
         data = Data(event.data)
         touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
         if touched or is_new:
-            self._settle(event.person, None if is_new else touched, now_us, late=event.time_us < now_us)
+            self._settle(event.person, None if is_new else touched, now_us, told_us=event.time_us, alone_us=alone_us)
         self._audience.on_person(event.person, now_us)
         if not self._audience.waits_for(event.kind, event.name):
             return ""
         return self._audience.on_event(event.person, happened(event, now_us), now_us)
 
-    def _settle(self, person: int, touched: set[LeafKey] | None, now_us: int, *, late: bool) -> None:
-        moved = self._segments.settle(person, touched, now_us)
+    def _alone_us(self, event: Event, now_us: int) -> int | None:
+        """The time of a late event that is yet to be fed, where no event of the person is as new."""
+        if event.time_us >= now_us or not self._segments.newest.events.is_before(event.person, event.time_us):
+            return None
+        leaves = self._segments.event_leaves([(event.kind, event.name)])
+        if any(may_have_turned(leaf, event.person, event.time_us, now_us) for leaf in leaves):
+            return None
+        return event.time_us
+
+    def _settle(
+        self,
+        person: int,
+        touched: set[LeafKey] | None,
+        now_us: int,
+        *,
+        told_us: int | None = None,
+        alone_us: int | None = None,
+    ) -> None:
+        moved = self._segments.settle(person, touched, now_us, noted=True)
         if moved:
-            self._transitions.take(moved, now_us, late=late)
+            late = told_us is not None and told_us < now_us
+            self._transitions.take(moved, now_us, late=late, alone_us=alone_us)
 
     def _wait(self, event: Event) -> None:
         self._folder.state.db.execute(
@@ -221,7 +241,7 @@ class Events:
                 touched = self._segments.feed_event(
                     event.person, event.kind, event.name, event.time_us, Data(event.data), now_us
                 )
-                self._settle(event.person, touched, now_us, late=False)
+                self._settle(event.person, touched, now_us)
                 self._audience.on_person(event.person, now_us)
                 if event.fires and self._audience.waits_for(event.kind, event.name):
                     # What begins by it is the import's, if that brought it.

@@ -31,7 +31,8 @@ from backstory.core.object import shown_object
 from backstory.core.trigger import Cause, SegmentCause
 from backstory.engine.apply_delivery import Deliveries
 from backstory.engine.context import Context
-from backstory.engine.effective import read_person
+from backstory.engine.effective import stored_person
+from backstory.engine.past import Stored
 from backstory.store.ledger import Column
 from backstory.store.object import cio_object_id_of
 
@@ -229,7 +230,7 @@ class Journeys:
     def _holds(self, person: int, condition: Condition, shown: dict[str, Json], now_us: int) -> bool:
         """Does a condition hold for a person now? What they did is read only when it is asked for."""
         segments = self._context.segments
-        asked = read_person(self._folder, segments, person, {})
+        asked = stored_person(self._folder, segments, Stored(self._folder, [person]), person)
         asked.show(shown)
         return asked.holds(self._placed(condition, person), now_us)
 

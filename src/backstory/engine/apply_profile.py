@@ -213,6 +213,8 @@ class Profiles:
         effective_us: int,
         now_us: int,
     ) -> None:
+        # Identifiers are those of today on all days.
+        alone = (is_new or not assign) and self._segments.newest.events.is_before(person, effective_us)
         # A value dated a little ahead counts at once, and so does the person.
         touched = self._segments.feed_known(person, min(effective_us, now_us), now_us)
         if is_new or written.changed or assign:
@@ -225,9 +227,11 @@ class Profiles:
 
             roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
             touched |= self._segments.feed_attributes(person, roots, values, now_us)
-        moved = self._segments.settle(person, None if is_new else touched, now_us)
+        moved = self._segments.settle(person, None if is_new else touched, now_us, noted=True)
         if moved:
-            self._transitions.take(moved, now_us, late=effective_us < now_us)
+            alone_us = effective_us if alone else None
+            self._transitions.take(moved, now_us, late=effective_us < now_us, alone_us=alone_us)
+        self._segments.newest.others.put(person, effective_us)
         self._audience.on_person(person, now_us)
 
     def _too_many(self, person: int | None, attributes: dict[str, Json], now_us: int) -> Receipt:

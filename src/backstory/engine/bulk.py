@@ -178,6 +178,9 @@ class Bulk:
         if living is not None:
             people, times_us = people[living], times_us[living]
         first = runs(people)
+        if len(first):
+            last = np.append(first[1:], len(people)) - 1
+            self._segments.newest.events.put_many(people[last], times_us[last])
         people, times_us = people[first], times_us[first]
         before = self._segments.known.gather_us(people)
         self._segments.known.add_many(people, np.minimum(times_us, before))

@@ -22,8 +22,9 @@ from backstory.core.segment import Transition
 from backstory.engine.addressee import Addressees
 from backstory.engine.apply_event import LIVE
 from backstory.engine.context import Audience, Context
+from backstory.engine.past import Stored
 from backstory.engine.transition import Transitions
-from backstory.store.recent import Block
+from backstory.store.tail_index import Block
 from backstory.store.tombstone import Gone
 
 _decode = msgspec.json.Decoder(list[dict[str, object]]).decode
@@ -219,13 +220,17 @@ class Bursts:
     def _moments(self, burst: Burst, moves: Moves) -> list[int]:
         """Since when what each move says is true: from its event on, unless that was late."""
         nows_us = burst.nows_us[moves.rows]
-        moments_us: list[int] = nows_us.tolist()
-        late = np.nonzero(burst.times_us[moves.rows] < nows_us)[0]
+        times_us = burst.times_us[moves.rows]
+        moments_us: list[int] = np.where(moves.alone, times_us, nows_us).tolist()
+        late = np.nonzero((times_us < nows_us) & ~moves.alone)[0]
+        stored = Stored(self._folder, np.unique(burst.people[moves.rows[late]]).tolist())
         # One person has one event in a round: what it moved is told together.
         for some in np.split(late, np.nonzero(np.diff(moves.rows[late]))[0] + 1) if len(late) else ():
             row = int(moves.rows[some[0]])
             moved = [_transition(burst, moves, at) for at in some.tolist()]
-            found = self._transitions.moments_us(moved, int(burst.nows_us[row]), also=_up_to(burst, row))
+            found = self._transitions.moments_us(
+                moved, int(burst.nows_us[row]), stored=stored, also=_up_to(burst, row)
+            )
             for at, moment_us in zip(some.tolist(), found, strict=True):
                 moments_us[at] = moment_us
         return moments_us

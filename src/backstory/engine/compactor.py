@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 IMPORT_ID, DUPLICATE = (list(EVENT_COLUMNS).index(name) for name in ("import_id", "duplicate"))
 PAUSE_S = 5.0
-FORGET_ROWS = 4_000
 MEMORY_MB = 300
 
 
@@ -135,18 +134,11 @@ class Compactor:
     # -- out of the tail ----------------------------------------------------------------------------------------------
 
     def _move(self, kind: str) -> None:
-        if kind == "event":
-            self._workspace.call(self._folder.tail.index)
         oldest = self._folder.state.read(lambda db: oldest_rows(db, kind, self.sizes.move_rows))
         if oldest is None:
             return
         part, runs = write_moved(self._folder.parts_path, oldest)
         self._workspace.call(lambda: self._swap_moved(oldest, part, runs))
-        if kind == "event":
-            entries = [(row[1], row[0], row[8]) for row in oldest.rows]
-            for low in range(0, len(entries), FORGET_ROWS):
-                self._workspace.call(lambda: self._folder.tail.forget(entries[low : low + FORGET_ROWS]))  # noqa: B023
-            self._workspace.call(self._folder.tail.forgotten)
 
     def move_everything(self) -> None:
         """Bring all rows of the tail into parts. The caller holds ``still`` and has imports wait."""

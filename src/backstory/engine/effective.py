@@ -1,12 +1,10 @@
 """The effective moment of a transition that a late fact caused: found by reading that person again."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, assert_never
-
-import msgspec
+from typing import assert_never
 
 from backstory.core.comparison import holds, read_path, where_holds
 from backstory.core.condition import (
@@ -28,68 +26,13 @@ from backstory.core.condition import (
 )
 from backstory.core.interval import attribute_tests, fixed_us, moments_of_values, start_of_run, windows_us
 from backstory.core.leaf import NEVER_US
-from backstory.core.metric import MESSAGE
 from backstory.core.person import Document, values, write
 from backstory.core.record_leaf import RecordLeaf
-from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine, leaf_keys
 from backstory.core.timeline import root_of
 from backstory.engine.context import shown_values
-from backstory.store.definition import placements_of
+from backstory.engine.past import EventInTime, Past, Stored
 from backstory.store.folder import Folder
-from backstory.store.record import read_records
-
-# (kind, name, time, data or how to have it)
-Event = tuple[str, str, int, Mapping[str, Json] | Callable[[], Mapping[str, Json]]]
-EventInTime = tuple[str, str, int, Mapping[str, Json]]
-Write = tuple[int, Mapping[str, Json]]
-_decode = msgspec.json.Decoder().decode
-
-
-class Past(Protocol):
-    """Where one person's history comes from; what is not asked for need not be read."""
-
-    def events(self, kind: str, name: str) -> Iterable[Event]:
-        """At least the events of a kind and a name, which may hold wildcards."""
-        ...
-
-    def writes(self) -> Sequence[Write]: ...
-
-    def records(self) -> RecordsInTime: ...
-
-    def placements(self) -> Sequence[tuple[int, int, bool]]:
-        """(segment, moment, in or out) in manual segments, in order."""
-        ...
-
-    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
-        """Values as they are, and since when the attributes with these roots have been so; None when that is not known
-        without reading all that was written."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A history that somebody has read already."""
-
-    events_told: Sequence[Event]
-    writes_told: Sequence[Write]
-    records_told: RecordsInTime
-    placements_told: Sequence[tuple[int, int, bool]] = ()
-
-    def events(self, kind: str, name: str) -> Iterable[Event]:
-        return self.events_told
-
-    def writes(self) -> Sequence[Write]:
-        return self.writes_told
-
-    def records(self) -> RecordsInTime:
-        return self.records_told
-
-    def placements(self) -> Sequence[tuple[int, int, bool]]:
-        return self.placements_told
-
-    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
-        return None
 
 
 class PersonInTime:
@@ -290,69 +233,14 @@ def _asked(condition: Condition) -> Asked:
     )
 
 
-class Stored:
-    """The history of a person in parts, tail and documents; on the loop's thread, so that rows not yet written are
-    seen. Each piece is read when it is asked for."""
-
-    def __init__(self, folder: Folder, person: int, also: Sequence[EventInTime]) -> None:
-        """``also``: events of theirs that are not yet in the tail."""
-        self._folder = folder
-        self._person = person
-        self._also = also
-        self._tail: list[Event] | None = None
-        self._messages: list[Event] | None = None
-        self._records: RecordsInTime | None = None
-        self._in_parts: dict[str, list[Event]] = {}
-
-    def events(self, kind: str, name: str) -> Iterable[Event]:
-        if kind == MESSAGE:
-            if self._messages is None:
-                self._messages = [*self._folder.ledger.message_events(self._person)]
-            return self._messages
-        if self._tail is None:
-            self._tail = [*map(_event, self._folder.tail.person_events(self._person)), *self._also]
-        if name not in self._in_parts:
-            self._in_parts[name] = [_event(row) for row in self._folder.history.person_events(self._person, name)]
-        return [*self._in_parts[name], *self._tail]
-
-    def writes(self) -> list[Write]:
-        rows = self._folder.history.person_writes(self._person) + self._folder.tail.person_writes(self._person)
-        return [(time_us, _decode(attributes)) for time_us, attributes in rows]
-
-    def records(self) -> RecordsInTime:
-        if self._records is None:
-            found = read_records(self._folder.state.db, [self._person])
-            self._records = found.get(self._person, RecordsInTime())
-        return self._records
-
-    def placements(self) -> Sequence[tuple[int, int, bool]]:
-        return placements_of(self._folder.state.db, self._person)
-
-    def present(self, roots: Container[str]) -> tuple[int, dict[str, Json]] | None:
-        document = self._folder.people.document(self._person)
-        times_us = [one.time_us for name, one in document.items() if root_of(name) in roots]
-        shown = shown_values(self._folder.people.profile(self._person), document)
-        return max(times_us, default=-NEVER_US), shown
-
-
-def _event(row: tuple[str, str, int, str]) -> Event:
-    kind, name, time_us, data = row
-    return kind, name, time_us, lambda: _decode(data)
-
-
-def read_person(
-    folder: Folder,
-    segments: SegmentEngine,
-    person: int,
-    identifiers: Mapping[str, Json],
-    *,
-    also: Sequence[EventInTime] = (),
+def stored_person(
+    folder: Folder, segments: SegmentEngine, stored: Stored, person: int, *, also: Sequence[EventInTime] = ()
 ) -> PersonInTime:
-    """A person whose history is read as far as it is asked for; on the loop's thread.
+    """One of the people whose histories are stored, read as far as it is asked for; on the loop's thread.
 
     ``also``: events of theirs that are not yet in the tail.
     """
     known_us = segments.known.get_us(person)
-    return PersonInTime(
-        person, identifiers, Stored(folder, person, also), segments, known_us=0 if known_us == NEVER_US else known_us
-    )
+    identifiers = shown_values(folder.people.profile(person), {})
+    known_us = 0 if known_us == NEVER_US else known_us
+    return PersonInTime(person, identifiers, stored.of(person, also), segments, known_us=known_us)

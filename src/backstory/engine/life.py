@@ -17,7 +17,7 @@ from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
 from backstory.store.record import read_records
-from backstory.store.tail import PERSON_SEQS
+from backstory.store.tail import among
 
 _EVENT = "kind, name, time_us, data, event_id, import_id"
 _WRITE = "time_us, attributes, import_id"
@@ -49,7 +49,8 @@ def read_life(folder: Folder, person: int, *, present_us: int | None, known_at_u
 
 
 def _read_life(folder: Folder, person: int, present_us: int | None, known_us: int) -> Life | None:
-    stored = folder.state.read(lambda db: _read(db, person, known_us))
+    seqs = folder.tail.person_seqs(person)
+    stored = folder.state.read(lambda db: _read(db, person, seqs, known_us))
     if stored.person is None:
         return None
     events, writes = list(stored.events), list(stored.writes)
@@ -66,13 +67,12 @@ def _read_life(folder: Folder, person: int, present_us: int | None, known_us: in
     return _life(stored, occurrences, [_writing(row, present_us) for row in writes], known_us)
 
 
-def _read(db: sqlite3.Connection, person: int, known_us: int) -> _Stored:
+def _read(db: sqlite3.Connection, person: int, seqs: list[int], known_us: int) -> _Stored:
     found = "SELECT person, id, email, phone, min(created_us, accept_us), accept_us FROM person WHERE person = ?"
     return _Stored(
         person=db.execute(found, (person,)).fetchone(),
         events=db.execute(
-            f"SELECT {_EVENT} FROM event WHERE seq IN ({PERSON_SEQS}) AND NOT duplicate AND accept_us <= ?2",
-            (person, known_us),
+            f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate AND accept_us <= ?", (known_us,)
         ).fetchall(),
         writes=db.execute(
             f"SELECT {_WRITE} FROM attribute_write WHERE person = ? AND accept_us <= ?", (person, known_us)

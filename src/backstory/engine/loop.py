@@ -329,7 +329,7 @@ class Loop:
         """Once in a while: checkpoint leaves, sync the state, let go of journal rows past a synced commit."""
         now_us = self._clock.monotonic_us()
         if self._folder.tail.wants_index(idle=now_us - self._accepted_us > QUIET_US):
-            self.commit(self._folder.tail.index)
+            self._folder.tail.index()
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
             self._synced_us = now_us
             self.commit(self._applier.checkpoint_some)

@@ -225,6 +225,8 @@ class PeopleImport:
         self._workspace.campaigns.on_people(people, self._folder.state.now_us)
 
     def _settle_all(self, moved: BitMap) -> None:
+        # Values came, none of them newer than now.
+        self._segments.newest.others.raise_floor(self._folder.state.now_us, self._folder.state.next_person)
         people = np.asarray((moved & self._segments.alive).to_array(), np.uint32)
         if not len(people):
             return

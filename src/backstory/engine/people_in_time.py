@@ -10,7 +10,8 @@ from backstory.core.condition import Json
 from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
 from backstory.engine.context import shown_values
-from backstory.engine.effective import PersonInTime, Told
+from backstory.engine.effective import PersonInTime
+from backstory.engine.past import Told
 from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
 from backstory.store.ledger import MESSAGES, message_events

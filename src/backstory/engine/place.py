@@ -42,8 +42,6 @@ TABLES: tuple[Place, ...] = (
     Place(name="record_write", holds="the history of devices and relationships", gone=AT_ONCE),
     Place(name="retracted_write", holds="the same of imports that were taken back", gone=AT_ONCE),
     Place(name="event", holds="the newest events", gone=f"{PURGED}, of the suppressed at once"),
-    Place(name="event_by_person", holds="numbers, the index of the newest events", gone=PURGED),
-    Place(name="event_by_key", holds="numbers and keys of the newest events", gone=PURGED),
     Place(name="attribute_write", holds="the newest attribute changes", gone=f"{PURGED}, of the suppressed at once"),
     Place(name="anonymous_event", holds="events of anonymous ids that nobody claimed",
           gone="never: they are nobody's until they are claimed"),

@@ -165,8 +165,6 @@ class Purger:
     # -- the state ----------------------------------------------------------------------------------------------------
 
     def _rows(self, task: Task) -> Iterator[None]:
-        tail = self._folder.tail
-        self._workspace.call(tail.index)
         waiting = task.people
         while waiting:
             waiting = waiting[self._workspace.call(lambda: self._forget(waiting)) :]  # noqa: B023

@@ -16,6 +16,7 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_BITS, PAGE_ROWS
 from backstory.core.known import KnownLeaf, KnownSince
+from backstory.core.lateness import next_number
 from backstory.core.leaf import CountLeaf, WindowLeaf, event_leaf
 from backstory.core.leaf_key import LeafKey
 from backstory.core.limit import LOOP_PEOPLE
@@ -122,6 +123,7 @@ def _change(
     put()
     changed = some[before != holds(some)]
     segments.expect_fed(some, now_us, keys)
+    segments.newest.raise_floor(now_us, next_number(segments.alive))
     moved = BitMap(changed)
     for segment_id in segments.affected(keys):
         kept = segments.segments[segment_id]

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from backstory.core.error import StorageError
+from backstory.core.lateness import may_have_turned
 from backstory.core.segment import Transition
-from backstory.engine.context import Audience, Context, shown_values
-from backstory.engine.effective import EventInTime, PersonInTime, read_person
+from backstory.engine.context import Audience, Context
+from backstory.engine.effective import PersonInTime, stored_person
 from backstory.engine.membership_log import note_transitions
+from backstory.engine.past import EventInTime, Stored
 
 
 class Transitions:
@@ -16,15 +18,21 @@ class Transitions:
         self._context = context
         self._audience = audience
 
-    def take(self, transitions: Sequence[Transition], now_us: int, *, late: bool = False) -> None:
-        """``late``: the fact that caused them was not the person's newest, so the moment has to be looked up.
+    def take(
+        self, transitions: Sequence[Transition], now_us: int, *, late: bool = False, alone_us: int | None = None
+    ) -> None:
+        """``late``: the fact that caused them is dated before now, so since when they are true has to be found out.
 
-        What a row of an import moved is logged as that; what starts by it is judged at the import's end.
+        ``alone_us``: its time, where no event of the person is as new (``core.lateness``). What a row of an import
+        moved is logged as that; what starts by it is judged at the import's end.
         """
         if self._context.importing:
             note_transitions(self._context, transitions)
             return
-        moments_us = self.moments_us(transitions, now_us) if late else [transition.at_us for transition in transitions]
+        if late:
+            moments_us = self.moments_us(transitions, now_us, alone_us=alone_us)
+        else:
+            moments_us = [transition.at_us for transition in transitions]
         self.tell(transitions, moments_us, now_us)
 
     def tell(self, transitions: Sequence[Transition], moments_us: Sequence[int], now_us: int) -> None:
@@ -34,14 +42,27 @@ class Transitions:
             self._audience.on_transition(transition, effective_us, now_us)
 
     def moments_us(
-        self, transitions: Sequence[Transition], now_us: int, *, also: Sequence[EventInTime] = ()
+        self,
+        transitions: Sequence[Transition],
+        now_us: int,
+        *,
+        alone_us: int | None = None,
+        stored: Stored | None = None,
+        also: Sequence[EventInTime] = (),
     ) -> list[int]:
-        """Since when a late fact of one person moved them; ``also``: events of theirs that are not yet in the tail."""
+        """Since when a late fact of one person moved them.
+
+        ``stored``: histories of several people, theirs among them, which are read at once; ``also``: events of theirs
+        that are not yet in the tail.
+        """
         moments_us: list[int] = []
         person: PersonInTime | None = None
         for transition in transitions:
+            if alone_us is not None and self._stands_alone(transition, alone_us, now_us):
+                moments_us.append(alone_us)
+                continue
             try:
-                person = person or self._read(transition.person, also)
+                person = person or self._read(transition.person, stored, also)
                 effective_us = self._since_us(person, transition, now_us)
             except StorageError as error:
                 # Rather held back as too old than sent again for what may be long past.
@@ -55,11 +76,17 @@ class Transitions:
         for transition in transitions:
             self._record(transition, transition.at_us)
 
-    def _read(self, number: int, also: Sequence[EventInTime]) -> PersonInTime:
+    def _stands_alone(self, transition: Transition, since_us: int, now_us: int) -> bool:
+        """Has nothing else that the segment asks for changed since the time of a fact that no event is as new as?"""
+        segments, person = self._context.segments, transition.person
+        asked = segments.asked(transition.segment_id)
+        if not asked.events_only and not segments.newest.others.is_before(person, since_us):
+            return False
+        return not any(may_have_turned(leaf, person, since_us, now_us) for leaf in asked.timed)
+
+    def _read(self, number: int, stored: Stored | None, also: Sequence[EventInTime]) -> PersonInTime:
         folder = self._context.folder
-        profile = folder.people.profile(number)
-        shown = shown_values(profile, {})
-        return read_person(folder, self._context.segments, number, shown, also=also)
+        return stored_person(folder, self._context.segments, stored or Stored(folder, [number]), number, also=also)
 
     def _since_us(self, person: PersonInTime, transition: Transition, now_us: int) -> int:
         kept = self._context.segments.segments[transition.segment_id]

@@ -93,7 +93,6 @@ class Workspace:
         rebuild = self.checkpoint.restore()
         self.campaigns.restore()
         self.folder.sweep()
-        self.loop.commit(self.folder.tail.forget_at_start)
         # What was complete before the crash is complete again before the journal goes on: the facts there may move it.
         complete = {row.segment_id for row in read_segments(self.folder.state.db) if row.built}
         for segment_id in rebuild:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from backstory.core.error import StorageError
 
 # Few sizes, so that their statements stay prepared.
-ROWS_PER_STATEMENT = (64, 8, 1)
+ROWS_PER_STATEMENT = (512, 64, 8, 1)
 
 Synchronous = Literal["FULL", "NORMAL"]
 

@@ -62,7 +62,7 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
 
     Fewer than ``rows_max``: nothing is left of them in these tables; blocks of transitions are another matter
     (``transition.drop_from_blocks``). A message stays as a number in counts of
-    campaigns, without its content; the indexes of the tail must be up to date.
+    campaigns, without its content.
     """
     count = tail.drop_events(person, rows_max)
     for table, key, where in _ROWS:

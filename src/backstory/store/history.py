@@ -195,32 +195,37 @@ class History:
             table = table.select(["person", "time_us"]).filter(pa.array(mask))
         return sorted_rows(table)
 
-    def _of_person(
-        self, kind: str, columns: str, person: int, counting: str = "", parameters: Sequence[Any] = ()
+    def _of_people(
+        self, kind: str, columns: str, people: Sequence[int], counting: str = "", parameters: Sequence[Any] = ()
     ) -> list[Any]:
-        """Rows of a person in parts; the tail is the caller's. On the loop's thread."""
+        """Rows of some people in parts; the tail is the caller's. On the loop's thread."""
         files = self.files(self.parts, kind)
-        sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2{counting}"
-        return self.rows(sql, files, (person, *parameters)) if files else []
+        if not files or not people:
+            return []
+        if len(people) == 1:
+            who = f"person = {people[0]}"
+        else:
+            who = f"person BETWEEN {min(people)} AND {max(people)} AND person IN ({', '.join(map(str, people))})"
+        return self.rows(f"SELECT {columns} FROM read_parquet($1) WHERE {who}{counting}", files, parameters)
 
-    def person_events(self, person: int, name: str) -> list[tuple[str, str, int, str]]:
-        """(kind, name, time, data) of a person's events that count and have a name, or one that it stands for."""
-        named, asked = ("name LIKE $3 ESCAPE '\\'", like_of(name)) if is_wildcard(name) else ("name = $3", name)
-        return self._of_person(
-            "event", "kind, name, time_us, data", person, f" AND NOT duplicate AND {named}", (asked,)
-        )
+    def people_events(self, people: Sequence[int], name: str) -> list[tuple[int, str, str, int, str]]:
+        """(person, kind, name, time, data) of the events in parts that count, of these people and under a name, or one
+        that it stands for. On the loop's thread."""
+        named, asked = ("name LIKE $2 ESCAPE '\\'", like_of(name)) if is_wildcard(name) else ("name = $2", name)
+        columns = "person, kind, name, time_us, data"
+        return self._of_people("event", columns, people, f" AND NOT duplicate AND {named}", (asked,))
+
+    def people_writes(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
+        """(person, time, attributes) of these people's writes in parts. On the loop's thread."""
+        return self._of_people("write", "person, time_us, attributes", people)
 
     def person_rows(self, person: int) -> list[tuple[Any, ...]]:
         """All of a person's events, duplicates too, as the tail has them."""
-        return self._of_person("event", ROW_COLUMNS, person)
-
-    def person_writes(self, person: int) -> list[tuple[int, str]]:
-        """(time, attributes) of a person's writes."""
-        return self._of_person("write", "time_us, attributes", person)
+        return self._of_people("event", ROW_COLUMNS, [person])
 
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
         """(time, accept time, attributes, import id) of a person's writes."""
-        return self._of_person("write", "time_us, accept_us, attributes, import_id", person)
+        return self._of_people("write", "time_us, accept_us, attributes, import_id", [person])
 
     def events_of(self, people: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
         """(person, kind, name, time, data) of these people's events that count, as far as they are committed."""

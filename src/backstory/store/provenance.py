@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.fact import IdentifierKind
+from backstory.store.database import insert_rows
 
 NAMES: tuple[IdentifierKind, ...] = ("id", "email", "phone")
 KINDS: tuple[IdentifierKind, ...] = ("id", "email", "phone", "cio_id")
@@ -62,16 +63,18 @@ class Namings:
     def heard_all(self, kind: IdentifierKind, people: Iterable[int]) -> None:
         """The same of many at once, who were found by others than imports."""
         if self._unconfirmed[kind]:
-            for person in self._unconfirmed[kind] & BitMap(people):
-                self.confirm(kind, person)
+            self._confirm(kind, self._unconfirmed[kind] & BitMap(people))
 
     def confirm(self, kind: IdentifierKind, person: int) -> None:
         """The identifier is not an import's alone any more, and neither is the person."""
+        self._confirm(kind, BitMap([person]))
+
+    def _confirm(self, kind: IdentifierKind, people: BitMap) -> None:
         both: tuple[IdentifierKind, ...] = (kind, "cio_id")
         for one in both:
-            if person in self._unconfirmed[one]:
-                self._unconfirmed[one].discard(person)
-                self._db.execute("INSERT OR IGNORE INTO confirmed VALUES (?, ?)", (one, person))
+            fresh = self._unconfirmed[one] & people
+            self._unconfirmed[one] -= fresh
+            insert_rows(self._db, "INSERT OR IGNORE INTO confirmed", "(?, ?)", [(one, person) for person in fresh])
 
     def heard_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
         """An import named these people."""

@@ -86,12 +86,9 @@ class Oldest:
 
 
 def oldest_rows(db: sqlite3.Connection, kind: str, count: int) -> Oldest | None:
-    """Inside a transaction: the oldest rows of a kind in the tail; events as far as they are in its indexes."""
-    indexed = "coalesce((SELECT value FROM meta WHERE name = 'indexed_seq'), 0)"
-    until = indexed if kind == "event" else "9223372036854775807"
-    rows = db.execute(
-        f"SELECT {', '.join(COLUMNS[kind])} FROM {TABLES[kind]} WHERE seq <= {until} ORDER BY seq LIMIT ?", (count,)
-    ).fetchall()
+    """Inside a transaction: the oldest rows of a kind in the tail."""
+    columns = ", ".join(COLUMNS[kind])
+    rows = db.execute(f"SELECT {columns} FROM {TABLES[kind]} ORDER BY seq LIMIT ?", (count,)).fetchall()
     return Oldest(kind=kind, rows=rows) if rows else None
 
 

@@ -105,18 +105,13 @@ CREATE INDEX retracted_write_import ON retracted_write (import_id, kind, seq);
 CREATE INDEX retracted_write_person ON retracted_write (person) WHERE person IS NOT NULL;
 CREATE INDEX retracted_write_object ON retracted_write (object);
 
--- The tail: the newest history, not yet in parts.
+-- The tail: the newest history, not yet in parts. Where a person's events are, and which keys are known, is kept in
+-- memory (store/tail_index.py): an index here would rewrite a page for each event.
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, data TEXT NOT NULL,
     event_id TEXT, key INTEGER, import_id INTEGER NOT NULL, duplicate INTEGER NOT NULL
 );
--- The tail's indexes, brought up to date every few thousand events in sorted order (meta indexed_seq says how far):
--- an index kept at every commit would rewrite a page for each event.
-CREATE TABLE event_by_person (person INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (person, seq)) WITHOUT ROWID;
-CREATE TABLE event_by_key (
-    key INTEGER NOT NULL, person INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (key, person, seq)
-) WITHOUT ROWID;
 CREATE TABLE attribute_write (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL,
     attributes TEXT NOT NULL, changes TEXT, created INTEGER NOT NULL, import_id INTEGER NOT NULL

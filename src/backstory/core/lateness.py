@@ -1,0 +1,150 @@
+"""Late facts: those dated before the moment at which they are taken in, and since when what they change is true.
+
+The theory (design section 8, effective entry): when nothing happened to a person from a late fact's own time up to
+now, neither by another fact nor by time alone, then the answers of all conditions stood still since then but for what
+the fact itself changed, and what it changed is true since its time. Otherwise the person's history has to be read.
+
+So of each person the newest time of an event is kept, and of any other fact, which only some conditions ask for. Where
+many facts come or go at once, and at the start, since nothing of this is stored, only a floor is known: of everybody
+who was there by then there may be facts up to that moment.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from backstory.core.column import Column, People, Truth
+from backstory.core.condition import Condition, EventTest
+from backstory.core.known import KnownLeaf
+from backstory.core.leaf import SHIFT_US, AttributeLeaf, CountLeaf, WindowLeaf
+from backstory.core.leaf_key import AnyLeaf, LeafKey, leaf_keys
+from backstory.core.metric import MESSAGE
+from backstory.core.record_leaf import RecordLeaf
+
+Moments = NDArray[np.int64]
+
+
+class Newest:
+    """The newest time of facts of each person; one that is too recent does no harm."""
+
+    def __init__(self) -> None:
+        self._column = Column("int64")
+        self._floor_us = -SHIFT_US
+        # Whoever has a number from here on came later.
+        self._next_person = 0
+
+    def raise_floor(self, now_us: int, next_person: int) -> None:
+        """Of everybody before the next person there may be facts up to this moment."""
+        self._floor_us = max(self._floor_us, now_us)
+        self._next_person = max(self._next_person, next_person)
+
+    def put(self, person: int, time_us: int) -> None:
+        if time_us + SHIFT_US > self._column.get(person):
+            self._column.set(person, time_us + SHIFT_US)
+
+    def put_many(self, people: People, times_us: Moments) -> None:
+        """The same of sorted distinct people."""
+        self._column.scatter(people, np.maximum(self._column.gather(people), times_us + SHIFT_US))
+
+    def is_before(self, person: int, time_us: int) -> bool:
+        """Are all facts told of a person older than this moment?"""
+        above = time_us > self._floor_us or person >= self._next_person
+        return above and self._column.get(person) < time_us + SHIFT_US
+
+    def is_before_many(self, people: People, times_us: Moments) -> Truth:
+        """The same of sorted distinct people, with a moment for each."""
+        above = (times_us > self._floor_us) | (people >= self._next_person)
+        return above & (self._column.gather(people) < times_us + SHIFT_US)
+
+
+class NewestFacts:
+    """The newest events, and the newest of all other facts: values, records, memberships somebody gave, messages."""
+
+    def __init__(self) -> None:
+        self.events = Newest()
+        self.others = Newest()
+
+    def raise_floor(self, now_us: int, next_person: int) -> None:
+        """Facts of any sort came or went at once."""
+        self.events.raise_floor(now_us, next_person)
+        self.others.raise_floor(now_us, next_person)
+
+    def put(self, person: int, time_us: int) -> None:
+        """Something happened to somebody, of whatever sort."""
+        self.events.put(person, time_us)
+        self.others.put(person, time_us)
+
+    def is_before(self, person: int, time_us: int, *, events_only: bool) -> bool:
+        """Are all facts of a person, or their events, older than this moment?"""
+        return self.events.is_before(person, time_us) and (events_only or self.others.is_before(person, time_us))
+
+
+def next_number(people: BitMap) -> int:
+    """Whoever comes after these people has it, or a higher one."""
+    return people.max() + 1 if people else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a condition asks, with those of the segments it refers to: leaves over time, and whether only events."""
+
+    timed: tuple[AnyLeaf, ...]
+    events_only: bool
+
+
+def asked_by(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], under: Sequence[Asked]) -> Asked:
+    """What a condition asks, None: a manual segment; ``under`` is what the segments ask to which it refers."""
+    if condition is None:
+        # Whom somebody put into a segment is no event.
+        return Asked((), events_only=False)
+    keys = leaf_keys(condition)
+    timed = [leaves[key] for key in keys if leaves[key].timed] + [leaf for one in under for leaf in one.timed]
+    events = all(isinstance(key, tuple) or (isinstance(key, EventTest) and key.kind != MESSAGE) for key in keys)
+    return Asked(tuple(dict.fromkeys(timed)), events and all(one.events_only for one in under))
+
+
+def may_have_turned(leaf: AnyLeaf, person: int, since_us: int, now_us: int) -> bool:
+    """May time alone have changed the answer of a leaf at a moment from ``since_us`` up to now?"""
+    match leaf:
+        case CountLeaf():
+            return False
+        case WindowLeaf():
+            low, high = since_us - leaf.last_us + SHIFT_US, now_us - leaf.last_us + SHIFT_US
+            held = [leaf.column.get(person)] if leaf.keep == 1 else leaf.column.row(person)
+            return any(low <= time <= high for time in held)
+        case KnownLeaf():
+            return leaf.last_us is not None and since_us <= leaf.known.get_us(person) + leaf.last_us <= now_us
+        case AttributeLeaf() | RecordLeaf():
+            # Only the moments that are still to come are kept.
+            return leaf.timed
+        case _:
+            assert_never(leaf)
+
+
+def may_have_turned_many(leaf: AnyLeaf, people: People, since_us: Moments, now_us: Moments) -> Truth:
+    """The same of sorted people, with their own moments."""
+    match leaf:
+        case CountLeaf():
+            return np.zeros(len(people), dtype=bool)
+        case WindowLeaf():
+            held = leaf.column.gather(people).reshape(len(people), leaf.keep)
+            return leave_window(held, leaf.last_us, since_us, now_us)
+        case KnownLeaf():
+            if leaf.last_us is None:
+                return np.zeros(len(people), dtype=bool)
+            moments_us = leaf.known.gather_us(people) + leaf.last_us
+            return (since_us <= moments_us) & (moments_us <= now_us)
+        case AttributeLeaf() | RecordLeaf():
+            return np.full(len(people), leaf.timed)
+        case _:
+            assert_never(leaf)
+
+
+def leave_window(held: NDArray[np.int64], last_us: int, since_us: Moments, now_us: Moments) -> Truth:
+    """Does one of the times that a window holds, a row for each person, leave it from ``since_us`` up to now?"""
+    low, high = since_us - last_us + SHIFT_US, now_us - last_us + SHIFT_US
+    return np.any((held >= low[:, None]) & (held <= high[:, None]), axis=1)
