@@ -11,12 +11,11 @@ from pyroaring import BitMap
 from backstory.core import oracle
 from backstory.core.column import PAGE_ROWS
 from backstory.core.condition import AttributeTest, Between, Condition, EventTest, Json, Last
+from backstory.core.known import KnownLeaf, KnownSince
 from backstory.core.leaf import (
     NEVER_US,
     AttributeLeaf,
     CountLeaf,
-    KnownLeaf,
-    KnownSince,
     WindowLeaf,
     due_in,
     event_leaf,
