@@ -29,7 +29,7 @@ from backstory.core.fact import (
     Track,
     UnsuppressPerson,
 )
-from backstory.core.identity import Apply, Join, decide
+from backstory.core.identity import Apply, Join, Rules, decide
 from backstory.core.oracle import PersonHistory, members
 from backstory.core.time import HOUR_US, SECOND_US
 from backstory.engine import backfill
@@ -426,7 +426,7 @@ def decided(live: Live, row: PersonRow) -> Any:
     """What would become of a row; None when it is older than a deletion."""
     path, *body = row.identifiers()
     found = live.workspace.applier.profiles.owners(path, tuple(body), row.time_us)
-    return None if isinstance(found, Receipt) else decide(path, tuple(body), *found, update_only=False, auto_merge=True)
+    return None if isinstance(found, Receipt) else decide(path, tuple(body), *found, update_only=False, rules=Rules())
 
 
 # -- people, row by row -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from backstory.core.fact import (
     TrackAnonymous,
     UnsuppressPerson,
 )
+from backstory.core.identity import Rules
 from backstory.core.time import DAY_US, HOUR_US, SECOND_US
 from backstory.engine.view import PersonView
 from tests.unit.campaign_world import NOW_US, World, eq
@@ -97,7 +98,7 @@ def test_whoever_has_both_is_a_conflict(world: World, one: Any, other: Any) -> N
 
 def test_automatic_merging_can_be_turned_off(world: World) -> None:
     """Then two halves are a conflict, as any two people are."""
-    world.workspace.context.auto_merge = False
+    world.workspace.context.rules = Rules(auto_merge=False)
     identify(world, "email", "ann@x.org")
     identify(world, "id", "ann")
     assert identify(world, "id", "ann", body_email="ann@x.org").result == "conflict"

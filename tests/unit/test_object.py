@@ -198,6 +198,17 @@ def test_attributes_are_limited_in_number(live: Live, make: type[IdentifyObject]
     assert one(live, make(one_more=1)).result == "conflict"  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+@pytest.mark.parametrize("make", [obj, rel])
+def test_what_was_removed_does_not_count_as_an_attribute(live: Live, make: type[IdentifyObject] | type[Relate]) -> None:
+    """As many as the limit says again; paths of one attribute are one."""
+    most = {f"a{number}": 1 for number in range(OBJECT_ATTRIBUTES.value)}
+    assert one(live, make(**most)).result == "applied"  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert one(live, make(a0=None)).result == "applied"  # pyright: ignore[reportArgumentType, reportCallIssue]
+    paths = {"b.x": 1, "b.y": 2}
+    assert one(live, make(**paths)).result == "applied"  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert one(live, make(c=1)).result == "conflict"  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 def test_attributes_are_limited_in_size(live: Live) -> None:
     """Names and values together: at the limit and one byte past it."""
     room = OBJECT_ATTRIBUTE_BYTES.value - len('{"t":""}')

@@ -102,6 +102,51 @@ def test_whoever_is_suppressed_while_their_import_is_out_is_forgotten(world: Liv
     assert world.track("ann", "buy").result == "suppressed"
 
 
+def test_whoever_is_deleted_while_their_import_is_out_stays_deleted_for_old_files(world: Live) -> None:
+    """Facts that are older than the deletion are refused, and the log shows it."""
+    number = load(world, "people", {"id": "ann", "email": "Ann@x.org", "_timestamp": THEN_S})
+    out(world, number)
+    assert world.send(DeletePerson(person=named("email", "ann@x.org")))[0].result == "applied"
+    for person in (named("id", "ann"), named("email", "ann@x.org")):
+        old = Identify(person=person, attributes=b"{}", time_us=THEN_S * SECOND_US)
+        assert world.send(old)[0].result == "dropped"
+    load(world, "people", {"id": "ann", "plan": "pro", "_timestamp": THEN_S})
+    assert people(world) == []
+    entries, _ = world.workspace.reader.activities(
+        "id", "ann", types="profile_delete", name=None, deleted=True, before=None, limit=5, everything=True
+    )
+    assert [(entry.data["id"], entry.data["email"]) for entry in entries] == [("ann", "Ann@x.org")]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript, reportCallIssue, reportArgumentType]
+    assert world.identify("ann").result == "applied"
+    assert people(world) == [("ann", None)]
+
+
+@pytest.mark.parametrize("way", [DeletePerson, SuppressPerson])
+def test_an_email_lost_with_an_import_goes_with_its_person(
+    world: Live, way: type[DeletePerson] | type[SuppressPerson]
+) -> None:
+    """Deleted, older facts under it are refused; suppressed, it is blocked, too."""
+    world.identify("ann", z=1)
+    number = load(world, "people", {"id": "ann", "email": "ann@x.org"})
+    out(world, number)
+    assert people(world) == [("ann", None)]
+    world.send(way(person=named("id", "ann")))
+    email = named("email", "ann@x.org")
+    old = Identify(person=email, attributes=b"{}", time_us=THEN_S * SECOND_US)
+    assert world.send(old)[0].result in ("dropped", "suppressed")
+    found = world.send(Identify(person=email, attributes=b"{}"))[0].result
+    assert found == ("suppressed" if way is SuppressPerson else "applied")
+
+
+def test_an_email_that_somebody_else_has_by_now_is_left_to_them(world: Live) -> None:
+    """Whoever lost it with an import is suppressed without it."""
+    world.identify("ann", z=1)
+    out(world, load(world, "people", {"id": "ann", "email": "ann@x.org"}))
+    world.send(Identify(person=named("id", "bob"), attributes=b"{}", body_email="ann@x.org"))
+    world.send(SuppressPerson(person=named("id", "ann")))
+    assert people(world) == [("bob", "ann@x.org")]
+    assert world.send(Identify(person=named("email", "ann@x.org"), attributes=b"{}"))[0].result == "applied"
+
+
 def test_suppressing_an_id_leaves_whoever_has_it_as_email(world: Live) -> None:
     """Identifiers of different kinds are different ones, however equal."""
     number = load(world, "people", {"email": "ann@x.org"})

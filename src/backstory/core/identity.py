@@ -12,6 +12,7 @@ from backstory.core.fact import Identifier, IdentifierKind
 
 ALREADY_TAKEN = "The identifier is already associated with a different profile."
 ALREADY_SET = "The profile already has a different value for this identifier; address it by cio_id to change it."
+NOT_TO_BE_CHANGED = "The profile already has a different value for this identifier, and the workspace changes none."
 NOTHING_TO_UPDATE = "No profile matches and the call asked not to create one."
 
 
@@ -48,6 +49,15 @@ class Join:
     secondary: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a workspace chose: do two halves merge, may an identifier be changed by ``cio_id``, an email by ``id``?"""
+
+    auto_merge: bool = True
+    change_by_cio_id: bool = True
+    change_email_by_id: bool = False
+
+
 Decision = Apply | Refuse | Drop | Join
 
 
@@ -65,18 +75,19 @@ def decide(
     owned: Mapping[int, Mapping[IdentifierKind, str]],
     *,
     update_only: bool,
-    auto_merge: bool = False,
+    rules: Rules,
 ) -> Decision:
     """Judge one identify. All identifiers are normal; ``owner`` has those that are known, ``owned`` their people."""
-    if auto_merge and body:
+    if rules.auto_merge and body:
         halves = _halves((path, *body), owner, owned)
         if halves is not None:
             return Join(*halves)
     person = owner.get(path)
     if path.kind == "cio_id":
-        return _by_cio_id(person, body, owner)
+        return _by_cio_id(person, body, owner, owned, change=rules.change_by_cio_id)
     if person is not None:
-        return _known(person, body, owner, owned[person])
+        change_email = path.kind == "id" and rules.change_email_by_id
+        return _known(person, body, owner, owned[person], change_email=change_email)
     named = {owner[identifier] for identifier in body if identifier in owner}
     if len(named) > 1:
         clash = next(identifier for identifier in body if identifier in owner)
@@ -104,12 +115,21 @@ def _halves(
     return min(by_id, by_email), max(by_id, by_email)
 
 
-def _by_cio_id(person: int | None, body: tuple[Identifier, ...], owner: Mapping[Identifier, int]) -> Decision:
+def _by_cio_id(
+    person: int | None,
+    body: tuple[Identifier, ...],
+    owner: Mapping[Identifier, int],
+    owned: Mapping[int, Mapping[IdentifierKind, str]],
+    *,
+    change: bool,
+) -> Decision:
     if person is None:
         return Drop("nobody has this cio_id")
     for identifier in body:
         if owner.get(identifier, person) != person:
             return Refuse(person, identifier.kind, identifier.value, ALREADY_TAKEN)
+        if not change and identifier not in owner and identifier.kind in owned[person]:
+            return Refuse(person, identifier.kind, identifier.value, NOT_TO_BE_CHANGED)
     return Apply(person, tuple(identifier for identifier in body if identifier not in owner))
 
 
@@ -118,6 +138,8 @@ def _known(
     body: tuple[Identifier, ...],
     owner: Mapping[Identifier, int],
     owned: Mapping[IdentifierKind, str],
+    *,
+    change_email: bool = False,
 ) -> Decision:
     assign: list[Identifier] = []
     for identifier in body:
@@ -125,7 +147,7 @@ def _known(
             return Refuse(person, identifier.kind, identifier.value, ALREADY_TAKEN)
         if identifier in owner:
             continue
-        if identifier.kind in owned:
+        if identifier.kind in owned and not (change_email and identifier.kind == "email"):
             return Refuse(person, identifier.kind, identifier.value, ALREADY_SET)
         assign.append(identifier)
     return Apply(person, tuple(assign))

@@ -36,7 +36,9 @@ def problem_of(attributes: Mapping[str, Json], *, of_object: bool) -> str:
 def problem_of_document(document: Document) -> str:
     """Why a document is more than an object or a relationship may hold; empty when it is not."""
     try:
-        OBJECT_ATTRIBUTES.check(len(document))
+        # What was removed is kept to refuse older values; it is none of those the object has.
+        shown = {name.partition(".")[0] for name, register in document.items() if register.value is not None}
+        OBJECT_ATTRIBUTES.check(len(shown))
         held = sum(len(name.encode()) + len(register.value or b"") for name, register in document.items())
         OBJECT_ATTRIBUTE_BYTES.check(held)
     except LimitError as error:

@@ -21,6 +21,7 @@ from backstory.edge.cli_command import Runtime, fail
 from backstory.edge.cli_import import imports
 from backstory.edge.cli_key import keys
 from backstory.edge.cli_message import messages
+from backstory.edge.cli_object import objects
 from backstory.edge.cli_privacy import privacy
 from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
@@ -127,5 +128,5 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
 
 for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):
     segments.add_command(_command)
-for _command in (backfill, verify, segments, imports, keys, messages, campaigns, clock, workspaces, privacy):
+for _command in (backfill, verify, segments, imports, keys, messages, objects, campaigns, clock, workspaces, privacy):
     main.add_command(_command)

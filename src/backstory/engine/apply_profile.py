@@ -71,7 +71,7 @@ class Profiles:
         found = self.owners(path, body, fact.time_us)
         if isinstance(found, Receipt):
             return self._turned_away(found, path, now_us)
-        decision = decide(path, body, *found, update_only=fact.update_only, auto_merge=self._context.auto_merge)
+        decision = decide(path, body, *found, update_only=fact.update_only, rules=self._context.rules)
         match decision:
             case Join(primary=primary, secondary=secondary):
                 assert self._merges is not None

@@ -4,6 +4,8 @@ A tombstone remembers until when an identifier named somebody. Of the suppressed
 is stored of their past is made unreadable. Source: design section 6, semantics section 1.6.
 """
 
+from dataclasses import dataclass
+
 from backstory.core.fact import DeletePerson, Identifier, Receipt, SuppressPerson, UnsuppressPerson
 from backstory.core.identity import normal
 from backstory.core.trace import PROFILE_DELETE
@@ -19,6 +21,14 @@ from backstory.store.tombstone import Name
 FORGOTTEN = {"forgotten": True}
 # Where the names of those who went with an import are kept, as they are compared.
 _WITHDRAWN = {"id": "id", "email": "email_key", "phone": "phone", "cio_id": "person"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Withdrawn:
+    """Somebody who went with an import: what named them, and how that was shown (id, email, phone)."""
+
+    names: set[Name]
+    shown: tuple[str | None, str | None, str | None]
 
 
 class Removals:
@@ -39,11 +49,11 @@ class Removals:
         if person is None:
             if self._addressees.blocked(identifier):
                 return Receipt("suppressed", reason=SUPPRESSED)
-            if self._forget_withdrawn({(identifier.kind, identifier.value)}, now_us):
+            if self._bury_withdrawn({(identifier.kind, identifier.value)}, now_us):
                 return Receipt("applied")
             return Receipt("skipped", reason="nobody has this identifier")
         profile = self._folder.people.profile(person)
-        self._forget_withdrawn({*self._remove(profile, now_us), ("cio_id", cio_id_of(person))}, now_us)
+        self._bury_withdrawn({*self._remove(profile, now_us), ("cio_id", cio_id_of(person))}, now_us)
         self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers_of(profile))
         return Receipt("applied")
 
@@ -55,15 +65,23 @@ class Removals:
         self._folder.definitions.forget_person(person)
         forget_records(self._folder, person)
         db = self._folder.state.db
+        lost = self._lost(person)
         claims = db.execute("SELECT anonymous_id FROM claim WHERE person = ?", (person,)).fetchall()
         db.execute("DELETE FROM claim WHERE person = ?", (person,))
         for table in ("future", "withdrawn", "replaced"):
             db.execute(f"DELETE FROM {table} WHERE person = ?", (person,))
-        names: list[Name] = [*profile.owned().items(), *(("anonymous_id", row[0]) for row in claims)]
+        names: list[Name] = [*profile.owned().items(), *(("anonymous_id", row[0]) for row in claims), *lost]
         shown = (profile.id, profile.email, profile.phone)
         self._folder.tombstones.bury(person, names, shown, now_us)
         self._folder.people.remove(person)
         return names
+
+    def _lost(self, person: int) -> list[Name]:
+        """What named somebody until an import was taken back, and names nobody else by now: it goes with them."""
+        found = "SELECT id, email_key, phone FROM withdrawn WHERE person = ? AND NOT gone"
+        row = self._folder.state.db.execute(found, (person,)).fetchone()
+        names: list[Name] = [] if row is None else [(k, v) for k, v in zip(NAMES, row, strict=True) if v is not None]
+        return [name for name in names if not self._taken(name)]
 
     def suppress(self, fact: SuppressPerson, now_us: int) -> Receipt:
         """A person is deleted, all that named them is blocked, and what is stored of them made unreadable."""
@@ -96,7 +114,7 @@ class Removals:
         tombstones = self._folder.tombstones
         # Nobody comes back with an import under a name that is blocked; what they are called besides is blocked too.
         withdrawn = self._forget_withdrawn(names, now_us)
-        names = names | {name for some in withdrawn.values() for name in some if not self._taken(name)}
+        names = names | {name for one in withdrawn.values() for name in one.names if not self._taken(name)}
         people = [*people, *withdrawn]
         tombstones.hide(number, people, names)
         tombstones.block(number, names, now_us)
@@ -104,22 +122,32 @@ class Removals:
         forget(self._folder.state.db, self._folder.tail, people, names)
         self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)
 
-    def _forget_withdrawn(self, names: set[Name], now_us: int) -> dict[int, set[Name]]:
+    def _bury_withdrawn(self, names: set[Name], now_us: int) -> bool:
+        """The same of who is deleted: facts about them that are older are refused, as of anybody deleted."""
+        gone = self._forget_withdrawn(names, now_us)
+        for person, one in gone.items():
+            buried = [name for name in one.names if name[0] != "cio_id"]
+            self._folder.tombstones.bury(person, buried, one.shown, now_us)
+            identifiers = {"id": one.shown[0], "email": one.shown[1], "cio_id": cio_id_of(person)}
+            self._context.activity(person, PROFILE_DELETE, now_us, now_us, identifiers)
+        return bool(gone)
+
+    def _forget_withdrawn(self, names: set[Name], now_us: int) -> dict[int, "_Withdrawn"]:
         """Whoever went with an import and was called so does not come back with it; returns them and their names.
 
         Somebody who is there, but lost such a name with an import, does not get it again.
         """
-        db, gone = self._folder.state.db, dict[int, set[Name]]()
+        db, gone = self._folder.state.db, dict[int, _Withdrawn]()
         for kind, value in names:
             column = _WITHDRAWN.get(kind)
             if column is None:
                 continue
             sought = person_of(value) if kind == "cio_id" else value
-            found = f"SELECT person, gone, id, email_key, phone FROM withdrawn WHERE {column} = ?"
-            for person, went, *owned in db.execute(found, (sought,)).fetchall():
+            found = f"SELECT person, gone, email, id, email_key, phone FROM withdrawn WHERE {column} = ?"
+            for person, went, email, *owned in db.execute(found, (sought,)).fetchall():
                 if went:
                     theirs = {(one, name) for one, name in zip(NAMES, owned, strict=True) if name is not None}
-                    gone.setdefault(person, set()).update(theirs, {("cio_id", cio_id_of(person))})
+                    gone[person] = _Withdrawn({*theirs, ("cio_id", cio_id_of(person))}, (owned[0], email, owned[2]))
                 elif kind in NAMES:
                     key = ", email_key = NULL" if kind == "email" else ""
                     db.execute(f"UPDATE withdrawn SET {kind} = NULL{key}, unsure = 1 WHERE person = ?", (person,))

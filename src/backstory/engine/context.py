@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from backstory.core.condition import Json
+from backstory.core.identity import Rules
 from backstory.core.person import Document, values
 from backstory.core.segment import SegmentEngine, Transition
 from backstory.store.folder import Folder
@@ -65,7 +66,7 @@ class Context:
     folder: Folder
     segments: SegmentEngine
     trigger_age_us: int
-    auto_merge: bool = True
+    rules: Rules = field(default_factory=Rules)
     # The import whose rows are being applied as live calls are (0: none): all that is written names it, and what it
     # moves is judged at its end.
     importing: int = 0

@@ -124,8 +124,7 @@ class Merge:
             nameless = found.result == "suppressed" or found.reason == FORGOTTEN
             self._refused(row, FORGOTTEN_ROW if nameless else OLDER_ROW)
             return
-        auto_merge = self._workspace.context.auto_merge
-        decision = decide(path, tuple(body), *found, update_only=False, auto_merge=auto_merge)
+        decision = decide(path, tuple(body), *found, update_only=False, rules=self._workspace.context.rules)
         match decision:
             case Join() if self._job.options.rows == "only_new":
                 self._counts.skipped += 1

@@ -41,7 +41,7 @@ from backstory.store.state import State
 
 SAMPLES_MAX = 10
 CHANGES_MAX = 5
-MEMORY_SETTINGS = ("duckdb_memory_mb", "duckdb_threads")
+SAME_SETTINGS = ("duckdb_memory_mb", "duckdb_threads", "auto_merge", "change_by_cio_id", "change_email_by_id")
 
 
 def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
@@ -61,7 +61,7 @@ def opened(path: Path, now_us: int, *, trigger_hours: float) -> Generator[Worksp
     state = State(path / "state.db")
     position = state.position
     state.close()
-    chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in MEMORY_SETTINGS}
+    chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in SAME_SETTINGS}
     settings = load(chosen, {"data": path, "trigger_age_hours": trigger_hours})
     workspace = open_workspace(
         path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False

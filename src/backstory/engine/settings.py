@@ -69,6 +69,8 @@ class Settings:
     temp_folder: Path
     retry_in_doubt: bool
     auto_merge: bool
+    change_by_cio_id: bool
+    change_email_by_id: bool
     tls_cert: Path | None
     tls_key: Path | None
     tls_dev: bool
@@ -207,6 +209,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="auto_merge", read=_boolean, default=True,
         help="merge two people when an identify names one by id and the other by email, and each lacks the other",
+    ),
+    Setting(
+        name="change_by_cio_id", read=_boolean, default=True,
+        help="an identify that addresses somebody by cio_id may change their id, email and phone",
+    ),
+    Setting(
+        name="change_email_by_id", read=_boolean, default=False,
+        help="an identify that addresses somebody by id may change their email",
     ),
     Setting(name="tls_cert", read=_path, default=None, help="the certificate chain (PEM) to serve https with"),
     Setting(name="tls_key", read=_path, default=None, help="the private key (PEM) of tls_cert"),

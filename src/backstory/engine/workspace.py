@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import EffectOutcome, Fact, Receipt
+from backstory.core.identity import Rules
 from backstory.core.message import Delivery
 from backstory.core.segment import SegmentEngine
 from backstory.core.time import DAY_US, HOUR_US, SECOND_US
@@ -53,7 +54,7 @@ class Workspace:
         *,
         trigger_age_us: int,
         retry_in_doubt: bool = False,
-        auto_merge: bool = True,
+        rules: Rules = Rules(),
         purge_us: int = 30 * DAY_US,
         mailboxes: Sequence[Path] = (),
     ) -> None:
@@ -63,7 +64,7 @@ class Workspace:
         self._inbox = Inbox()
         self.segments = SegmentEngine()
         self.context = Context(
-            folder=folder, segments=self.segments, trigger_age_us=trigger_age_us, auto_merge=auto_merge
+            folder=folder, segments=self.segments, trigger_age_us=trigger_age_us, rules=rules
         )
         self.builder = Builder(self.context, self.run_on_loop)
         self.checkpoint = Checkpoint(self.context, self.builder)
@@ -295,7 +296,7 @@ def open_workspace(
         clock,
         trigger_age_us=round(hours * HOUR_US),
         retry_in_doubt=settings.retry_in_doubt if settings else False,
-        auto_merge=settings.auto_merge if settings else True,
+        rules=_rules(settings),
         purge_us=round((settings.purge_days if settings else 30.0) * DAY_US),
         mailboxes=_mailboxes(path, settings),
     )
@@ -307,6 +308,16 @@ def open_workspace(
         folder.close()
         raise
     return workspace
+
+
+def _rules(settings: Settings | None) -> Rules:
+    if settings is None:
+        return Rules()
+    return Rules(
+        auto_merge=settings.auto_merge,
+        change_by_cio_id=settings.change_by_cio_id,
+        change_email_by_id=settings.change_email_by_id,
+    )
 
 
 def _mailboxes(path: Path, settings: Settings | None) -> list[Path]:
