@@ -93,12 +93,16 @@ def _grouped_and_aliased(server: Server, survivor: str, other: str) -> None:
 
 def test_cdp_analytics_node(server: Server) -> None:
     """Every method that sends, in batches: none fails, and the App API shows what was sent."""
-    assert call_node("analytics.mjs", server.url, CDP_KEY) == {"failed": []}
+    told = call_node("analytics.mjs", server.url, CDP_KEY)
+    assert told["failed"] == []
+    assert told["missed"] == []
+    assert {"identify", "track", "page", "screen", "group", "alias", "closeAndFlush"} <= set(told["methods"])
     ann = attributes(server, "a1")
     assert (ann["email"], ann["plan"], ann["created_at"]) == ("a1@example.com", "pro", str(UNIX))
     events = {entry["name"]: entry for entry in server.log(type="event")}
     assert (events["bought"]["timestamp"], events["bought"]["data"]) == (UNIX, {"price": 23.45})
     assert "seen" in events
+    assert events["enriched"]["data"] == {"enriched": True}
     assert [entry["url"] for entry in server.log(type="page")] == ["https://example.com/a"]
     assert [entry["name"] for entry in server.log(type="screen")] == ["Start"]
     _grouped_and_aliased(server, "a1", "a2")

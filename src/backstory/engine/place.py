@@ -64,7 +64,7 @@ TABLES: tuple[Place, ...] = (
           gone=f"texts {PURGED}, of the suppressed at once; a row without them stays, so that counts stay right"),
     Place(name="naming", holds="whom imports have named, by number", gone=NOTHING),
     Place(name="baseline", holds="who was in segments when an import began, by number, until it ends", gone=NOTHING),
-    Place(name="confirmed", holds="whose identifiers others than imports have named, by number", gone=NOTHING),
+    Place(name="confirmed", holds="whose identifiers others than imports have named, by number", gone=PURGED),
     Place(name="replaced", holds="identifiers in whose place an import gave others", gone=AT_ONCE),
     Place(name="retraction", holds="which imports are taken back", gone=NOTHING),
     Place(name="withdrawn", holds="identifiers of people that an import had brought which was taken back",

@@ -147,20 +147,18 @@ def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveOut:
-    """Which rows are not written again: those of some people, and those that some imports brought."""
+    """Which rows are not written again: those of some people."""
 
     people: Sequence[int] = ()
-    imports: Sequence[int] = ()
 
     def table(self, duck: duckdb.DuckDBPyConnection) -> None:
         """Make these known to a connection; the condition ``LEFT_OUT`` asks for them."""
-        for name, numbers in (("people", self.people), ("imports", self.imports)):
-            duck.register("numbers", pa.table({"number": pa.array(numbers, pa.int64())}))
-            duck.execute(f"CREATE OR REPLACE TEMP TABLE left_out_{name} AS SELECT * FROM numbers")
-            duck.unregister("numbers")
+        duck.register("numbers", pa.table({"number": pa.array(self.people, pa.int64())}))
+        duck.execute("CREATE OR REPLACE TEMP TABLE left_out AS SELECT * FROM numbers")
+        duck.unregister("numbers")
 
 
-LEFT_OUT = "(person IN (SELECT number FROM left_out_people) OR import_id IN (SELECT number FROM left_out_imports))"
+LEFT_OUT = "person IN (SELECT number FROM left_out)"
 EVERYTHING = LeaveOut()
 
 
