@@ -27,9 +27,10 @@ def fill(folder: Path) -> Path:
     wrong = [f"name-{n:04},name-{n:04}@example.com,secret-{n:04},no time" for n in range(0, PEOPLE, 20)]
     people.write_text("\n".join(["id,email,note,_timestamp", *rows, *wrong]) + "\n")
     lines = [
-        json.dumps({"customer_id": f"name-{n:04}", "name": "bought", "timestamp": 1_600_000_000 + at, "data": {"at": at}})
-        for n in range(PEOPLE) for at in range(EVENTS)
-    ]  # fmt: skip
+        json.dumps({"customer_id": f"name-{n:04}", "name": "bought", "timestamp": 1_600_000_000 + at})
+        for n in range(PEOPLE)
+        for at in range(EVENTS)
+    ]
     events.write_text("\n".join(lines) + "\n")
     for kind, file in (("people", people), ("events", events)):
         backstory(data, "backfill", kind, str(file))
