@@ -252,6 +252,21 @@ def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(
     assert rows == [(1,)], finished
 
 
+@pytest.mark.parametrize("pieces", range(12))
+def test_two_segments_are_built_at_once_one_over_the_other(live: Live, pieces: int) -> None:
+    """Whom facts move is looked up beside the loop, so the one below may be complete when the other is nearly so."""
+    live.track("ann", "other")
+    live.identify("bob", plan="free")
+    held = Held(live)
+    first = live.segment(SEEN, build=False)
+    second = live.segment({"or": [GOLD, {"segment": {"id": first}}]}, build=False)
+    held.run(pieces)
+    live.track("ann", "seen")
+    live.identify("bob", plan="gold")
+    held.run()
+    assert (live.members(first), live.members(second)) == ({"ann"}, {"ann", "bob"})
+
+
 def test_a_fact_takes_somebody_out_of_an_edited_segment_at_once_or_with_its_end(live: Live) -> None:
     """Who was in by both conditions and is moved out by a fact left by that fact, not by the edit."""
     live.identify("ann", plan="gold", level=1)

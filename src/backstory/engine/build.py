@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import PAGE_ROWS, Truth
+from backstory.core.column import PAGE_ROWS, People, Truth
 from backstory.core.condition import AttributeTest, Condition, DeviceTest, EventTest, Json, RecordTest, RelationTest
 from backstory.core.error import StorageError
 from backstory.core.known import KnownLeaf
@@ -328,10 +328,17 @@ class Builder:
         else:
             self._note(segment_id, entered, left, found or Resolved(), now_us)
         if not repaired and (entered or left):
-            for other in segments.refer_to(segment_id):
-                condition = segments.segments[other].condition
-                if condition is not None and not segments.segments[other].building:
-                    self._begin(other, condition)
+            self._follow(segment_id, np.asarray((entered | left).to_array(), np.uint32), now_us)
+
+    def _follow(self, segment_id: int, moved: People, now_us: int) -> None:
+        """Have the segments that refer to one judged anew; those being built may have judged the people moved."""
+        segments = self._segments
+        for other in segments.refer_to(segment_id):
+            kept = segments.segments[other]
+            if kept.condition is not None and not kept.building:
+                self._begin(other, kept.condition)
+            else:
+                segments.settle_many(other, moved, now_us)
 
     def _resolve(self, kept: Kept, incoming: BitMap, doubt: BitMap, stop: int) -> None:
         """Beside the loop: whom of those in doubt has a fact moved? It may have been edited since that was asked."""
