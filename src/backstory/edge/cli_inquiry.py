@@ -64,7 +64,7 @@ def preview(run: Run, conditions: str, limit: int, as_of: str | None, known_at: 
         body = session.ask("POST", "/v1/segments/preview", body=wanted)
     sample = rows_of(body, "sample")
     shown = f"\n{columns(sample, ('id', 'email', 'cio_id'), empty='')}" if sample else ""
-    run.show(body, f"{body['count']} people{shown}")
+    run.show(body, f"{body['count']} {'person' if body['count'] == 1 else 'people'}{shown}")
 
 
 @click.command("history")

@@ -116,9 +116,9 @@ def _address(host: str, port: int, *, private: bool) -> str:
     addresses = [str(one[4][0]) for one in found]
     for address in addresses:
         if not private and not is_public(address):
+            named = host if host == address else f"{host} is {address}, which"
             raise SourceError(
-                f"{host} is {address}, which is not a public address: BACKSTORY_PRIVATE_URLS=1 lets imports fetch from "
-                "inside your network"
+                f"{named} is not a public address: BACKSTORY_PRIVATE_URLS=1 lets imports fetch from inside your network"
             )
     return addresses[0]
 

@@ -18,14 +18,13 @@ from backstory.core.error import RequestError, without_frames
 from backstory.core.event import is_event_id, normal_id
 from backstory.core.fact import Fact, Identifier, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
+from backstory.core.repeat import count_keys, maybe_repeated
 from backstory.core.time import us_of
 from backstory.edge.pipeline_semantic import SEMANTIC, call_facts
 from backstory.edge.plain_batch import are_as_stored, colons, items_at_once, read_plain
 from backstory.edge.track2_batch import Decoded
 from backstory.edge.value import (
     SHORT_ID,
-    count_keys,
-    maybe_repeated,
     person_by_shape,
     read_object,
     refuse_repeated,

@@ -19,12 +19,11 @@ from backstory.core.error import RequestError, without_frames
 from backstory.core.event import is_event_id
 from backstory.core.fact import Fact, Identifier, Track
 from backstory.core.limit import BATCH_ITEM_BYTES
+from backstory.core.repeat import count_keys, maybe_repeated
 from backstory.core.time import MILLISECONDS_FROM, SECOND_US
 from backstory.edge.plain_batch import are_as_stored, colons, items_at_once, read_plain
 from backstory.edge.track2 import operation_facts
 from backstory.edge.value import (
-    count_keys,
-    maybe_repeated,
     read_object,
     refuse_repeated,
     short_name,

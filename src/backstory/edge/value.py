@@ -4,7 +4,6 @@ Knows limits, texts and identifiers by shape; nothing of paths, headers or answe
 What cannot be taken raises ``RequestError`` with the text of ``api-surface.md`` section 2 where it has one.
 """
 
-import json
 import re
 from collections.abc import Collection
 from typing import cast
@@ -25,6 +24,7 @@ from backstory.core.limit import (
     ID_BYTES,
     JSON_DEPTH,
 )
+from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.core.time import TimeUnreadable, from_text, from_unix
 from backstory.edge.form import parse_form
 
@@ -78,52 +78,11 @@ def refuse_nul(body: Json) -> None:
         raise RequestError("the body holds a NUL character, which no text can: leave it out")
 
 
-def count_keys(value: Json) -> int:
-    """How many keys all objects in a value have together. Deep data is cut off: it is refused elsewhere."""
-    if not isinstance(value, dict):
-        return 0 if not isinstance(value, list) else _count_deep(value)
-    count = len(value)
-    for inner in value.values():
-        if inner.__class__ is dict or inner.__class__ is list:
-            count += _count_deep(inner)
-    return count
-
-
-def _count_deep(value: Json) -> int:
-    count = 0
-    level: list[Json] = [value]
-    while level:
-        count += sum(len(item) for item in level if isinstance(item, dict))
-        level = [inner for item in level for inner in _inside(item) if isinstance(inner, dict | list)]
-    return count
-
-
-def maybe_repeated(raw: bytes, keys: int) -> bool:
-    """Could an object in valid JSON ``raw`` have a key twice, when its objects show ``keys`` keys? No is certain.
-
-    Each key is followed by a colon, right behind its quote or behind blanks; such pairs inside texts only raise the
-    count.
-    """
-    if raw.count(b":") == keys:
-        return False
-    colons = raw.count(b'":') + raw.count(b" :") + raw.count(b"\t:") + raw.count(b"\n:") + raw.count(b"\r:")
-    return colons != keys
-
-
 def refuse_repeated(raw: bytes) -> None:
-    """Raise for a key that an object has twice: nobody could say which of the two was meant."""
-    json.loads(raw, object_pairs_hook=_without_repeats)
-
-
-def _without_repeats(pairs: list[tuple[str, Json]]) -> Body:
-    body = dict(pairs)
-    if len(body) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise RequestError(f"the key {shown(name)} is there twice in one object: send it once")
-            seen.add(name)
-    return body
+    """Raise for a key that an object has twice."""
+    name = repeated_key(raw)
+    if name is not None:
+        raise RequestError(f"the key {shown(name)} is there twice in one object: send it once")
 
 
 def read_json(raw: bytes) -> Json:

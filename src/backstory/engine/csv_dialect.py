@@ -84,12 +84,16 @@ def _has_letters(line: bytes) -> bool:
 
 
 def _quote_of(lines: list[str], delimiters: str) -> str:
-    """A single quote only where cells begin and end with it, and none with a double one."""
+    """A single quote only where cells begin and end with it, in the header or all rows, and none with a double one."""
     if not lines or '"' in "".join(lines):
         return '"'
-    header = lines[0].strip()
-    wrapped = header.startswith("'") and header.endswith("'") and any(f"'{mark}'" in header for mark in delimiters)
-    return "'" if wrapped else '"'
+
+    def wrapped(line: str) -> bool:
+        line = line.strip()
+        return line.startswith("'") and line.endswith("'") and any(f"'{mark}'" in line for mark in delimiters)
+
+    rows = [line for line in lines[1:] if line.strip()]
+    return "'" if wrapped(lines[0]) or (rows and all(map(wrapped, rows))) else '"'
 
 
 def _delimiter_of(lines: list[str], written: Written) -> str:

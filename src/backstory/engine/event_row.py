@@ -14,6 +14,7 @@ from backstory.core.condition import Json
 from backstory.core.event import canonical_of, content_key, id_key
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
+from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.engine.pipelines_row import event_of, person_text
 from backstory.engine.report import without_verdict
 from backstory.engine.row_shape import PERSON_FIELDS, RowShape, shape_of
@@ -255,4 +256,7 @@ def decode_line(text: bytes) -> dict[str, Json]:
         raise RowError("", None, f"is not valid JSON: {error}") from None
     if not isinstance(row, dict):
         raise RowError("", None, "is not a JSON object")
-    return cast("dict[str, Json]", row)
+    body = cast("dict[str, Json]", row)
+    if maybe_repeated(text, count_keys(body)) and (name := repeated_key(text)) is not None:
+        raise RowError(name, None, "the key is there twice in one object")
+    return body

@@ -133,7 +133,7 @@ class FactImport:
                 clear=options.on_empty == "clear",
                 untold_us=self._first_us + self._job.origin(line.number) if untold_us is None else untold_us,
             )
-            self._apply(fact, counts)
+            warning = self._apply(fact, counts) or warning
         except NotHere:
             counts.skipped += 1
             return
@@ -145,20 +145,21 @@ class FactImport:
             counts.warnings += 1
             line.report("warnings", warning)
 
-    def _apply(self, fact: FactRow, counts: Counts) -> None:
-        """Raises ``RowError`` for what the state refuses."""
+    def _apply(self, fact: FactRow, counts: Counts) -> str:
+        """Returns a warning, empty where there is none. Raises ``RowError`` for what the state refuses."""
         before = self._state_of(fact)
         rows = self._job.options.rows
         missing = before is None
         if (rows == "only_new" and not missing) or (rows == "only_existing" and missing):
             counts.skipped += 1
-            return
+            return ""
         if isinstance(fact, ChangeMembers) and before is None:
-            # As in the original: whom nobody knows is left out.
+            # As in the original.
             counts.skipped += 1
-            return
+            return f"{fact.people[0].kind} {fact.people[0].value!r}: nobody has it, so nobody was put into the segment"
         receipt = self._workspace.applier.apply(fact, self._folder.state.now_us)
         _count(receipt, before, self._state_of(fact), counts)
+        return ""
 
     def _state_of(self, fact: FactRow) -> object:
         """What there is of it; None: nothing."""

@@ -4,6 +4,7 @@ What is refused here leaves nothing behind, not even an import that waits to be 
 """
 
 import difflib
+import re
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,6 +15,8 @@ from backstory.engine.options import BackfillOptions
 from backstory.engine.unpack import is_parquet, open_text
 
 COLUMNS_SHOWN = 12
+# Brackets in a field are those of a path, such as tags[] or tags[0].
+_BRACKETS = re.compile(r"[^\[\]]*(\[\d*\][^\[\]]*)*\Z")
 PACKED = (".gz", ".zst", ".zstd")
 
 
@@ -29,6 +32,9 @@ def check(options: BackfillOptions) -> None:
         raise RequestError(f"a delimiter is one character, not {options.delimiter!r}", path="delimiter")
     if (options.kind == "members") != (options.segment_id is not None):
         raise RequestError("members go into a manual segment, and only they: name its number", path="segment_id")
+    for column, field in options.map.items():
+        if not _BRACKETS.match(field):
+            raise RequestError(f"{column!r} cannot become {field!r}: a bracket is open, or holds no number", path="map")
     if options.zone is not None:
         _check_zone(options.zone)
     if options.same_rows == "all" and options.kind != "events":
