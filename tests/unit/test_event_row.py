@@ -65,10 +65,11 @@ def test_a_line_that_is_no_object_is_told_so(text: bytes) -> None:
         decode_line(text)
 
 
-def test_of_repeated_keys_the_last_counts() -> None:
+@pytest.mark.parametrize(("inside", "key"), [(b'"name":"seen"', "name"), (b'"data":{"n":1,"n":2}', "n")])
+def test_repeated_keys_are_refused(inside: bytes, key: str) -> None:
     """As in the body of a live call."""
-    row = line(b'{"customer_id":"ann","name":"bought","name":"seen","data":{"n":1,"n":2}}')
-    assert (row.name, row.data) == ("seen", b'{"n":2}')
+    with pytest.raises(RowError, match=f"{key}: the key is there twice in one object"):
+        line(b'{"customer_id":"ann","name":"bought",' + inside + b"}")
 
 
 def test_blanks_between_and_behind_mean_nothing() -> None:

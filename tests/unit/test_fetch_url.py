@@ -118,7 +118,7 @@ def test_a_refusal_is_told(site: Site, tmp_path: Path, status: int) -> None:
 
 def test_addresses_inside_the_house_are_refused(site: Site, tmp_path: Path) -> None:
     """Before anything is asked of them."""
-    with pytest.raises(SourceError, match=r"127\.0\.0\.1, which is not a public address: BACKSTORY_PRIVATE_URLS=1"):
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1 is not a public address: BACKSTORY_PRIVATE_URLS=1"):
         bring(site, tmp_path / "rows", private=False)
     assert site.asked == []
 
