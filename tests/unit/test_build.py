@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS
 from backstory.core.condition import Json
 from backstory.core.fact import DeletePerson, Identifier
+from backstory.core.membership import page_members
 from backstory.core.time import DAY_US, SECOND_US
 from backstory.engine.view import TransitionView
 from backstory.store.people import INSERT_PERSON
@@ -280,3 +282,12 @@ def test_a_fact_takes_somebody_out_of_an_edited_segment_at_once_or_with_its_end(
     assert live.members(segment_id) == set()
     left = {name: by_build for name, entered, _, by_build in told(live, segment_id) if not entered}
     assert left == {"ann": False, "bob": True}
+
+
+@pytest.mark.parametrize("count", [0, 1, 4096, 4097, PAGE_ROWS])
+def test_the_members_of_a_page_are_made_at_once(count: int) -> None:
+    """Dense or sparse: the bitmap of those very people."""
+    people = np.sort(np.random.default_rng(count).permutation(PAGE_ROWS)[:count])
+    inside = np.zeros(PAGE_ROWS, bool)
+    inside[people] = True
+    assert page_members(3, inside) == BitMap((people + 3 * PAGE_ROWS).tolist())

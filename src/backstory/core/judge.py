@@ -3,8 +3,9 @@
 A closure reads leaves and memberships as they are when it is called. What it must never know: who feeds them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
@@ -30,12 +31,42 @@ JudgeMany = Callable[[People, Moment], Truth]
 Pair = tuple[Judge, JudgeMany]
 
 
+class Answers:
+    """What leaves answer of the same people at the same moment, kept while many segments over them are judged."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Truth] | None = None
+
+    @contextmanager
+    def sharing(self) -> Generator[None]:
+        """Meanwhile only the same people are judged, at one moment, and nothing is told to any leaf."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def of(self, leaf: AnyLeaf) -> JudgeMany:
+        """The leaf's answers; whoever gets them must not write into them."""
+
+        def many(people: People, now_us: Moment) -> Truth:
+            if self._kept is None:
+                return leaf.holds_many(people, now_us)
+            found = self._kept.get(id(leaf))
+            if found is None:
+                found = self._kept[id(leaf)] = leaf.holds_many(people, now_us)
+            return found
+
+        return many
+
+
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """Turns conditions into closures over ``leaves``; ``members`` gives the present members of a segment."""
 
     leaves: Mapping[LeafKey, AnyLeaf]
     members: Callable[[int], BitMap]
+    answers: Answers = field(default_factory=Answers)
 
     def compile(self, condition: Condition) -> Pair:
         """The judges of a condition whose leaves are all attached; each takes people and now, in microseconds."""
@@ -50,7 +81,7 @@ class Compiler:
                 return self._in_segment(segment_id)
             case AttributeTest() | DeviceTest() | RelationTest():
                 leaf = self.leaves[condition]
-                return leaf.holds, leaf.holds_many
+                return leaf.holds, self.answers.of(leaf)
             case EventTest():
                 return self._event(condition)
             case _:
@@ -59,13 +90,13 @@ class Compiler:
     def _event(self, test: EventTest) -> Pair:
         leaf = self.leaves[event_test(test)]
         if test.performed:
-            return leaf.holds, leaf.holds_many
-        never = _not((leaf.holds, leaf.holds_many))
+            return leaf.holds, self.answers.of(leaf)
+        never = _not((leaf.holds, self.answers.of(leaf)))
         guard = guard_of(test)
         if guard is None:
             return never
         known = self.leaves[guard]
-        return _all([(known.holds, known.holds_many), never])
+        return _all([(known.holds, self.answers.of(known)), never])
 
     def _in_segment(self, segment_id: int) -> Pair:
         members = self.members

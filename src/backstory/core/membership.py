@@ -3,12 +3,20 @@
 Knows neither leaves nor how a segment is judged.
 """
 
+import struct
 from dataclasses import dataclass, field
 
+import numpy as np
 from pyroaring import BitMap
 
+from backstory.core.column import Truth
 from backstory.core.condition import Condition
 from backstory.core.judge import Judge, JudgeMany
+
+# Cookie, number of containers, key, people less one, where the container begins.
+_CONTAINER = struct.Struct("<IIHHI")
+_NO_RUNS = 12346
+_SPARSE_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,20 @@ class Kept:
         self.touched.discard(person)
         if self.incoming is not None:
             self.incoming.discard(person)
+
+
+def page_members(number: int, inside: Truth) -> BitMap:
+    """The people of a page (65,536 numbers from ``number`` times as many on) who are inside: made at once.
+
+    It is the portable form of one container (https://github.com/RoaringBitmap/RoaringFormatSpec): the set bits of a
+    dense page, the numbers of a sparse one.
+    """
+    count = int(np.count_nonzero(inside))
+    if not count:
+        return BitMap()
+    dense = count > _SPARSE_MAX
+    body = np.packbits(inside, bitorder="little") if dense else np.flatnonzero(inside).astype("<u2")
+    return BitMap.deserialize(_CONTAINER.pack(_NO_RUNS, 1, number, count - 1, _CONTAINER.size) + body.tobytes())
 
 
 def place(members: BitMap, person: int, member: bool) -> None:

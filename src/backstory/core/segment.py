@@ -12,7 +12,7 @@ What time changes is kept by ``coming``, what a condition asks by ``leaf`` and `
 
 import heapq
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from pyroaring import BitMap
@@ -333,6 +333,10 @@ class SegmentEngine:
         kept.members |= entered
         kept.members -= left
         return entered, left
+
+    def sharing(self) -> AbstractContextManager[None]:
+        """Meanwhile the same people are settled for many segments, and each leaf is asked once."""
+        return self._compiler.answers.sharing()
 
     def swap(self, segment_id: int) -> tuple[BitMap, BitMap]:
         """The members to be are the members from now on; returns who entered and who left."""

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import PAGE_ROWS, People, Truth
+from backstory.core.column import PAGE_BITS, PAGE_ROWS, People, Truth
 from backstory.core.condition import AttributeTest, Condition, DeviceTest, EventTest, Json, RecordTest, RelationTest
 from backstory.core.error import StorageError
 from backstory.core.known import KnownLeaf
 from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
+from backstory.core.membership import page_members
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import Row
 from backstory.core.segment import Kept, LeafKey, SegmentEngine, Transition, leaf_keys
@@ -370,6 +371,24 @@ class Builder:
             self._log.look_up()
         except StorageError as error:
             self._folder.fault(f"since when people are in segments cannot be told: {error}")
+
+
+def settle_all(segments: SegmentEngine, now_us: int) -> None:
+    """At the start, nobody being in any segment: judge everybody for all that are complete.
+
+    A page of people at a time, so that leaves shared by many segments are asked once.
+    """
+    order = [segments.segments[number] for number in segments.closure(set(segments.segments))]
+    everybody = segments.everybody()
+    for number in np.unique(everybody >> PAGE_BITS).tolist():
+        low, high = np.searchsorted(everybody, ((number << PAGE_BITS), (number + 1) << PAGE_BITS)).tolist()
+        people = everybody[low:high]
+        inside = np.zeros(PAGE_ROWS, bool)
+        with segments.sharing():
+            for kept in order:
+                if kept.judge_many is not None and not kept.building:
+                    inside[people - (number << PAGE_BITS)] = kept.judge_many(people, now_us)
+                    kept.members |= page_members(number, inside)
 
 
 def settle_everybody(segments: SegmentEngine, segment_id: int, now_us: int) -> None:

@@ -23,7 +23,7 @@ from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
 from backstory.engine.apply_event import ARRIVED_US
-from backstory.engine.build import Builder, settle_everybody
+from backstory.engine.build import Builder, settle_all
 from backstory.engine.context import Context, shown_values
 from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.definition import read_segments
@@ -128,9 +128,7 @@ class Checkpoint:
         with segments.together():
             rebuild = self._restore_segments()
         segments.start_clock(folder.state.now_us)
-        for segment_id in segments.closure(set(segments.segments)):
-            if not segments.segments[segment_id].building:
-                settle_everybody(segments, segment_id, folder.state.now_us)
+        settle_all(segments, folder.state.now_us)
         self._writers.clear()
         return rebuild
 

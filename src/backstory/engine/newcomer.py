@@ -173,10 +173,10 @@ class Newcomers:
         # done anything is in it already.
         everybody = np.array(made, np.uint32)
         segments.expect_fed(everybody, now_us)
-        for segment_id in segments.closure(set(segments.segments)):
-            kept = segments.segments[segment_id]
-            if kept.condition is not None:
-                settle_moved(self._workspace.context, segment_id, everybody, self._job.import_id)
+        with segments.sharing():
+            for segment_id in segments.closure(set(segments.segments)):
+                if segments.segments[segment_id].condition is not None:
+                    settle_moved(self._workspace.context, segment_id, everybody, self._job.import_id)
 
     def taken(self) -> BitMap:
         """Who was made since this was asked last."""

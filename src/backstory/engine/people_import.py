@@ -230,10 +230,10 @@ class PeopleImport:
         people = np.asarray((moved & self._segments.alive).to_array(), np.uint32)
         if not len(people):
             return
-        for segment_id in self._segments.closure(set(self._segments.segments)):
-            kept = self._segments.segments[segment_id]
-            if kept.condition is not None:
-                settle_moved(self._workspace.context, segment_id, people, self._job.import_id)
+        with self._segments.sharing():
+            for segment_id in self._segments.closure(set(self._segments.segments)):
+                if self._segments.segments[segment_id].condition is not None:
+                    settle_moved(self._workspace.context, segment_id, people, self._job.import_id)
 
 
 def _judge(leaf: AttributeLeaf, people: NDArray[np.uint32], values: Coded, now_us: int) -> None:
