@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backstory.core.coming import HORIZON_US, Coming
+from backstory.core.coming import HORIZON_US, LEAVES_AT_ONCE, Coming
 from backstory.core.condition import EventTest, Json, Last
 from backstory.core.leaf import WindowLeaf
+from backstory.core.leaf_key import AnyLeaf, LeafKey
 from backstory.core.time import DAY_US, HOUR_US, SECOND_US
 from tests.live import NOW_US, Live
 
@@ -145,3 +146,40 @@ def test_what_is_to_come_later_costs_one_reading_for_each_stretch(live: Live) ->
     assert asked <= stretches + 1
     assert leaf.scans <= stretches + 1
     assert sum(1 for _ in coming.due(NOW_US + DAY_US)) == len(people)
+
+
+def test_the_next_stretch_is_read_some_leaves_at_a_time(live: Live) -> None:
+    """Before its time, a few leaves in a step; what comes of it, also of leaves fed or made meanwhile, is the same."""
+    tests = [EventTest(name="seen", window=Last(60 * SECOND_US * (number + 1))) for number in range(30)]
+    people = np.arange(40, dtype=np.uint32)
+    read, steps = Coming(), 0
+    leaves: dict[LeafKey, AnyLeaf] = {test: Counted(test) for test in tests[:-1]}
+    for leaf in leaves.values():
+        leaf.add_many(people, people.astype(np.int64), NOW_US + people.astype(np.int64) * SECOND_US)  # type: ignore[union-attr]
+    read.watch(leaves)
+    read.start(NOW_US)
+    found: list[tuple[int, int]] = []
+    for minute in range(1, 120):
+        now_us = NOW_US + minute * 60 * SECOND_US
+        if minute == 13:
+            # A window more is asked for, and told of somebody.
+            leaves = {**leaves, tests[-1]: Counted(tests[-1])}
+            leaves[tests[-1]].add(7, now_us, now_us)  # type: ignore[union-attr]
+            read.watch(leaves)
+            read.expect(tests[-1], leaves[tests[-1]], 7, now_us)
+        found += [(moment_us, person) for moment_us, person, _ in read.due(now_us)]
+        while read.lags(now_us):
+            before = sum(leaf.scans for leaf in leaves.values() if isinstance(leaf, Counted))
+            read.read_some()
+            steps += 1
+            assert sum(leaf.scans for leaf in leaves.values() if isinstance(leaf, Counted)) - before <= LEAVES_AT_ONCE
+    expected = [
+        (NOW_US + int(person) * SECOND_US + test.window.last_us, int(person))  # type: ignore[union-attr]
+        for test in tests[:-1]
+        for person in people
+    ]
+    expected.append((NOW_US + 13 * 60 * SECOND_US + 30 * 60 * SECOND_US, 7))
+    assert sorted(set(found)) == sorted(set(expected))
+    # Once in one go at the start, else in steps.
+    assert max(leaf.scans for leaf in leaves.values() if isinstance(leaf, Counted)) <= 14
+    assert steps > 10 * len(leaves) // LEAVES_AT_ONCE // 2

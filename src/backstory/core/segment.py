@@ -283,9 +283,14 @@ class SegmentEngine:
         """All that was due up to ``now_us`` is settled."""
         self._coming.passed(now_us)
 
-    def bulk_fed(self) -> None:
-        """Leaves were fed about anybody: read the coming moments of everybody anew."""
-        self._coming.read_anew()
+    def leaf_fed(self, key: LeafKey) -> None:
+        """A leaf was fed in bulk: read its coming moments anew."""
+        self._coming.read_leaf(key)
+
+    @property
+    def coming(self) -> Coming:
+        """What time will change."""
+        return self._coming
 
     def expect_fed(self, people: People, now_us: int, keys: Iterable[LeafKey] | None = None) -> None:
         """Leaves (None: all) were fed about these sorted people in bulk: only their coming moments are read."""

@@ -200,14 +200,16 @@ class Applier:
         for key in keys:
             self._segments.expect_next(key, person, at_us)
 
-    @property
-    def waiting(self) -> bool:
+    def waits(self, now_us: int) -> bool:
         """Is there work that goes on in steps, between facts?"""
-        return self.campaigns.begins
+        return self.campaigns.begins or self._segments.coming.lags(now_us)
 
     def work_some(self) -> None:
         """Inside a transaction: a step of it."""
-        self.campaigns.begin_some(self._state.now_us)
+        if self.campaigns.begins:
+            self.campaigns.begin_some(self._state.now_us)
+        else:
+            self._segments.coming.read_some()
 
     def checkpoint_some(self) -> None:
         """Inside a transaction: store some dirty leaves."""

@@ -224,7 +224,7 @@ class Builder:
                 leaf.judged_live = None
             elif isinstance(leaf, CountLeaf | WindowLeaf):
                 leaf.filling = False
-            self._segments.bulk_fed()
+            self._segments.leaf_fed(key)
 
     def _feed_events(self, key: EventTest, since: Since, rows: Rows) -> None:
         leaf = self._segments.leaves.get(key)

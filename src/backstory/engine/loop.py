@@ -169,12 +169,12 @@ class Loop:
                 ticket.on_applied(receipts)
         for piece in work:
             self.commit(piece)
-        if self._applier.waiting:
+        if self._applier.waits(self._clock.now_us()):
             self.commit(self._applier.work_some)
         self._housekeeping()
 
     def _wait_s(self) -> float:
-        if self._applier.waiting:
+        if self._applier.waits(self._clock.now_us()):
             return 0
         if self.guard.jumped():
             return IDLE_S
