@@ -9,7 +9,7 @@ from backstory.core.error import BackstoryError, Busy
 from backstory.core.fact import Identifier, Receipt, Track
 from backstory.core.limit import BACKLOG_BYTES, BACKLOG_FACTS
 from backstory.engine.inbox import FACT_BYTES, Inbox, Ticket
-from backstory.engine.loop import APPLY_FACTS, GATHER_US
+from backstory.engine.loop import APPLY_FACTS, GATHER_US, SYNC_EVERY_US
 from tests.live import Live
 
 
@@ -117,3 +117,19 @@ def test_the_backlog_is_bounded_by_facts_and_by_bytes(fact: Track) -> None:
     inbox.backlog -= count
     inbox.release(taken[:1])
     put()
+
+
+def test_a_turn_stores_one_leaf(live: Live) -> None:
+    """What is to be kept of segments is written over several turns: between them the loop is free for facts."""
+    for number in range(4):
+        live.segment({"event": {"name": f"event {number}"}})
+    live.track("ann", "event 1")
+    stored = "SELECT count(*) FROM leaf"
+    assert live.workspace.folder.state.rows(stored) == [(0,)]
+    live.advance(SYNC_EVERY_US + 1)
+    found = [live.workspace.folder.state.rows(stored)[0][0]]
+    for _ in range(6):
+        live.workspace.loop.turn()
+        found.append(live.workspace.folder.state.rows(stored)[0][0])
+    # One for each segment, and since when people are known.
+    assert found == [1, 2, 3, 4, 5, 5, 5]

@@ -10,12 +10,13 @@ import pytest
 from backstory.core.condition import Json
 from backstory.core.error import ConflictError
 from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, UnsuppressPerson
-from backstory.core.limit import LOOP_PEOPLE
+from backstory.core.limit import LOOP_PEOPLE, LOOP_ROWS
 from backstory.core.time import SECOND_US
-from backstory.engine import undo
+from backstory.engine import undo, undo_purge
 from backstory.engine.options import BackfillOptions
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, bring_in, json_lines, written
+from tests.model.test_backfill import start_campaign
 
 THEN_S = NOW_US // SECOND_US - 5
 TWICE: Json = {"event": {"name": "buy", "count": {"at_least": 2}}}
@@ -353,3 +354,39 @@ def test_the_log_of_memberships_tells_whom_an_import_moved(world: Live) -> None:
     assert [(entered, import_id) for entered, _, import_id in told] == [(True, number), (False, number), (True, number)]
     assert {since_us for entered, since_us, _ in told if entered} == {NOW_US - 60 * SECOND_US}
     assert [one.by_build for one in log if one.identifiers["id"] == "bob"] == [True]
+
+
+def test_what_an_import_began_ends_some_at_a_time(world: Live) -> None:
+    """LOOP_ROWS at the limit and one past it: every journey ends, each with a decision of its own that says why."""
+    start_campaign(world, {"event": {"name": "buy"}})
+    count = LOOP_ROWS.value + 1
+    load(world, "people", *({"id": f"p{at}"} for at in range(count)))
+    rows: list[Row] = [{"customer_id": f"p{at}", "name": "buy", "timestamp": THEN_S} for at in range(count)]
+    number = load(world, "events", *rows)
+    assert undo.undo(world.workspace, number).journeys_ended == len(rows)
+    state = world.workspace.folder.state
+    assert state.rows("SELECT state, count(*) FROM journey GROUP BY 1") == [("exited", len(rows))]
+    told = "SELECT count(DISTINCT seq), count(DISTINCT journey_id) FROM decision WHERE decision = 'exited'"
+    assert state.rows(told) == [(len(rows), len(rows))]
+
+
+def test_a_purge_that_was_interrupted_is_gone_on_with(world: Live) -> None:
+    """Once begun there is no way back, and nobody who went with the import is remembered in the end."""
+    number = load(world, "people", {"id": "ann", "email": "ann@x.org"}, {"id": "bob"})
+    out(world, number)
+    remembered = "SELECT count(*) FROM withdrawn"
+    assert world.workspace.folder.state.rows(remembered) == [(2,)]
+
+    def stop(step: str) -> None:
+        raise ConflictError("the power is gone")
+
+    with pytest.raises(ConflictError):
+        undo_purge.purge(world.workspace, number, stop)
+    world.crash()
+    with pytest.raises(ConflictError, match="purged"):
+        undo.redo(world.workspace, number)
+    undo.resume(world.workspace)
+    undo_purge.resume(world.workspace)
+    assert world.workspace.folder.state.rows(remembered) == [(0,)]
+    assert world.workspace.folder.state.rows("SELECT count(*) FROM part WHERE retracted") == [(0,)]
+    undo_purge.purge(world.workspace, number)

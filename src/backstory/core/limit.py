@@ -276,6 +276,10 @@ LOOP_PEOPLE = Limit(
     message="the leaves of more than {value} people cannot be put in place at once",
 )
 
+LOOP_ROWS = Limit(
+    name="loop_rows", value=2000, unit="rows", reason="while an undo or a purge writes them, live facts wait",
+    message="more than {value} rows cannot be written at once",
+)
 LOOP_EVENTS = Limit(
     name="loop_events", value=65_536, unit="events", reason="while leaves hear of an import's events, live facts wait",
     message="leaves cannot hear of more than {value} events at once",

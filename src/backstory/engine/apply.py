@@ -215,6 +215,10 @@ class Applier:
         """Inside a transaction: store some dirty leaves."""
         self._checkpoint.some()
 
+    def checkpoint_next(self) -> bool:
+        """Inside a transaction: store the dirty leaf that lags furthest behind; False when there is none."""
+        return self._checkpoint.some(leaves_max=1) > 0
+
     def checkpoint_all(self) -> None:
         """Inside a transaction: store every leaf."""
         self._checkpoint.everything()

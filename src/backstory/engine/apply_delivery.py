@@ -184,9 +184,9 @@ class Deliveries:
         """Somebody who was deleted gets nothing more."""
         self._ledger.drop_queued("person", person, "the person was deleted", now_us)
 
-    def drop_of_import(self, import_id: int, now_us: int) -> int:
-        """What journeys that an import began have not sent is not sent; returns how many messages."""
-        return self._ledger.drop_queued_of_import(import_id, "the import was taken back", now_us)
+    def drop_of_import(self, import_id: int, now_us: int, most: int) -> int:
+        """What journeys that an import began have not sent is not sent, so many at most; returns how many messages."""
+        return self._ledger.drop_queued_of_import(import_id, "the import was taken back", now_us, most)
 
     def settle_doubt(self, now_us: int) -> int:
         """After a restart: attempts whose outcome nobody told are in doubt; returns how many."""

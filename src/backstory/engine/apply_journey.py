@@ -140,10 +140,12 @@ class Journeys:
         self._end("person", person, "the person was deleted", now_us)
         self.filtering.discard(person)
 
-    def end_of_import(self, import_id: int, now_us: int) -> None:
-        """What an import that was taken back began does not go on."""
-        self._end("import_id", import_id, "the import was taken back", now_us)
-        self._filtering = self._ledger.people_filtering()
+    def end_of_import(self, import_id: int, now_us: int, most: int) -> int:
+        """What an import that was taken back began does not go on, so many at most; returns how many that were."""
+        ended = self._end("import_id", import_id, "the import was taken back", now_us, most)
+        if ended < most:
+            self.filtering = self._ledger.people_filtering()
+        return ended
 
     def inherit(self, survivor: int, other: int, now_us: int) -> None:
         """A merged person's journeys go on as the survivor's, unless that one is or was in the campaign; all count."""
@@ -157,12 +159,14 @@ class Journeys:
         if self._ledger.filtering(survivor):
             self.filtering.add(survivor)
 
-    def _end(self, column: Column, number: int, reason: str, now_us: int) -> None:
+    def _end(self, column: Column, number: int, reason: str, now_us: int, most: int = -1) -> int:
         count = self._ledger.count_open(column, number)
+        count = count if most < 0 else min(count, most)
         if count:
             first_seq = self._folder.state.take_seq(count)
-            self._ledger.end_journeys(column, number, reason, now_us, first_seq)
+            self._ledger.end_journeys(column, number, reason, now_us, first_seq, most)
             self._find_next_wake()
+        return count
 
     def _find_next_wake(self) -> None:
         found = self._ledger.next_wake_us()

@@ -36,7 +36,7 @@ from backstory.store.transition import logged_members
 KNOWN = "known"
 TRUE_PAGE = -1
 _NOT_STORED = (KnownLeaf, RecordLeaf)
-LEAVES_PER_TURN = 8
+LEAVES_AT_ONCE = 8
 _decode = msgspec.json.Decoder().decode
 
 
@@ -62,10 +62,10 @@ class Checkpoint:
 
     # -- storing --------------------------------------------------------------------------------------------------
 
-    def some(self, leaves_max: int = LEAVES_PER_TURN) -> None:
-        """Inside a transaction: bring the stored leaves that lag furthest behind up to date."""
+    def some(self, leaves_max: int = LEAVES_AT_ONCE) -> int:
+        """Inside a transaction: bring the stored leaves that lag furthest behind up to date; returns how many."""
         if self.held:
-            return
+            return 0
         state, manifest = self._folder.state, self._folder.manifest
         mark = LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
         leaves = dict(self._storable())
@@ -80,6 +80,7 @@ class Checkpoint:
         for text in [text for text in self._stored if text not in leaves]:
             manifest.drop_leaf(text)
             del self._stored[text]
+        return min(len(behind), leaves_max)
 
     def everything(self) -> None:
         """Inside a transaction: store all leaves, so that the next start has nothing to feed."""

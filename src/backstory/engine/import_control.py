@@ -189,10 +189,11 @@ class ImportControl:
             threading.Thread(target=self._resume, name="undo", daemon=True).start()
 
     def _resume(self) -> None:
-        from backstory.engine import undo
+        from backstory.engine import undo, undo_purge
 
         try:
             undo.resume(self._workspace)
+            undo_purge.resume(self._workspace)
         except BackstoryError as error:
             self._workspace.folder.fault(f"an import is half taken back: {error}")
 

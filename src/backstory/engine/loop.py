@@ -32,6 +32,7 @@ LINGER_FROM, LINGER_TO, LINGER_S = 6, 200, 0.002
 # So long after the last facts there is time for what can wait.
 QUIET_US = SECOND_US
 SYNC_EVERY_US = 5 * SECOND_US
+LEAVES_PER_SYNC = 8
 TRIM_EVERY_US = 30 * SECOND_US
 
 
@@ -58,6 +59,8 @@ class Loop:
         self._synced_us = 0
         self._trimmed_us = 0
         self._dirty = False
+        # Leaves that may still be stored before the next look at the clock.
+        self._to_store = 0
         self._untrimmed = True
         self.failure: BackstoryError | None = None
 
@@ -174,7 +177,7 @@ class Loop:
         self._housekeeping()
 
     def _wait_s(self) -> float:
-        if self._applier.waits(self._clock.now_us()):
+        if self._to_store or self._applier.waits(self._clock.now_us()):
             return 0
         if self.guard.jumped():
             return IDLE_S
@@ -295,6 +298,10 @@ class Loop:
     def _time_has_come(self) -> bool:
         return self._applier.next_moment_us() <= self._clock.now_us() and not self.guard.jumped()
 
+    def _store_leaf(self) -> None:
+        if not self._applier.checkpoint_next():
+            self._to_store = 0
+
     # -- committing ---------------------------------------------------------------------------------------------
 
     def commit(self, work: Callable[[], object]) -> None:
@@ -332,8 +339,12 @@ class Loop:
             self._folder.tail.index()
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:
             self._synced_us = now_us
-            self.commit(self._applier.checkpoint_some)
+            self._to_store = LEAVES_PER_SYNC
             self._dirty, self._untrimmed = False, True
+        if self._to_store and not self._backlog:
+            # One a turn: the pages of a leaf over a million people are megabytes.
+            self._to_store -= 1
+            self.commit(self._store_leaf)
         if self._untrimmed and now_us - self._trimmed_us > TRIM_EVERY_US and not self._backlog:
             # When nothing comes after, too: what lies in the journal may be of somebody who is deleted.
             self._trimmed_us, self._untrimmed = now_us, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from backstory.core.limit import LOOP_ROWS
 from backstory.engine.countable import GONE_AT_ONCE, READ_AT_ONCE, standing_imports
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ def date_people(workspace: Workspace) -> None:
         some = list(found.items())
         for at in range(0, len(some), GONE_AT_ONCE):
             workspace.call(lambda: _date_some(workspace, some[at : at + GONE_AT_ONCE]))  # noqa: B023
-    workspace.call(lambda: _date_back(workspace, marks))
+    back = folder.state.rows(
+        f"SELECT person FROM withdrawn WHERE NOT gone AND (creator = 0 OR creator IN ({marks})) ORDER BY person"
+    )
+    for low in range(0, len(back), LOOP_ROWS.value):
+        returned = [row[0] for row in back[low : low + LOOP_ROWS.value]]
+        workspace.call(lambda: _date_back(workspace, marks, returned))  # noqa: B023
 
 
 def _first_facts(workspace: Workspace, people: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -70,14 +76,16 @@ def _date_some(workspace: Workspace, people: Sequence[tuple[int, tuple[int, int]
         )
 
 
-def _date_back(workspace: Workspace, standing: str) -> None:
+def _date_back(workspace: Workspace, standing: str, people: Sequence[int]) -> None:
     """On the loop: those whose maker counts again."""
     db = workspace.folder.state.db
+    some = ", ".join(map(str, people))
     db.execute(
         "UPDATE person SET created_us = w.created_us, accept_us = w.accept_us, import_id = w.creator"
         f" FROM withdrawn AS w WHERE w.person = person.person AND NOT w.gone AND w.creator IN ({standing})"
+        f" AND w.person IN ({some}) AND person.person IN ({some})"
     )
     db.execute(
-        f"DELETE FROM withdrawn WHERE NOT gone AND NOT unsure AND (creator = 0 OR creator IN ({standing}))"
-        " AND coalesce(id, email, phone) IS NULL"
+        f"DELETE FROM withdrawn WHERE person IN ({some}) AND NOT gone AND NOT unsure"
+        f" AND (creator = 0 OR creator IN ({standing})) AND coalesce(id, email, phone) IS NULL"
     )

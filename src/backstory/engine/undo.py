@@ -8,7 +8,7 @@ Source: design section 10, ``docs/decisions/0024-undo.md``.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError, ConflictError, NotFoundError
 from backstory.core.fact import ReinstateImport, RetractImport
+from backstory.core.limit import LOOP_ROWS
 from backstory.engine.comeback import InTheWay, bring_people_back, check_way
 from backstory.engine.countable import Reconciled, Tell
 from backstory.engine.person_date import date_people
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 RETRACTED = "retracted"
 PURGED = "purged"
+# A stage: its people are being forgotten.
+PURGING = "purging"
 ALONE_S = 2.0
 
 
@@ -99,7 +102,7 @@ def alone(workspace: Workspace) -> Generator[None]:
 def resume(workspace: Workspace) -> None:
     """Go on with what a crash interrupted."""
     for import_id, one in sorted(workspace.folder.state.read(read_retractions).items()):
-        if one.stage != "done":
+        if one.stage not in ("done", PURGING):
             # What was in the way is as before; who asked may ask again.
             with workspace.turns.alone(), suppress(InTheWay):
                 _finish(workspace, import_id, lambda step: None)
@@ -108,7 +111,7 @@ def resume(workspace: Workspace) -> None:
 def _finish(workspace: Workspace, import_id: int, tell: Tell) -> Undone:
     """From where it stands to the end. Imports wait."""
     one = workspace.folder.state.read(read_retractions).get(import_id)
-    if one is None or one.stage == "done":
+    if one is None or one.stage in ("done", PURGING):
         return Undone(import_id=import_id, state=workspace.imports.row(import_id).state)
     workspace.call(lambda: _hold(workspace))
     workspace.context.import_at_work = import_id
@@ -153,7 +156,7 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
     tell("segments")
     rebuild_known(workspace, people, tell)
     rebuild_leaves(workspace, None if plan is None else plan.names, tell)
-    dropped, ended = (0, 0) if one.returning else workspace.call(lambda: _end_journeys(workspace, one))
+    dropped, ended = (0, 0) if one.returning else _end_journeys(workspace, one.import_id)
     events, writes = _counts(workspace, one)
     records, members = record_counts(workspace, one.import_id, counting=one.returning)
     state = workspace.call(lambda: _end(workspace, one))
@@ -213,13 +216,18 @@ def _counts(workspace: Workspace, one: Retraction) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _end_journeys(workspace: Workspace, one: Retraction) -> tuple[int, int]:
-    """On the loop: what the import began does not go on. Returns (messages not sent, journeys ended)."""
-    now_us = workspace.folder.state.now_us
-    ended = workspace.folder.ledger.count_open("import_id", one.import_id)
-    workspace.campaigns.journeys.end_of_import(one.import_id, now_us)
-    dropped = workspace.campaigns.deliveries.drop_of_import(one.import_id, now_us)
-    return dropped, ended
+def _end_journeys(workspace: Workspace, import_id: int) -> tuple[int, int]:
+    """What the import began does not go on. Returns (messages not sent, journeys ended)."""
+    journeys, deliveries, most = workspace.campaigns.journeys, workspace.campaigns.deliveries, LOOP_ROWS.value
+
+    def in_turns(end: Callable[[int, int, int], int]) -> int:
+        count = 0
+        while more := workspace.call(lambda: end(import_id, workspace.folder.state.now_us, most)):
+            count += more
+        return count
+
+    ended = in_turns(journeys.end_of_import)
+    return in_turns(deliveries.drop_of_import), ended
 
 
 def _end(workspace: Workspace, one: Retraction) -> str:

@@ -144,18 +144,21 @@ class Ledger:
         """How many journeys of a campaign or a person are not over."""
         return self._db.execute(f"SELECT count(*) FROM journey WHERE {column} = ? AND {_OPEN}", (number,)).fetchone()[0]
 
-    def end_journeys(self, column: Column, number: int, reason: str, now_us: int, first_seq: int) -> None:
+    def end_journeys(
+        self, column: Column, number: int, reason: str, now_us: int, first_seq: int, most: int = -1
+    ) -> None:
         """End those, each with a decision that says why; the decisions get sequence numbers from ``first_seq`` on.
 
-        All at once, as there may be very many: what their bodies say of the state is not true any more.
+        ``most`` of them, -1: all at once. What their bodies say of the state is not true any more.
         """
+        some = f"SELECT journey_id FROM journey WHERE {column} = ? AND {_OPEN} ORDER BY journey_id LIMIT ?"
         self._db.execute(
-            "INSERT INTO decision SELECT ?1 - 1 + row_number() OVER (ORDER BY journey_id), journey_id, 0, 'journey',"
-            f" 'exited', ?2, ?3 FROM journey WHERE {column} = ?4 AND {_OPEN}",
-            (first_seq, reason, now_us, number),
+            "INSERT INTO decision SELECT ? - 1 + row_number() OVER (ORDER BY journey_id), journey_id, 0, 'journey',"
+            f" 'exited', ?, ? FROM journey WHERE journey_id IN ({some})",
+            (first_seq, reason, now_us, number, most),
         )
         self._db.execute(
-            f"UPDATE journey SET state = 'exited', wake_us = NULL WHERE {column} = ? AND {_OPEN}", (number,)
+            f"UPDATE journey SET state = 'exited', wake_us = NULL WHERE journey_id IN ({some})", (number, most)
         )
 
     def add_decision(
@@ -223,11 +226,11 @@ class Ledger:
             (reason, now_us, number),
         )
 
-    def drop_queued_of_import(self, import_id: int, reason: str, now_us: int) -> int:
-        """The same of the journeys that an import began; returns how many there were."""
+    def drop_queued_of_import(self, import_id: int, reason: str, now_us: int, most: int) -> int:
+        """The same of the journeys that an import began, so many at most; returns how many there were."""
         return self._db.execute(
             "UPDATE delivery SET state = 'dropped', ready_us = NULL, failure = ?,"
-            " metrics = json_set(metrics, '$.dropped', ?) WHERE state = 'queued' AND journey_id IN"
-            " (SELECT journey_id FROM journey WHERE import_id = ?)",
-            (reason, now_us, import_id),
+            " metrics = json_set(metrics, '$.dropped', ?) WHERE delivery_id IN (SELECT delivery_id FROM delivery"
+            " JOIN journey USING (journey_id) WHERE delivery.state = 'queued' AND import_id = ? LIMIT ?)",
+            (reason, now_us, import_id, most),
         ).rowcount
