@@ -73,6 +73,8 @@ def test_everything_of_a_person_is_found_once(steps: list[str]) -> None:
                 if event.person == person and not event.duplicate
             )
             assert sorted(tail.people_events([person])) == expected
+            # Many are looked for in another way.
+            assert sorted(tail.people_events([person, 7, 8, 9])) == expected
         for key in range(5):
             for person in (0, 1):
                 found = sum(count for _, _, count in tail.key_counts(key, person))

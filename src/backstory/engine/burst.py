@@ -223,13 +223,14 @@ class Bursts:
         times_us = burst.times_us[moves.rows]
         moments_us: list[int] = np.where(moves.alone, times_us, nows_us).tolist()
         late = np.nonzero((times_us < nows_us) & ~moves.alone)[0]
+        of_people = _by_person(burst.people) if len(late) else {}
         stored = Stored(self._folder, np.unique(burst.people[moves.rows[late]]).tolist())
         # One person has one event in a round: what it moved is told together.
         for some in np.split(late, np.nonzero(np.diff(moves.rows[late]))[0] + 1) if len(late) else ():
             row = int(moves.rows[some[0]])
             moved = [_transition(burst, moves, at) for at in some.tolist()]
             found = self._transitions.moments_us(
-                moved, int(burst.nows_us[row]), stored=stored, also=_up_to(burst, row)
+                moved, int(burst.nows_us[row]), stored=stored, also=_up_to(burst, of_people, row)
             )
             for at, moment_us in zip(some.tolist(), found, strict=True):
                 moments_us[at] = moment_us
@@ -278,9 +279,19 @@ def _transition(burst: Burst, moves: Moves, at: int) -> Transition:
     )
 
 
-def _up_to(burst: Burst, row: int) -> list[tuple[str, str, int, Mapping[str, Json]]]:
+def _by_person(people: NDArray[np.uint32]) -> dict[int, list[int]]:
+    """The rows of each, ascending."""
+    found: dict[int, list[int]] = {}
+    for row, person in enumerate(people.tolist()):
+        found.setdefault(person, []).append(row)
+    return found
+
+
+def _up_to(
+    burst: Burst, of_people: Mapping[int, list[int]], row: int
+) -> list[tuple[str, str, int, Mapping[str, Json]]]:
     """The events of the burst that a person had up to one of them: (kind, name, time, data)."""
-    rows: list[int] = np.nonzero(burst.people[: row + 1] == burst.people[row])[0].tolist()
+    rows = [one for one in of_people[int(burst.people[row])] if one <= row]
     found = zip(rows, burst.data(rows), strict=True)
     return [(*burst.names[burst.codes[at]], int(burst.times_us[at]), data) for at, data in found]
 

@@ -47,25 +47,32 @@ class PersonInTime:
         self._identifiers = identifiers
         self._past = past
         self._segments = segments
-        self._documents: list[tuple[int, dict[str, Json]]] | None = None
+        # The values from each moment a write became true, of attributes with these roots; None: of all.
+        self._documents: dict[frozenset[str] | None, list[tuple[int, dict[str, Json]]]] = {}
+        self._roots: frozenset[str] | None = None
         # Values as they are, where they are all that is asked for.
         self._shown: dict[str, Json] | None = None
         self._times: dict[EventTest, list[int]] = {}
 
     @property
     def documents(self) -> list[tuple[int, dict[str, Json]]]:
-        """The values from each moment a write became true."""
-        if self._documents is None:
-            self._documents = [(self.known_us, dict(self._identifiers))]
+        """The values asked for from each moment a write to them became true."""
+        found = self._documents.get(self._roots)
+        if found is None:
+            found = self._documents[self._roots] = [(self.known_us, dict(self._identifiers))]
             document: Document = {}
             for time_us, attributes in sorted(self._past.writes(), key=lambda item: item[0]):
-                write(document, attributes, time_us)
-                self._documents.append((time_us, {**values(document), **self._identifiers}))
-        return self._documents
+                some = attributes
+                if self._roots is not None:
+                    some = {name: value for name, value in attributes.items() if root_of(name) in self._roots}
+                if some:
+                    write(document, some, time_us)
+                    found.append((time_us, {**values(document), **self._identifiers}))
+        return found
 
     def show(self, values: dict[str, Json]) -> None:
         """Take these values for those of all days."""
-        self._documents = [(self.known_us, values)]
+        self._documents = {None: [(self.known_us, values)]}
 
     def times(self, test: EventTest) -> list[int]:
         """Sorted times of the events a test counts, its window aside."""
@@ -142,7 +149,8 @@ class PersonInTime:
         """Since when the condition has given the answer it gives now, and the answer; nobody is anywhere before they
         are known."""
         asked = _asked(self._flat(condition) if segments_in(condition) else condition)
-        present = self._past.present(asked.roots) if asked.roots and self._documents is None else None
+        self._roots = asked.roots
+        present = self._past.present(asked.roots) if asked.roots and asked.roots not in self._documents else None
         if present is not None and present[0] <= now_us:
             # Mostly the answer turned last after these values were written: then older ones need not be read.
             found = self._with_present(asked, present, now_us)
@@ -241,6 +249,6 @@ def stored_person(
     ``also``: events of theirs that are not yet in the tail.
     """
     known_us = segments.known.get_us(person)
-    identifiers = shown_values(folder.people.profile(person), {})
+    identifiers = shown_values(stored.profile(person), {})
     known_us = 0 if known_us == NEVER_US else known_us
     return PersonInTime(person, identifiers, stored.of(person, also), segments, known_us=known_us)

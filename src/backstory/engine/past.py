@@ -12,11 +12,13 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.leaf import NEVER_US
 from backstory.core.metric import MESSAGE
+from backstory.core.person import Document
 from backstory.core.record_time import RecordsInTime
 from backstory.core.timeline import root_of
 from backstory.engine.context import shown_values
 from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
+from backstory.store.people import Profile
 from backstory.store.record import read_records
 
 # (kind, name, time, data or how to have it)
@@ -82,6 +84,7 @@ class Stored:
         self._in_parts: dict[str, dict[int, list[Event]]] = {}
         self._writes: dict[int, list[Write]] | None = None
         self._records: dict[int, RecordsInTime] | None = None
+        self._profiles: dict[int, tuple[Profile, Document]] = {}
 
     def of(self, person: int, also: Sequence[EventInTime] = ()) -> "StoredPast":
         """The history of one of them; ``also``: events of theirs that are not yet in the tail."""
@@ -118,11 +121,18 @@ class Stored:
     def placements(self, person: int) -> Sequence[tuple[int, int, bool]]:
         return placements_of(self._folder.state.db, person)
 
+    def profile(self, person: int) -> Profile:
+        return self._profile(person)[0]
+
+    def _profile(self, person: int) -> tuple[Profile, Document]:
+        if not self._profiles:
+            self._profiles = self._folder.people.read_many(self.people)
+        return self._profiles[person]
+
     def present(self, person: int, roots: Container[str]) -> tuple[int, dict[str, Json]]:
-        people = self._folder.people
-        document = people.document(person)
-        times_us = [one.time_us for name, one in document.items() if root_of(name) in roots]
-        return max(times_us, default=-NEVER_US), shown_values(people.profile(person), document)
+        profile, document = self._profile(person)
+        some = {name: one for name, one in document.items() if root_of(name) in roots}
+        return max((one.time_us for one in some.values()), default=-NEVER_US), shown_values(profile, some)
 
 
 class StoredPast:

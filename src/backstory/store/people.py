@@ -163,6 +163,12 @@ class People:
         row = self._db.execute(query, (person,)).fetchone()
         return Profile(*row)
 
+    def read_many(self, people: Sequence[int]) -> dict[int, tuple[Profile, Document]]:
+        """The profiles and documents of people who exist."""
+        chosen = f"person IN ({', '.join(map(str, people))})"
+        rows = self._db.execute(f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE {chosen}").fetchall()
+        return {row[0]: (Profile(*row[:-1]), decode_document(row[-1])) for row in rows}
+
     def document(self, person: int) -> Document:
         row = self._db.execute("SELECT document FROM person WHERE person = ?", (person,)).fetchone()
         return decode_document(row[0])

@@ -116,7 +116,7 @@ class Tail:
     def people_events(self, people: Sequence[int]) -> list[tuple[int, str, str, int, str]]:
         """(person, kind, name, time, data) of these people's events that count."""
         self.flush_events()
-        seqs = sorted({seq for person in people for seq in self._index.of_person(person)})
+        seqs = self._index.of_people(people)
         rows: list[tuple[int, str, str, int, str]] = []
         for low in range(0, len(seqs), ROWS_ASKED):
             chosen = among(seqs[low : low + ROWS_ASKED])

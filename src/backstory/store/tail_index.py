@@ -22,6 +22,8 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 # A run rests when it is so many times as large as the next one.
 RATIO = 2
 RESTORED_ROWS = 100_000
+# From so many on, people are looked for in each block at once.
+MANY_PEOPLE = 4
 
 People = NDArray[np.uint32]
 Numbers = NDArray[np.int64]
@@ -184,6 +186,17 @@ class TailIndex:
         new = [event.seq for event in tuple(self._people.get(person, ()))]
         new += [seq for block in tuple(self._blocks) for seq in block.seqs[block.people == person].tolist()]
         return new + [seq for run in self._runs for seq in run.of_person(person)]
+
+    def of_people(self, people: Sequence[int]) -> list[int]:
+        """The same of many, ascending."""
+        if len(people) < MANY_PEOPLE:
+            return sorted({seq for person in people for seq in self.of_person(person)})
+        who = np.array(people, np.uint32)
+        single = [event.seq for person in people for event in self._people.get(person, ())]
+        blocks = [block.seqs[np.isin(block.people, who)] for block in self._blocks]
+        runs = [seq for run in self._runs for person in people for seq in run.of_person(person)]
+        found: list[int] = np.unique(np.concatenate([_numbers(single), _numbers(runs), *blocks])).tolist()
+        return found
 
 
 def rested(runs: tuple[Run, ...]) -> tuple[Run, ...]:
