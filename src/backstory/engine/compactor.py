@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 IMPORT_ID, DUPLICATE = (list(EVENT_COLUMNS).index(name) for name in ("import_id", "duplicate"))
 PAUSE_S = 5.0
-# So many facts waiting put all of it off, for so many pauses at the most.
-BUSY_FACTS = 5_000
-PAUSES_MAX = 4
+# So many facts waiting put all of it off, while the tail has fewer events than this.
+BUSY_FACTS = 2_000
+BUSY_TAIL_ROWS = 1_500_000
 MEMORY_MB = 300
 
 
@@ -80,11 +80,9 @@ class Compactor:
             return self._workspace.purger.step() or self.step()
 
     def _work(self) -> None:
-        waited = 0
         while not self._closing.wait(PAUSE_S):
-            waited = waited + 1 if self._busy and waited < PAUSES_MAX else 0
             try:
-                while not (waited and self._busy) and not self._closing.is_set() and self._in_turn():
+                while not self._may_wait() and not self._closing.is_set() and self._in_turn():
                     pass
                 self.delete_unread()
             except StorageError as error:
@@ -92,10 +90,9 @@ class Compactor:
                     return
                 self._folder.fault(f"history is not being compacted: {error}")
 
-    @property
-    def _busy(self) -> bool:
-        """Do many facts wait to be applied? They have the processor for a while; the tail may be longer until then."""
-        return self._workspace.loop.backlog >= BUSY_FACTS
+    def _may_wait(self) -> bool:
+        """Do many facts wait to be applied? They have the processor while the tail is not too long for it."""
+        return self._workspace.loop.backlog >= BUSY_FACTS and self._folder.tail.events < BUSY_TAIL_ROWS
 
     def step(self) -> bool:
         """Do the next task, if there is one. All of it waits while an import runs: that has the processor."""

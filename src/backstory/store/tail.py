@@ -41,6 +41,11 @@ class Tail:
         for keys in self._index.run_keys():
             self._sieve.put_many(keys)
 
+    @property
+    def events(self) -> int:
+        """About how many events the tail has."""
+        return self._index.rows
+
     def wants_index(self, *, idle: bool) -> bool:
         """Are there enough new events for a run of the index? ``idle``: there is nothing else to do."""
         new = self._index.single + self._index.together

@@ -113,6 +113,11 @@ class TailIndex:
             )
             self._runs = rested((*self._runs, run))
 
+    @property
+    def rows(self) -> int:
+        """How many events are here; some may be gone already."""
+        return self.single + self.together + sum(len(run.seqs) for run in self._runs)
+
     def run_keys(self) -> list[Numbers]:
         """The keys of all runs."""
         return [run.keys for run in self._runs]
