@@ -202,3 +202,33 @@ def test_only_the_rows_sent_again_are_mended_and_go_with_the_rest(live: Live, tm
     assert live.members(2) == {"ann", "bob"}
     assert undo.undo(live.workspace, 1).records > 2
     assert live.members(2) == set()
+
+
+def known(live: Live, segment_id: int, known_at_us: int) -> int:
+    """How many were in at the present moment, by what was known at another one."""
+    return live.workspace.reader.member_count(segment_id, NOW_US + 30_000_000, known_at_us)
+
+
+@pytest.mark.parametrize(("kind", "rows", "segment_id"), [("relationships", SEATS, 2), ("members", MEMBERS, 1)])
+def test_what_an_import_said_is_known_at_the_moments_at_which_it_counted(
+    live: Live, kind: Any, rows: list[Row], segment_id: int
+) -> None:
+    """From its rows' acceptance until it is taken back, and again from when it is brought in again."""
+    moments_us: list[int] = []
+    number = 0
+    for step in ("before", "counting", "taken back", "counting again"):
+        live.advance(1_000_000)
+        match step:
+            case "counting":
+                number = load(live, kind, rows).import_id
+            case "taken back":
+                undo.undo(live.workspace, number)
+            case "counting again":
+                undo.redo(live.workspace, number)
+            case _:
+                pass
+        moments_us.append(live.workspace.folder.state.now_us)
+        expected = [0, 2, 0, 2][: len(moments_us)]
+        assert [known(live, segment_id, one_us) for one_us in moments_us] == expected
+        if kind == "members":
+            assert [known(live, 3, one_us) for one_us in moments_us] == expected

@@ -390,3 +390,25 @@ def test_a_purge_that_was_interrupted_is_gone_on_with(world: Live) -> None:
     assert world.workspace.folder.state.rows(remembered) == [(0,)]
     assert world.workspace.folder.state.rows("SELECT count(*) FROM part WHERE retracted") == [(0,)]
     undo_purge.purge(world.workspace, number)
+
+
+def test_a_repeat_is_known_once_whatever_has_been_taken_back_since(world: Live) -> None:
+    """Of two imports that say the same one counts at each moment; a purge leaves nothing to be known."""
+    once, twice = (world.segment({"event": {"name": "buy", "count": {"at_least": n}}}) for n in (1, 2))
+    world.identify("ann", NOW_US - SECOND_US * 60)
+    first, second = (load(world, "events", {**BUY, "amount": 1}, BUY) for _ in range(2))
+    world.advance(SECOND_US)
+    both_us = world.workspace.folder.state.now_us
+    world.advance(SECOND_US)
+    out(world, first)
+    world.advance(SECOND_US)
+    one_us = world.workspace.folder.state.now_us
+    out(world, second)
+
+    def known(*moments_us: int) -> list[tuple[int, int]]:
+        count = world.workspace.reader.member_count
+        return [(count(once, None, one), count(twice, None, one)) for one in moments_us]
+
+    assert known(both_us, one_us, world.workspace.folder.state.now_us) == [(1, 1), (1, 1), (0, 0)]
+    undo_purge.purge(world.workspace, second)
+    assert known(both_us, one_us) == [(1, 1), (0, 0)]

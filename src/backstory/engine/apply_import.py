@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from backstory.core.fact import FinishImport, Receipt, ReinstateImport, RetractImport, StartImport
 from backstory.engine.context import Context
+from backstory.store.knowledge import begin_absence, end_absence
 from backstory.store.manifest import ImportRow, find_import
 from backstory.store.retraction import Retraction, put_retraction, read_retractions
 
@@ -59,6 +60,7 @@ class Imports:
             )
         one = Retraction(import_id=fact.import_id, at_us=now_us, stage="begun", was=found.state, returning=False)
         put_retraction(self._folder.state.db, one)
+        begin_absence(self._folder.state.db, fact.import_id, now_us)
         self._folder.manifest.put_import(replace(found, state=RETRACTING, updated_us=now_us))
         return Receipt("applied", subject=fact.import_id)
 
@@ -75,6 +77,7 @@ class Imports:
         if one.was == "purged":
             return Receipt("conflict", reason=f"import {fact.import_id} was purged: its rows are gone for good")
         put_retraction(self._folder.state.db, one)
+        end_absence(self._folder.state.db, fact.import_id, now_us)
         self._folder.manifest.put_import(replace(found, state=REINSTATING, updated_us=now_us))
         return Receipt("applied", subject=fact.import_id)
 

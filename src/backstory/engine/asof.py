@@ -1,7 +1,8 @@
 """Segments as of any moment, and questions asked once: leaves of their own, filled from history up to that moment.
 
 As of T a person exists when any fact of theirs is as old as T; identity is today's; deleted people are gone from
-all days; today's definitions apply. ``known_at`` leaves out what was accepted later. Source: design section 8.
+all days; today's definitions apply. ``known`` leaves out
+what was accepted later, and takes in what has been taken back since. Source: design section 8.
 """
 
 from collections.abc import Iterator
@@ -27,25 +28,26 @@ from backstory.engine.turning import Turns, manual_turns
 from backstory.engine.value_column import ValueColumn, read_shown
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
-from backstory.store.people import PROFILE_COLUMNS, Profile
-from backstory.store.record import EARLIEST_KNOWN, read_records
+from backstory.store.knowledge import Knowledge
+from backstory.store.people import PROFILE_COLUMNS, Profile, people_known
+from backstory.store.record import earliest_known, read_records
 
 PAGE = 5000
 _LATER_THAN_ALL_US = NEVER_US - 1
 
 
 def members_as_of(
-    folder: Folder, live: SegmentEngine, condition: Condition, at_us: int, known_at_us: int | None = None
+    folder: Folder, live: SegmentEngine, condition: Condition, at_us: int, known: Knowledge | None = None
 ) -> BitMap:
     """The people for whom a condition held at a moment, as now known. From any thread; reads what is committed."""
-    return next(members_over(folder, live, condition, [at_us], known_at_us))
+    return next(members_over(folder, live, condition, [at_us], known))
 
 
 def members_over(
-    folder: Folder, live: SegmentEngine, condition: Condition, points_us: list[int], known_at_us: int | None = None
+    folder: Folder, live: SegmentEngine, condition: Condition, points_us: list[int], known: Knowledge | None = None
 ) -> Iterator[BitMap]:
     """The same for each of some ascending moments: history is read once for all of them."""
-    question = _Question(folder, live, condition, points_us[-1], known_at_us, many=len(points_us) > 1)
+    question = _Question(folder, live, condition, points_us[-1], known, many=len(points_us) > 1)
     for point_us in points_us:
         question.go_on_to(point_us)
         yield question.members
@@ -70,14 +72,14 @@ class _Question:
         live: SegmentEngine,
         condition: Condition,
         until_us: int,
-        known_at_us: int | None,
+        known: Knowledge | None,
         *,
         many: bool,
     ) -> None:
         self._folder = folder
-        self._known_at_us = known_at_us
+        self._known = known
         self._engine = SegmentEngine()
-        self._engine.known = live.known if known_at_us is None else _known_by(folder, known_at_us)
+        self._engine.known = live.known if known is None else _known_by(folder, known)
         self._everybody = np.asarray(BitMap(live.alive).to_array(), dtype=np.uint32)
         self._known_us = self._engine.known.gather_us(self._everybody)
         self._manual: dict[int, Turns] = {}
@@ -108,7 +110,7 @@ class _Question:
                     done[other] = None
                     self._put(other, kept.condition)
                     if kept.condition is None:
-                        self._manual[other] = manual_turns(self._folder, other)
+                        self._manual[other] = manual_turns(self._folder, other, self._known)
 
         visit(condition)
         self._put(0, condition)
@@ -129,16 +131,16 @@ class _Question:
         for leaf in self._engine.leaves.values():
             match leaf:
                 case CountLeaf() | WindowLeaf():
-                    rows = scan(self._folder, leaf.test, since, known_at_us=self._known_at_us)
+                    rows = scan(self._folder, leaf.test, since, known=self._known)
                     self._events.append(_Events(leaf, rows, np.argsort(rows.times_us) if self._many else None))
                 case AttributeLeaf():
                     if leaf.root not in self._values:
                         self._values[leaf.root] = read_shown(
-                            self._folder, leaf.root, until_us=values_until_us, known_at_us=self._known_at_us
+                            self._folder, leaf.root, until_us=values_until_us, known=self._known
                         )
                 case RecordLeaf():
-                    asked = self._known_at_us
-                    self._records = self._records or state.read(lambda db: read_records(db, known_at_us=asked))  # noqa: B023
+                    known = self._known
+                    self._records = self._records or state.read(lambda db: read_records(db, known=known))  # noqa: B023
                 case KnownLeaf():
                     pass
 
@@ -172,9 +174,8 @@ class _Question:
     def _place(self, segment_id: int, turns: Turns, at_us: int) -> BitMap:
         """Who had been put into a manual segment by then; who was moved since the moment before."""
         kept = self._engine.segments[segment_id]
-        known_us = at_us if self._known_at_us is None else min(at_us, self._known_at_us)
         who = turns.people[runs(turns.people)]
-        inside = BitMap(who[turns.since(who, known_us)[1]])
+        inside = BitMap(who[turns.since(who, at_us)[1]])
         moved, kept.members = kept.members ^ inside, inside
         return moved
 
@@ -221,17 +222,14 @@ class _Question:
         return verdicts[codes] if len(codes) else np.zeros(0, dtype=bool)
 
 
-def _known_by(folder: Folder, known_at_us: int) -> KnownSince:
-    """Since when people are known, by facts accepted up to a moment."""
-    known = KnownSince()
-    rows = folder.state.rows(
-        "SELECT person, accept_us FROM person WHERE accept_us <= ? ORDER BY person", (known_at_us,)
-    )
-    known.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
-    known.add_many(*folder.history.earliest_since(0, known_at_us=known_at_us))
-    told = folder.state.rows(EARLIEST_KNOWN, (known_at_us,))
-    known.add_many(np.array([row[0] for row in told], np.uint32), np.array([row[1] for row in told], np.int64))
-    return known
+def _known_by(folder: Folder, known: Knowledge) -> KnownSince:
+    """Since when people are known, by facts known at a moment."""
+    found = KnownSince()
+    people, told = folder.state.read(lambda db: (people_known(db, known), earliest_known(db, known)))
+    for rows in (people, told):
+        found.add_many(np.array([row[0] for row in rows], np.uint32), np.array([row[1] for row in rows], np.int64))
+    found.add_many(*folder.history.earliest_since(0, known=known))
+    return found
 
 
 def current_values(folder: Folder) -> Iterator[tuple[int, dict[str, Json]]]:

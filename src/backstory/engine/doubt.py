@@ -14,6 +14,7 @@ from backstory.core.segment import SegmentEngine
 from backstory.engine.asof import members_as_of
 from backstory.engine.people_in_time import PEOPLE_AT_ONCE, read_people
 from backstory.store.folder import Folder
+from backstory.store.knowledge import Knowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def resolve(
 ) -> Resolved:
     """Whom facts have moved among these people, of whom those ``inside`` hold the condition now."""
     now_us = folder.state.now_us
-    before = members_as_of(folder, segments, condition, now_us, known_at_us)
+    before = members_as_of(folder, segments, condition, now_us, Knowledge(at_us=known_at_us))
     moved = list(some & (before ^ inside))
     since_us: dict[int, int] = {}
     for low in range(0, len(moved), PEOPLE_AT_ONCE):

@@ -13,6 +13,8 @@ from backstory.core.explain import Explanation, explain
 from backstory.core.timeline import Timeline
 from backstory.engine.asof import members_as_of, members_over
 from backstory.engine.life import read_life
+from backstory.store.folder import Folder
+from backstory.store.knowledge import Knowledge, knowledge_at
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -30,7 +32,10 @@ def explanation(
     now_us = workspace.folder.state.now_us
     at_us = now_us if as_of_us is None else as_of_us
     life = read_life(
-        workspace.folder, person, present_us=now_us if at_us >= now_us else None, known_at_us=known_at_us
+        workspace.folder,
+        person,
+        present_us=now_us if at_us >= now_us else None,
+        known=_knowledge(workspace.folder, known_at_us),
     )
     if life is None:
         raise NotFoundError("nothing was known of this person then")
@@ -63,13 +68,18 @@ def preview(workspace: "Workspace", condition: Condition, as_of_us: int | None, 
     """Whom a segment with this condition would hold."""
     folder = workspace.folder
     at_us = folder.state.now_us if as_of_us is None else as_of_us
-    return members_as_of(folder, workspace.segments, condition, at_us, known_at_us)
+    return members_as_of(folder, workspace.segments, condition, at_us, _knowledge(folder, known_at_us))
 
 
 def counts(workspace: "Workspace", condition: Condition, points_us: list[int], known_at_us: int | None) -> list[int]:
     """How many it held at each of some ascending moments."""
-    found = members_over(workspace.folder, workspace.segments, condition, points_us, known_at_us)
+    known = _knowledge(workspace.folder, known_at_us)
+    found = members_over(workspace.folder, workspace.segments, condition, points_us, known)
     return [len(members) for members in found]
+
+
+def _knowledge(folder: Folder, known_at_us: int | None) -> Knowledge | None:
+    return None if known_at_us is None else folder.state.read(lambda db: knowledge_at(db, known_at_us))
 
 
 def _segments_for(workspace: "Workspace", person: int) -> dict[int, Condition | frozenset[int]]:

@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.core.leaf import NEVER_US
 from backstory.core.metric import MESSAGE
 from backstory.core.record_time import RecordsInTime
 from backstory.core.timeline import Life, Occurrence, Writing
 from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
+from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.ledger import MESSAGES, message_events
-from backstory.store.manifest import Part, read_parts
-from backstory.store.people import cio_id_of
+from backstory.store.manifest import Part
+from backstory.store.people import cio_id_of, people_known
 from backstory.store.record import read_records
 from backstory.store.tail import among
 
@@ -29,6 +29,7 @@ class _Stored:
     """What one transaction of ``state.db`` says of a person."""
 
     person: tuple[Any, ...] | None
+    since_us: list[int]
     events: list[Any]
     writes: list[Any]
     messages: list[Any]
@@ -37,20 +38,19 @@ class _Stored:
     parts: list[Part]
 
 
-def read_life(folder: Folder, person: int, *, present_us: int | None, known_at_us: int | None = None) -> Life | None:
-    """None when there is no such person, or nothing of them was known at ``known_at_us``.
+def read_life(folder: Folder, person: int, *, present_us: int | None, known: Knowledge | None = None) -> Life | None:
+    """None when there is no such person, or nothing of them was ``known``.
 
     With ``present_us`` what was written a little ahead of it shows already, as it does in what is live now.
     Raises ``StorageError`` when a part cannot be read.
     """
-    known_us = NEVER_US if known_at_us is None else known_at_us
     with folder.history.reading():
-        return _read_life(folder, person, present_us, known_us)
+        return _read_life(folder, person, present_us, known)
 
 
-def _read_life(folder: Folder, person: int, present_us: int | None, known_us: int) -> Life | None:
+def _read_life(folder: Folder, person: int, present_us: int | None, known: Knowledge | None) -> Life | None:
     seqs = folder.tail.person_seqs(person)
-    stored = folder.state.read(lambda db: _read(db, person, seqs, known_us))
+    stored = folder.state.read(lambda db: _read(db, person, seqs, known))
     if stored.person is None:
         return None
     events, writes = list(stored.events), list(stored.writes)
@@ -58,29 +58,30 @@ def _read_life(folder: Folder, person: int, present_us: int | None, known_us: in
         files = folder.history.files(stored.parts, kind)
         counting = " AND NOT duplicate" if kind == "event" else ""
         if files:
-            sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2 AND accept_us <= $3{counting}"
-            rows += folder.history.rows(sql, files, (person, known_us))
+            sql = f"SELECT {columns} FROM read_parquet($1) WHERE person = $2{told_by(known)}{counting}"
+            rows += folder.history.rows(sql, files, (person,))
     occurrences = [
         Occurrence(kind=row[0], name=row[1], time_us=row[2], data=_decode(row[3]), event_id=row[4], import_id=row[5])
         for row in events
     ]
-    return _life(stored, occurrences, [_writing(row, present_us) for row in writes], known_us)
+    return _life(stored, occurrences, [_writing(row, present_us) for row in writes], known)
 
 
-def _read(db: sqlite3.Connection, person: int, seqs: list[int], known_us: int) -> _Stored:
-    found = "SELECT person, id, email, phone, min(created_us, accept_us), accept_us FROM person WHERE person = ?"
+def _read(db: sqlite3.Connection, person: int, seqs: list[int], known: Knowledge | None) -> _Stored:
+    found = "SELECT person, id, email, phone, min(created_us, accept_us) FROM person WHERE person = ?"
     return _Stored(
         person=db.execute(found, (person,)).fetchone(),
+        since_us=[] if known is None else [row[1] for row in people_known(db, known, person)],
         events=db.execute(
-            f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate AND accept_us <= ?", (known_us,)
+            f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate{told_by(known)}"
         ).fetchall(),
         writes=db.execute(
-            f"SELECT {_WRITE} FROM attribute_write WHERE person = ? AND accept_us <= ?", (person, known_us)
+            f"SELECT {_WRITE} FROM attribute_write WHERE person = ?{told_by(known)}", (person,)
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
-        records=read_records(db, [person], known_at_us=known_us).get(person, RecordsInTime()),
-        placements=[one for one in placements_of(db, person) if one[1] <= known_us],
-        parts=read_parts(db),
+        records=read_records(db, [person], known=known).get(person, RecordsInTime()),
+        placements=placements_of(db, person, known),
+        parts=parts_for(db, known),
     )
 
 
@@ -90,14 +91,15 @@ def _writing(row: tuple[Any, ...], present_us: int | None) -> Writing:
     return Writing(time_us=time_us, shown_us=shown_us, attributes=_decode(row[1]), import_id=row[2])
 
 
-def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing], known_us: int) -> Life | None:
+def _life(
+    stored: _Stored, occurrences: list[Occurrence], writings: list[Writing], known: Knowledge | None
+) -> Life | None:
     assert stored.person is not None
-    number, own_id, email, phone, since_us, accept_us = stored.person
+    number, own_id, email, phone, since_us = stored.person
     times = [one.time_us for one in occurrences] + [one.time_us for one in writings]
     times += stored.records.told_us()
-    if accept_us <= known_us:
-        # What made the person older may have been told later.
-        times.append(since_us if known_us == NEVER_US else accept_us)
+    # What made the person older may have been told later.
+    times += [since_us] if known is None else stored.since_us
     if not times:
         return None
     identifiers: dict[str, Json] = {"cio_id": cio_id_of(number)}
@@ -107,7 +109,7 @@ def _life(stored: _Stored, occurrences: list[Occurrence], writings: list[Writing
         Occurrence(kind=MESSAGE, name=name, time_us=time_us, data=data, event_id=str(data["delivery_id"]))
         for row in stored.messages
         for _, name, time_us, data in message_events(row)
-        if time_us <= known_us
+        if known is None or time_us <= known.at_us
     ]
     return Life(
         person=number,

@@ -67,6 +67,7 @@ TABLES: tuple[Place, ...] = (
     Place(name="confirmed", holds="whose identifiers others than imports have named, by number", gone=PURGED),
     Place(name="replaced", holds="identifiers in whose place an import gave others", gone=AT_ONCE),
     Place(name="retraction", holds="which imports are taken back", gone=NOTHING),
+    Place(name="absence", holds="from when to when imports did not count", gone=NOTHING),
     Place(name="withdrawn", holds="identifiers of people that an import had brought which was taken back",
           gone="when that import is purged or brought in again; of who is deleted or suppressed by name, at once"),
     Place(name="import", holds="options and counts of imports", gone=NOTHING),

@@ -14,6 +14,7 @@ from backstory.core.metric import MESSAGE
 from backstory.engine.mask import where_mask
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
+from backstory.store.knowledge import Knowledge
 from backstory.store.ledger import MESSAGES, message_events
 
 
@@ -32,14 +33,14 @@ def scan(
     *,
     since_seq: int = 0,
     since_us: int | None = None,
-    known_at_us: int | None = None,
+    known: Knowledge | None = None,
 ) -> Rows:
     """The events a leaf has to be told about, where-test applied.
 
-    Not those up to ``since_seq`` or ``since_us``; with ``known_at_us`` only what was accepted by then.
+    Not those up to ``since_seq`` or ``since_us``; with ``known`` only what was known then.
     """
     if test.kind == MESSAGE:
-        return scan_messages(folder, test, since.until_us if known_at_us is None else min(since.until_us, known_at_us))
+        return scan_messages(folder, test, since.until_us if known is None else min(since.until_us, known.at_us))
     where = test.where
     return folder.history.events_named(
         test.kind,
@@ -51,7 +52,7 @@ def scan(
         else lambda data, times_us: where_mask(folder.duck.cursor(), where, data, times_us),
         since_seq=since_seq,
         since_us=since_us,
-        known_at_us=known_at_us,
+        known=known,
     )
 
 

@@ -37,6 +37,7 @@ from backstory.engine.value_column import ValueColumn, read_shown
 from backstory.store.definition import placements_in
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
+from backstory.store.knowledge import Knowledge
 from backstory.store.record import read_records
 
 Times = NDArray[np.int64]
@@ -184,9 +185,9 @@ class Drawing:
         return plain(found)
 
 
-def manual_turns(folder: Folder, segment_id: int) -> Turns:
+def manual_turns(folder: Folder, segment_id: int, known: Knowledge | None = None) -> Turns:
     """When people were put into a manual segment, and taken out."""
-    rows = folder.state.read(lambda db: placements_in(db, segment_id))
+    rows = folder.state.read(lambda db: placements_in(db, segment_id, known))
     table = np.array(rows, np.int64).reshape(len(rows), 3)
     return plain(Turns(False, table[:, 0].astype(np.uint32), table[:, 1], table[:, 2].astype(bool)))
 

@@ -27,6 +27,7 @@ from backstory.engine.releaf import rebuild_known, rebuild_leaves
 from backstory.engine.retract import Plan, take_out_or_in
 from backstory.engine.undo_record import record_counts, turn_records
 from backstory.engine.withdraw import reconcile
+from backstory.store.knowledge import resume_absence
 from backstory.store.manifest import find_import, read_parts
 from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
 
@@ -143,7 +144,7 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
         except InTheWay as error:
             # Somebody came in between: nothing of history has moved yet, and whoever is back already goes again.
             obstacle, turned = error, replace(one, returning=False)
-            workspace.call(lambda: put_retraction(workspace.folder.state.db, replace(turned, stage="taken")))
+            workspace.call(lambda: _turn_around(workspace, turned))
             one = turned
         one = replace(one, stage="taken")
     writers = _in_parts(workspace, one, "write")
@@ -179,6 +180,12 @@ def _work(workspace: Workspace, one: Retraction, tell: Tell) -> Undone:
         messages_dropped=dropped,
         messages_sent=messages_sent(workspace, one.import_id),
     )
+
+
+def _turn_around(workspace: Workspace, turned: Retraction) -> None:
+    """On the loop: the import does not come back."""
+    put_retraction(workspace.folder.state.db, replace(turned, stage="taken"))
+    resume_absence(workspace.folder.state.db, turned.import_id)
 
 
 def _hold(workspace: Workspace) -> None:

@@ -7,6 +7,7 @@ order in which they became true; of two at the same moment the last stands.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from backstory.core.timeline import root_of
 from backstory.engine.context import shown_values
 from backstory.store.folder import Folder
 from backstory.store.history import numpy_of
+from backstory.store.knowledge import Knowledge, told_by
 from backstory.store.manifest import Part
 from backstory.store.people import PROFILE_COLUMNS, Profile
 
@@ -56,27 +58,42 @@ class ValueColumn:
         return ValueColumn(self.people[last], self.times_us[last], self.codes[last], self.documents)
 
 
-def read_values(folder: Folder, root: str, *, until_us: int, known_at_us: int | None = None) -> ValueColumn:
+def read_values(folder: Folder, root: str, *, until_us: int, known: Knowledge | None = None) -> ValueColumn:
     """The values of the attribute that fields with this ``root`` look into, from writes timed up to ``until_us``.
 
-    With ``known_at_us`` only from those accepted by then. Raises ``StorageError`` when history cannot be read.
+    With ``known`` only from those known then. Raises ``StorageError`` when history cannot be read.
     """
     with folder.history.reading():
-        return _read_values(folder, root, (until_us, NEVER_US if known_at_us is None else known_at_us))
+        return _read_values(_Asked(folder, root, until_us, known))
 
 
-def read_shown(folder: Folder, root: str, *, until_us: int, known_at_us: int | None = None) -> ValueColumn:
+def read_shown(folder: Folder, root: str, *, until_us: int, known: Knowledge | None = None) -> ValueColumn:
     """The same of identifiers too, which people have today and had on all days."""
     if root not in IDENTIFIERS:
-        column = read_values(folder, root, until_us=until_us, known_at_us=known_at_us)
+        column = read_values(folder, root, until_us=until_us, known=known)
         return _under_phones(folder, column) if root == "phone" else column
     found = [(profile.person, shown_values(profile, {}).get(root)) for profile in _identified(folder)]
     return _always(root, found)
 
 
-def _read_values(folder: Folder, root: str, bounds: tuple[int, int]) -> ValueColumn:
-    parts, tail = _stored(folder, root, bounds)
-    table, odd = _from_parts(folder, parts, root, bounds)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which writes are read."""
+
+    folder: Folder
+    root: str
+    until_us: int
+    known: Knowledge | None
+
+    @property
+    def chosen(self) -> str:
+        return f"time_us <= {self.until_us}{told_by(self.known)}"
+
+
+def _read_values(asked: _Asked) -> ValueColumn:
+    root = asked.root
+    parts, tail = _stored(asked)
+    table, odd = _from_parts(asked, parts)
     people, times_us = numpy_of(table.column("person"), np.int64), numpy_of(table.column("time_us"), np.int64)
     coded = table.column("value").cast(pa.large_string()).combine_chunks().dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -87,7 +104,7 @@ def _read_values(folder: Folder, root: str, bounds: tuple[int, int]) -> ValueCol
     again = np.unique(np.concatenate([np.array(odd, np.int64), people[1:][same], np.array(sorted(tail), np.int64)]))
     if len(again):
         keep = ~np.isin(people, again)
-        folded = _folded(folder, parts, root, again.tolist(), tail, bounds, documents)
+        folded = _folded(asked, parts, again.tolist(), tail, documents)
         people = np.concatenate([people[keep], folded[0]])
         times_us = np.concatenate([times_us[keep], folded[1]])
         codes = np.concatenate([codes[keep], folded[2]])
@@ -101,45 +118,40 @@ def _document(root: str, text: str) -> dict[str, Json]:
     return {} if value is None or value == "" else {root: value}
 
 
-def _from_parts(
-    folder: Folder, parts: Sequence[Part], root: str, bounds: tuple[int, int]
-) -> tuple[pa.Table, Sequence[int]]:
+def _from_parts(asked: _Asked, parts: Sequence[Part]) -> tuple[pa.Table, Sequence[int]]:
     """(person, time, JSON of the value) of whole writes, and the people with writes that are not so plain."""
     empty = pa.table(
         {"person": pa.array([], pa.uint32()), "time_us": pa.array([], pa.int64()), "value": pa.array([], pa.string())}
     )
-    files = folder.history.files(parts, "write")
+    history, root = asked.folder.history, asked.root
+    files = history.files(parts, "write")
     if not files:
         return empty, []
-    chosen = "FROM read_parquet($1) WHERE time_us <= $2 AND accept_us <= $3"
+    chosen = f"FROM read_parquet($1) WHERE {asked.chosen}"
     if _PLAIN.match(root) is None:
-        found = folder.history.rows(
-            f"SELECT DISTINCT person {chosen} AND contains(attributes, $4)", files, (*bounds, _begun(root))
-        )
+        found = history.rows(f"SELECT DISTINCT person {chosen} AND contains(attributes, $2)", files, (_begun(root),))
         return empty, [row[0] for row in found]
-    odd = folder.history.rows(
-        f"SELECT DISTINCT person {chosen} AND (contains(attributes, $4) OR contains(attributes, $5))",
+    odd = history.rows(
+        f"SELECT DISTINCT person {chosen} AND (contains(attributes, $2) OR contains(attributes, $3))",
         files,
-        (*bounds, _begun(root + "."), _begun(root + "[")),
+        (_begun(root + "."), _begun(root + "[")),
     )
-    table = folder.history.table(
-        f"SELECT person, time_us, value FROM (SELECT person, time_us, CAST(json_extract(attributes, $4) AS VARCHAR)"
+    table = history.table(
+        f"SELECT person, time_us, value FROM (SELECT person, time_us, CAST(json_extract(attributes, $2) AS VARCHAR)"
         f" AS value {chosen}) WHERE value IS NOT NULL",
         files,
-        (*bounds, f'$."{root}"'),
+        (f'$."{root}"',),
     )
     return table, [row[0] for row in odd]
 
 
-def _stored(
-    folder: Folder, root: str, bounds: tuple[int, int]
-) -> tuple[list[Part], dict[int, list[tuple[int, str]]]]:
+def _stored(asked: _Asked) -> tuple[list[Part], dict[int, list[tuple[int, str]]]]:
     """The parts there are, and the writes of the tail that name the attribute, by person."""
     found: dict[int, list[tuple[int, str]]] = {}
-    parts, rows = folder.history.stored(
-        "SELECT person, time_us, attributes FROM attribute_write WHERE time_us <= ? AND accept_us <= ?"
-        " AND instr(attributes, ?)",
-        (*bounds, _begun(root)),
+    parts, rows = asked.folder.history.stored(
+        f"SELECT person, time_us, attributes FROM attribute_write WHERE {asked.chosen} AND instr(attributes, ?)",
+        (_begun(asked.root),),
+        asked.known,
     )
     for person, time_us, attributes in rows:
         found.setdefault(person, []).append((time_us, attributes))
@@ -147,23 +159,22 @@ def _stored(
 
 
 def _folded(
-    folder: Folder,
+    asked: _Asked,
     parts: Sequence[Part],
-    root: str,
     people: list[int],
     tail: dict[int, list[tuple[int, str]]],
-    bounds: tuple[int, int],
     documents: list[dict[str, Json]],
 ) -> tuple[Numbers, Numbers, Numbers]:
     """What the attribute of these people shows after each of their writes; new values go to ``documents``."""
     writes = {person: list(tail.get(person, ())) for person in people}
-    files = folder.history.files(parts, "write")
+    history, root = asked.folder.history, asked.root
+    files = history.files(parts, "write")
     if files:
-        found = folder.history.rows(
-            "SELECT person, time_us, attributes FROM read_parquet($1) WHERE time_us <= $2 AND accept_us <= $3"
-            " AND contains(attributes, $4) AND person IN (SELECT unnest($5))",
+        found = history.rows(
+            f"SELECT person, time_us, attributes FROM read_parquet($1) WHERE {asked.chosen}"
+            " AND contains(attributes, $2) AND person IN (SELECT unnest($3))",
             files,
-            (*bounds, _begun(root), people),
+            (_begun(root), people),
         )
         for person, time_us, attributes in found:
             writes[person].append((time_us, attributes))

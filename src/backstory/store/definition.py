@@ -3,6 +3,8 @@
 import sqlite3
 from dataclasses import dataclass
 
+from backstory.store.knowledge import Knowledge, table_for, told_by
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRow:
@@ -53,16 +55,30 @@ def read_campaigns(db: sqlite3.Connection) -> list[CampaignRow]:
     ]
 
 
-def placements_of(db: sqlite3.Connection, person: int) -> list[tuple[int, int, bool]]:
+def placements_of(
+    db: sqlite3.Connection, person: int, known: Knowledge | None = None
+) -> list[tuple[int, int, bool]]:
     """(segment, moment, entered) of a person in manual segments, in order."""
-    rows = db.execute("SELECT segment_id, at_us, entered FROM placement WHERE person = ? ORDER BY seq", (person,))
+    found = f"SELECT segment_id, at_us, entered FROM {_placements(known)} WHERE person = ?{_told(known)} ORDER BY seq"
+    rows = db.execute(found, (person,))
     return [(row[0], row[1], bool(row[2])) for row in rows]
 
 
-def placements_in(db: sqlite3.Connection, segment_id: int) -> list[tuple[int, int, int]]:
+def placements_in(
+    db: sqlite3.Connection, segment_id: int, known: Knowledge | None = None
+) -> list[tuple[int, int, int]]:
     """(person, moment, entered) of a manual segment, in order."""
-    query = "SELECT person, at_us, entered FROM placement WHERE segment_id = ? ORDER BY seq"
+    query = f"SELECT person, at_us, entered FROM {_placements(known)} WHERE segment_id = ?{_told(known)} ORDER BY seq"
     return db.execute(query, (segment_id,)).fetchall()
+
+
+def _placements(known: Knowledge | None) -> str:
+    return table_for(known, "placement", "retracted_placement")
+
+
+def _told(known: Knowledge | None) -> str:
+    """A placement counts from the moment it was said."""
+    return told_by(known, accept="at_us")
 
 
 class Definitions:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
-from backstory.store.manifest import Part, read_parts
+from backstory.store.knowledge import Knowledge, parts_for, told_by
+from backstory.store.manifest import Part
 from backstory.store.reading import Readings
 from backstory.store.state import State
 
@@ -91,9 +92,11 @@ class History:
         """While this is open no file goes that the manifest names now, or comes to name."""
         return self.readings.one()
 
-    def stored(self, sql: str, parameters: tuple[Any, ...] = ()) -> tuple[list[Part], list[Any]]:
-        """What one commit says: the parts there are, and rows of the tail."""
-        return self._state.read(lambda db: (read_parts(db), db.execute(sql, parameters).fetchall()))
+    def stored(
+        self, sql: str, parameters: tuple[Any, ...] = (), known: Knowledge | None = None
+    ) -> tuple[list[Part], list[Any]]:
+        """What one commit says: the parts there are, or were known, and rows of the tail."""
+        return self._state.read(lambda db: (parts_for(db, known), db.execute(sql, parameters).fetchall()))
 
     def files(self, parts: Sequence[Part], kind: str) -> list[str]:
         """The files of a kind; those whose rows have a column more come last, so that it is not asked of the others."""
@@ -156,32 +159,33 @@ class History:
         where: Chosen | None = None,
         since_seq: int = 0,
         since_us: int | None = None,
-        known_at_us: int | None = None,
+        known: Knowledge | None = None,
     ) -> Rows:
         """Every event of a name (or of those it stands for) that counts.
 
         ``where`` says of (JSON texts of data, times) which rows are asked for; their data are not told. Their times
         are <= ``until_us``, their seq after ``since_seq`` and up to ``until_seq``.
 
-        With ``since_us`` only events after that time, with ``known_at_us`` only those accepted by then.
+        With ``since_us`` only events after that time, with ``known`` only those known then.
         """
         with_data = where is not None
         low_us = NEVER_BEFORE_US if since_us is None else since_us
         columns = "person, time_us, data" if with_data else "person, time_us"
         wildcard = is_wildcard(name)
         named = "name LIKE $2 ESCAPE '\\'" if wildcard else "name = $2"
-        known = "" if known_at_us is None else f" AND accept_us <= {int(known_at_us)}"
+        told = told_by(known)
         with self.reading():
             parts, rows = self.stored(
                 f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
                 f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
-                f" AND NOT duplicate{known}",
+                f" AND NOT duplicate{told}",
                 (since_seq, until_seq, glob_of(name) if wildcard else name, kind, low_us, until_us),
+                known,
             )
             tables = self.between(
                 self.table,
                 f"SELECT {columns} FROM read_parquet($1) WHERE {named} AND kind = $3 AND time_us > $4"
-                f" AND time_us <= $5 AND NOT duplicate{known} AND {COUNTED}",
+                f" AND time_us <= $5 AND NOT duplicate{told} AND {COUNTED}",
                 parts,
                 "event",
                 (since_seq, until_seq),
@@ -287,27 +291,28 @@ class History:
         return sorted({row[0] for row in rows})
 
     def earliest_since(
-        self, seq: int, *, until_seq: int = NO_END_SEQ, known_at_us: int | None = None
+        self, seq: int, *, until_seq: int = NO_END_SEQ, known: Knowledge | None = None
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The earliest time of each person's facts with ``seq`` < seq <= ``until_seq`` that count.
 
-        Returns (people sorted, times). With ``known_at_us`` only of facts accepted by then.
+        Returns (people sorted, times). With ``known`` only of facts known then.
         """
-        known = NO_END_SEQ if known_at_us is None else known_at_us
+        told = told_by(known)
         tables: list[pa.Table] = []
         with self.reading():
             parts, rows = self.stored(
                 "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
-                " AND NOT duplicate AND accept_us <= ?3 UNION ALL SELECT person, time_us FROM attribute_write"
-                " WHERE seq > ?1 AND seq <= ?2 AND accept_us <= ?3) GROUP BY person",
-                (seq, until_seq, known),
+                f" AND NOT duplicate{told} UNION ALL SELECT person, time_us FROM attribute_write"
+                f" WHERE seq > ?1 AND seq <= ?2{told}) GROUP BY person",
+                (seq, until_seq),
+                known,
             )
             for kind, counting in (("event", "NOT duplicate"), ("write", "true")):
                 found = (
                     "SELECT person, min(time_us) AS time_us FROM read_parquet($1)"
-                    f" WHERE accept_us <= $2 AND {counting} AND {COUNTED} GROUP BY person"
+                    f" WHERE {counting}{told} AND {COUNTED} GROUP BY person"
                 )
-                tables += self.between(self.table, found, parts, kind, (seq, until_seq), (known,))
+                tables += self.between(self.table, found, parts, kind, (seq, until_seq))
         tables.append(_tail_table(rows, False))
         merged = sorted_rows(pa.concat_tables(tables))
         first = runs(merged.people)

@@ -11,6 +11,7 @@ import msgspec
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import Document, decode_document, encode_document
+from backstory.store.knowledge import Knowledge
 from backstory.store.provenance import Namings
 
 CACHE_ROWS = 200_000
@@ -31,6 +32,19 @@ COLUMN_OF: dict[IdentifierKind, str] = {"id": "id", "email": "email_key", "phone
 _FIND = {kind: f"SELECT person FROM person WHERE {column} = ?" for kind, column in COLUMN_OF.items()}
 _FIND_IDS = "SELECT id, person FROM person WHERE id IN (SELECT value FROM json_each(CAST(? AS TEXT)))"
 _encode = msgspec.json.Encoder().encode
+
+
+def people_known(db: sqlite3.Connection, known: Knowledge, person: int | None = None) -> list[tuple[int, int]]:
+    """(person, accept time) of those who had been made by a moment, or of one of them, in order.
+
+    Whom an import made that was taken back since, another fact makes now.
+    """
+    rows = f"SELECT person, accept_us FROM person WHERE true{known.told()}"
+    if known.as_then:
+        made = known.told(source="creator")
+        rows += f" UNION ALL SELECT person, accept_us FROM withdrawn WHERE NOT gone{made}"
+    query = f"SELECT person, min(accept_us) FROM ({rows}) WHERE ?1 IS NULL OR person = ?1 GROUP BY 1 ORDER BY 1"
+    return db.execute(query, (person,)).fetchall()
 
 
 def cio_id_of(person: int) -> str:

@@ -13,10 +13,10 @@ from backstory.core.object import asked_object
 from backstory.core.person import decode_document, encode_document
 from backstory.core.record import Record
 from backstory.core.record_time import Attributes, ObjectWrite, RecordsInTime, Row
+from backstory.store.knowledge import Knowledge, table_for, told_by
 
 RecordKind = Literal["device", "object", "relationship"]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_EVER_US = 1 << 62
 Stored = tuple[int, int, bytes]
 Write = tuple[int, Attributes]
 
@@ -133,7 +133,15 @@ EARLIEST = (
     " AND (kind = 'relationship' OR attributes IS NOT NULL) GROUP BY person ORDER BY person"
 )
 
-EARLIEST_KNOWN = EARLIEST.replace("seq > ? AND seq <= ?", "accept_us <= ?")
+
+def earliest_known(db: sqlite3.Connection, known: Knowledge) -> list[tuple[int, int]]:
+    """The same of all that was known at some moment."""
+    told = EARLIEST.replace("seq > ? AND seq <= ?", f"true{known.told()}")
+    return db.execute(told.replace("FROM record_write", f"FROM {_record_writes(known)}")).fetchall()
+
+
+def _record_writes(known: Knowledge | None) -> str:
+    return table_for(known, "record_write", "retracted_write")
 
 
 def everybodys_rows(db: sqlite3.Connection, test: RecordTest) -> Iterator[tuple[int, list[Row]]]:
@@ -160,11 +168,11 @@ def read_records(
     people: Sequence[int] | None = None,
     *,
     span: tuple[int, int] | None = None,
-    known_at_us: int | None = None,
+    known: Knowledge | None = None,
 ) -> dict[int, RecordsInTime]:
     """What was written to the records of some people, of a span of numbers, or of everybody who has any.
 
-    ``known_at_us``: only what had been accepted by then.
+    ``known``: only what was known then.
 
     Everything is read in one go on one connection: the caller sees to it that it is one commit.
     """
@@ -175,11 +183,10 @@ def read_records(
     else:
         chosen, parameters = "person IS NOT NULL", ()
     found: dict[int, RecordsInTime] = {}
-    until_us = _EVER_US if known_at_us is None else known_at_us
     rows = db.execute(
-        "SELECT record_write.kind, person, token, type_id, object_id, object, time_us, attributes FROM record_write"
-        f" LEFT JOIN object USING (object) WHERE {chosen} AND accept_us <= ? ORDER BY seq",
-        (*parameters, until_us),
+        "SELECT record_write.kind, person, token, type_id, object_id, object, time_us, attributes"
+        f" FROM {_record_writes(known)} LEFT JOIN object USING (object) WHERE {chosen}{told_by(known)} ORDER BY seq",
+        parameters,
     ).fetchall()
     related: dict[int, set[int]] = {}
     for kind, person, token, type_id, object_id, number, time_us, text in rows:
@@ -191,16 +198,16 @@ def read_records(
             records.relations.append((type_id, object_id, time_us, attributes))
             related.setdefault(number, set()).add(person)
     for number, those in related.items():
-        writes = _object_writes(db, number, until_us)
+        writes = _object_writes(db, number, known)
         for person in those:
             found[person].objects += writes
     return found
 
 
-def _object_writes(db: sqlite3.Connection, number: int, until_us: int) -> list[ObjectWrite]:
+def _object_writes(db: sqlite3.Connection, number: int, known: Knowledge | None) -> list[ObjectWrite]:
     rows = db.execute(
-        "SELECT type_id, object_id, time_us, attributes FROM record_write JOIN object USING (object)"
-        " WHERE object = ? AND kind = 'object' AND accept_us <= ? ORDER BY seq",
-        (number, until_us),
+        f"SELECT type_id, object_id, time_us, attributes FROM {_record_writes(known)} JOIN object USING (object)"
+        f" WHERE object = ? AND kind = 'object'{told_by(known)} ORDER BY seq",
+        (number,),
     )
     return [(row[0], row[1], row[2], None if row[3] is None else _decode(row[3])) for row in rows]

@@ -217,6 +217,10 @@ CREATE TABLE baseline (
 CREATE TABLE retraction (
     import_id INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, stage TEXT NOT NULL, was TEXT NOT NULL, back INTEGER NOT NULL
 );
+-- From when to when imports did not count because they were taken back; until 2^62 while they do not.
+CREATE TABLE absence (
+    import_id INTEGER NOT NULL, from_us INTEGER NOT NULL, until_us INTEGER NOT NULL, PRIMARY KEY (import_id, from_us)
+) WITHOUT ROWID;
 -- What people lost with imports that were taken back, as it was: it comes back with them. gone: the person went.
 -- unsure: one of these identifiers was deleted or suppressed since, so what the import gave does not come back.
 CREATE TABLE withdrawn (
