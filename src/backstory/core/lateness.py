@@ -101,7 +101,7 @@ def asked_by(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], und
     if condition is None:
         # Whom somebody put into a segment is no event.
         return Asked((), events_only=False)
-    keys = leaf_keys(condition)
+    keys = list(leaf_keys(condition))
     timed = [leaves[key] for key in keys if leaves[key].timed] + [leaf for one in under for leaf in one.timed]
     events = all(isinstance(key, tuple) or (isinstance(key, EventTest) and key.kind != MESSAGE) for key in keys)
     return Asked(tuple(dict.fromkeys(timed)), events and all(one.events_only for one in under))

@@ -35,7 +35,8 @@ class Kept:
 
     While it is ``building``, ``members`` are those of before, and whom facts have moved since. ``incoming`` are the
     members to be, once all that the condition asks for is known: they are judged in steps, those below
-    ``judged_below`` are. Of the ``touched`` something was told before they were judged: it may be what moves them.
+    ``judged_below`` are. Of the ``touched`` a fact told something before they were judged: it may be what moves them.
+    Of the ``imported`` an import told something meanwhile.
     """
 
     segment_id: int
@@ -47,14 +48,16 @@ class Kept:
     incoming: BitMap | None = None
     judged_below: int = 0
     touched: BitMap = field(default_factory=BitMap)
+    imported: BitMap = field(default_factory=BitMap)
 
     def begin(self, condition: Condition | None, *, building: bool) -> None:
         """From now on it is this condition that is asked."""
         self.condition, self.building = condition, building
-        self.incoming, self.judged_below, self.touched = None, 0, BitMap()
+        self.incoming, self.judged_below = None, 0
+        self.touched, self.imported = BitMap(), BitMap()
 
-    def told(self, person: int, now_us: int) -> bool:
-        """Something was told of a person while the segment is built; is the person in it from now on?
+    def told(self, person: int, now_us: int, *, importing: bool = False) -> bool:
+        """Something was told of a person, by an import or not, while the segment is built; are they in it from now on?
 
         Whom it moves by the new condition is where that condition has them at once; everybody else stays until it is
         known of all.
@@ -64,14 +67,24 @@ class Kept:
             before, after = person in self.incoming, self.judge(person, now_us)
             place(self.incoming, person, after)
             return after if before != after else person in self.members
-        self.touched.add(person)
+        (self.imported if importing else self.touched).add(person)
         if self.incoming is not None:
             place(self.incoming, person, self.judge(person, now_us))
         return person in self.members
 
+    def moved_by_facts(self) -> BitMap:
+        """Whom facts may have moved, of those whom the build moves.
+
+        Who was first, where an import told something of the same person, nobody knows: it is the import's, which may
+        have been asked to start nothing.
+        """
+        assert self.incoming is not None
+        return (self.touched - self.imported) & (self.incoming ^ self.members)
+
     def forget(self, person: int) -> None:
         """The person is gone: in none of these."""
         self.touched.discard(person)
+        self.imported.discard(person)
         if self.incoming is not None:
             self.incoming.discard(person)
 

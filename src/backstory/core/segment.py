@@ -58,6 +58,7 @@ class SegmentEngine:
         self._order: dict[int, int] = {}
         self._asked: dict[int, Asked] = {}
         self._together = False
+        self.importing = False  # Does what is told come of an import?
         self._guards: list[LeafKey] = []
         # What is asked of devices and relationships.
         self.records: list[RecordTest] = []
@@ -236,7 +237,10 @@ class SegmentEngine:
             kept = self.segments[segment_id]
             if kept.judge is None:
                 continue
-            member = kept.told(person, now_us) if kept.building else kept.judge(person, now_us)
+            if kept.building:
+                member = kept.told(person, now_us, importing=self.importing)
+            else:
+                member = kept.judge(person, now_us)
             if member != (person in kept.members):
                 out.append(self.move(kept, person, member, now_us))
                 for other in self._dependents.get(segment_id, ()):
@@ -361,10 +365,6 @@ class SegmentEngine:
 
     def attribute_leaves(self) -> list[AttributeLeaf]:
         return self._told.of_attributes()
-
-    def affected(self, keys: Iterable[LeafKey]) -> list[int]:
-        """The segments over these leaves and those that refer to them, in an order in which to settle them."""
-        return self.closure(self.segments_over(keys))
 
     def closure(self, found: set[int]) -> list[int]:
         """These segments and those that refer to them, in an order in which to settle them."""

@@ -121,6 +121,8 @@ class Builder:
     def attach(self, keys: list[LeafKey], now_us: int) -> None:
         """On the loop: attach new leaves and remember what they have to be told."""
         since = Since(self._folder.state.next_seq - 1, now_us)
+        if keys:  # While nobody asked for records and messages, nothing was noted of them.
+            self._segments.newest.others.raise_floor(now_us, self._folder.state.next_person)
         for key in keys:
             leaf = self._segments.make_leaf(key)
             if isinstance(leaf, AttributeLeaf | RecordLeaf):
@@ -311,7 +313,7 @@ class Builder:
         # People who came to be since the pages were counted.
         self._judge_range(segment_id, stop, self._folder.state.next_person)
         kept.judged_below = NUMBERS_END
-        doubt = kept.touched & (kept.incoming ^ kept.members)
+        doubt = kept.moved_by_facts()
         if found is None and doubt and not self._folder.definitions.built(segment_id):
             self._asked.put(partial(self._resolve, kept, kept.incoming, doubt, stop))
             return

@@ -210,7 +210,8 @@ class Bulk:
         now_us = self._folder.state.now_us
         before = leaf.holds_many(who, now_us)
         leaf.add_many(who, first, times_us)
-        changed = who[before != leaf.holds_many(who, now_us)]
+        # What it holds of whom is not known until it is filled.
+        changed = who if leaf.filling else who[before != leaf.holds_many(who, now_us)]
         self._segments.expect_fed(who, now_us, [leaf.test])
         self._note([leaf.test], changed, moved)
 

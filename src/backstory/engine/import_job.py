@@ -272,11 +272,13 @@ class Job:
         def piece() -> T:
             namings, context = self.workspace.folder.namings, self.workspace.context
             namings.source = context.import_at_work = self.import_id
+            context.segments.importing = True
             try:
                 return work()
             finally:
                 namings.flush()
                 namings.source = context.import_at_work = 0
+                context.segments.importing = False
 
         return self.workspace.call(piece)
 

@@ -112,6 +112,9 @@ def settle_moved(
 
     ``import_id`` None: the one on whose behalf the loop works.
     """
+    kept = context.segments.segments[segment_id]
+    if kept.building:
+        kept.imported |= BitMap(people)
     entered, left = context.segments.settle_many(segment_id, people, context.folder.state.now_us)
     number = context.import_at_work if import_id is None else import_id
     note_moved(context, segment_id, entered, left, number)

@@ -125,7 +125,7 @@ def _change(
     segments.expect_fed(some, now_us, keys)
     segments.newest.raise_floor(now_us, next_number(segments.alive))
     moved = BitMap(changed)
-    for segment_id in segments.affected(keys):
+    for segment_id in segments.closure(segments.segments_over(keys)):
         kept = segments.segments[segment_id]
         if kept.condition is None or not moved:
             continue
