@@ -192,6 +192,7 @@ def test_the_same_file_again_changes_nothing(live: Live, tmp_path: Path) -> None
     fixed = written(tmp_path, "fixed.csv", csv_text([{**rows[1], "name": "bought"}, rows[0]]))
     second = mended(live, 1, fixed, Chunking(event_rows_max=1, tell_every_s=0), [])
     assert (second.rows, second.created, second.errors, second.mended, second.skipped) == (8, 5, 3, 1, 0)
+    assert (first.to_mend, second.to_mend) == (2, 1)
     assert [row["line"] for row in rows_of(str(told_error_file(second)))] == ["3", "6", "3"]
     third = mended(live, 1, fixed, Chunking(), [])
     assert (third.rows, third.created, third.errors, third.mended, third.skipped) == (10, 5, 4, 1, 1)
@@ -199,6 +200,7 @@ def test_the_same_file_again_changes_nothing(live: Live, tmp_path: Path) -> None
     both = written(tmp_path, "both.csv", csv_text([{**rows[0], "name": "seen"}, {**rows[0], "name": "bought"}]))
     fourth = mended(live, 1, both, Chunking(), [])
     assert (fourth.rows, fourth.created, fourth.errors, fourth.mended, fourth.skipped) == (12, 6, 4, 2, 2)
+    assert fourth.to_mend == 0
     # Two of these are equal to a good row each, and are rows of their own all the same.
     assert live.workspace.reader.import_(1).summary["mended"] == 2
     assert found(live) == []

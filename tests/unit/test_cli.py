@@ -55,7 +55,7 @@ PREVIEW = Preview(
 )  # fmt: skip
 KEYS = [
     "import_id", "state", "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors",
-    "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds", "mended",
+    "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds", "mended", "to_mend",
 ]  # fmt: skip
 
 
@@ -110,7 +110,8 @@ class World:
 
     def retry(self, import_id: int, path: Path, on_progress: Callable[[Progress], None]) -> Summary:
         self.retried.append((import_id, path))
-        return msgspec.structs.replace(SUMMARY, errors=2, mended=1, error_file="/reports/import-3-errors.csv")
+        errors = "/reports/import-3-errors.csv"
+        return msgspec.structs.replace(SUMMARY, errors=2, mended=1, to_mend=1, error_file=errors)
 
     def verify(self, on_line: Callable[[dict[str, object]], None]) -> None:
         on_line({"checked": {"what": "segments", "count": 3}})
@@ -190,6 +191,9 @@ def test_serve_hands_its_settings_on(world: World) -> None:
     assert result.exit_code == 0
     (settings,) = world.served
     assert (settings.port, settings.tls_dev, settings.app_key, settings.data) == (9, True, "k", world.folder)
+    assert settings.auto_merge
+    assert world.run("serve", "--no-auto-merge").exit_code == 0
+    assert not world.served[-1].auto_merge
     assert world.run("serve", "--port", "high").exit_code == 2
     assert world.run("serve", "--app-key", "k").exit_code == 2
 

@@ -52,7 +52,7 @@ def test_a_key_that_is_there_twice_is_an_error(live: Live, kind: Any, line: byte
     }[kind]
     done = load(live, kind, "rows.jsonl", good + b"\n" + line + b"\n", fast=fast)
     assert (done.created, done.errors) == (1, 1)
-    assert first_rows(done.error_file, 5) == [(2, f"{key}: the key is there twice in one object")]
+    assert first_rows(done.error_file, 5) == [(0, 2, f"{key}: the key is there twice in one object")]
 
 
 def test_members_nobody_knows_are_told_of(live: Live) -> None:
@@ -61,7 +61,7 @@ def test_members_nobody_knows_are_told_of(live: Live) -> None:
     live.segment(None)
     done = load(live, "members", "members.csv", b"id\nann\nnobody\n", segment_id=1)
     assert (done.created, done.skipped, done.warnings) == (1, 1, 1)
-    ((line, why),) = first_rows(done.warning_file, 5)
+    ((_, line, why),) = first_rows(done.warning_file, 5)
     assert line == 3
     assert "'nobody': nobody has it" in why
 

@@ -80,6 +80,17 @@ def test_a_preview_says_what_the_run_does_and_changes_nothing(live: Live, tmp_pa
     assert live.members(pro) == {"a", "c"}
 
 
+def test_rows_with_errors_are_told_with_their_file(live: Live, tmp_path: Path) -> None:
+    """Of a single file the line is enough; the files come in the order in which they are read."""
+    good, bad = {"id": "a", "plan": "pro"}, {"id": "", "plan": "pro"}
+    paths = tuple(written(tmp_path, f"p{at}.csv", csv_text([good] * (at % 2) + [bad])) for at in range(11))
+    said = seen(live, BackfillOptions(kind="people", paths=paths))
+    assert [(one.file, one.line) for one in said.error_samples] == [
+        (f"p{at}.csv", 2 + at % 2) for at in range(len(said.error_samples))
+    ]
+    assert [one.file for one in seen(live, BackfillOptions(kind="people", paths=paths[:1])).error_samples] == [""]
+
+
 def test_campaigns_are_previewed_under_each_policy(live: Live, tmp_path: Path) -> None:
     """Recent events start journeys under recent, all of them under all, none under none; messages are counted."""
     for at in range(3):

@@ -65,7 +65,9 @@ def _setting_option(setting: Setting) -> Callable[[Callable[..., None]], Callabl
     default = "" if unsaid else f" Default: {setting.default}."
     text = f"{setting.help[0].upper()}{setting.help[1:]}.{default} [{setting.variable}]"
     if isinstance(setting.default, bool):
-        return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
+        # What is on by itself needs a flag that turns it off.
+        flag = f"{setting.flag}/--no-{setting.flag[2:]}" if setting.default else setting.flag
+        return click.option(flag, setting.name, is_flag=True, default=None, help=text)
     return click.option(setting.flag, setting.name, metavar=setting.name.rpartition("_")[2].upper(), help=text)
 
 

@@ -5,6 +5,7 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -212,7 +213,7 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         options = _fetched(run.settings, options, inputs)
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))
-            shown = outline_text(rows_of(files, "files"))
+            shown = outline_text(rows_of(files, "files"), options.kind)
             if shown:
                 click.echo(shown, err=True)
         if flags["preview"] or asks:
@@ -354,11 +355,21 @@ def summary_text(summary: Summary) -> str:
         "warnings": summary.warnings,
         "errors": summary.errors,
         "of these, mended since": summary.mended,
+        "still to be mended": summary.to_mend if summary.mended else 0,
     }
     lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
     if summary.error_file:
-        mend = f"correct a copy, and 'backstory imports retry {summary.import_id} COPY'"
-        lines.append(f"  the rows with errors are in {summary.error_file}: {mend}")
+        lines.append(f"  the rows with errors are in {summary.error_file}{_to_mend(summary)}")
     if summary.warning_file:
         lines.append(f"  the rows with warnings are in {summary.warning_file}")
     return "\n".join(lines)
+
+
+def _to_mend(summary: Summary) -> str:
+    """What to do with the rows with errors, while any is to be mended."""
+    if not summary.to_mend:
+        return ""
+    retry = f"'backstory imports retry {summary.import_id} COPY'"
+    if summary.error_file and Path(summary.error_file).is_dir():
+        return f", one file for each of the input: correct a copy of each, and {retry} one by one"
+    return f": correct a copy, and {retry}"

@@ -130,7 +130,7 @@ def retry_import(run: Run, import_id: int, fixed_file: Path) -> None:
         found = long_work(session, f"/local/imports/{import_id}/retry", body, "summary")
     summary = msgspec.convert(found, Summary)
     run.show(found, summary_text(summary))
-    if summary.errors > summary.mended or summary.state != "imported":
+    if summary.to_mend or summary.state != "imported":
         click.get_current_context().exit(EXIT_FOUND)
 
 

@@ -87,7 +87,8 @@ def history(
     with run.session() as session:
         query = {"start": start, "end": end, "step": str(step), "known_at": known_at}
         body = session.ask("GET", f"/v1/segments/{segment_id}/history", query=query)
-    run.show(body, columns(rows_of(body, "points"), ("at", "count"), empty="no points"))
+    rows = [{**point, "at": _when(point["at"])} for point in rows_of(body, "points")]
+    run.show(body, columns(rows, ("at", "count"), empty="no points"))
 
 
 @click.command("of")

@@ -18,7 +18,7 @@ def messages() -> None:
     \b
     Examples:
       backstory messages list --state in_doubt
-      backstory messages retry 01HV0M3S3VJ4Y1S3W7Q0B9E6ZK
+      backstory messages retry 2-10-1-6613200940387
     """
 
 
@@ -55,7 +55,7 @@ def show_message(run: Run, message_id: str) -> None:
 
     \b
     Example:
-      backstory messages show 01HV0M3S3VJ4Y1S3W7Q0B9E6ZK
+      backstory messages show 2-10-1-6613200940387
     """
     path = f"/v1/messages/{quote(message_id, safe='')}"
     with run.session() as session:
@@ -77,7 +77,7 @@ def retry_messages(run: Run, message_ids: tuple[str, ...]) -> None:
 
     \b
     Example:
-      backstory messages retry 01HV0M3S3VJ4Y1S3W7Q0B9E6ZK
+      backstory messages retry 2-10-1-6613200940387
     """
     retried: list[Json] = []
     with run.session() as session:

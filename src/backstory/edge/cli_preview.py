@@ -27,18 +27,23 @@ def preview_text(seen: dict[str, Json]) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def outline_text(files: list[dict[str, Any]]) -> str:
+def outline_text(files: list[dict[str, Any]], kind: str) -> str:
     """How each file is read and what its columns are taken for; of many files the first ones."""
-    blocks = [_file(one) for one in files[:_FILES_MAX]]
+    blocks = [_file(one, kind) for one in files[:_FILES_MAX]]
     if len(files) > _FILES_MAX:
         blocks.append(f"… and {len(files) - _FILES_MAX} more files")
     return "\n".join(blocks)
 
 
-def _file(one: dict[str, Any]) -> str:
+def _file(one: dict[str, Any], kind: str) -> str:
     shape = f", {one['shape']} items" if one["shape"] not in ("", "flat") else ""
-    who, when = one["person"] or "nobody: see --map", one["time"] or "now, or --as-of: see --time"
-    head = f"reading {_near(one['path'])}: {one['form']}, {one['written']}{shape}; person: {who}; time: {when}"
+    parts = {
+        "person": "" if kind == "objects" else one["person"] or "no column, see --map",
+        "object": "" if kind not in ("objects", "relationships") else one["object"] or "no column, see --map",
+        "time": one["time"] or "no column, see --time and --as-of; otherwise now",
+    }
+    said = "; ".join(f"{name}: {column}" for name, column in parts.items() if column)
+    head = f"reading {_near(one['path'])}: {one['form']}, {one['written']}{shape}; {said}"
     rows: list[Row] = [
         {
             "column": column["name"],
@@ -75,8 +80,12 @@ def _samples(seen: dict[str, Json]) -> str:
         rows = rows_of(seen, key)
         if rows:
             lines.append(f"the first {title}:")
-            lines += [f"  line {row['line']}: {cell(row['error'])}" for row in rows]
+            lines += [f"  {_place(row)}: {cell(row['error'])}" for row in rows]
     return "\n".join(lines)
+
+
+def _place(row: Row) -> str:
+    return f"{cell(row['file'])} line {row['line']}" if row.get("file") else f"line {row['line']}"
 
 
 def _segments(seen: dict[str, Json]) -> str:
@@ -103,6 +112,8 @@ def _attributes(seen: dict[str, Json]) -> str:
 
 
 def _value(value: Json) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "nothing" if value == "" else cell(value)[:40]
 
 

@@ -56,21 +56,24 @@ def prove(context: click.Context, run: Run, identifier: str) -> None:
         }
         for one in found
     ]  # fmt: skip
-    text = f"{count:,} places hold something of them" if count else f"nothing of them in {len(found):,} places"
-    run.show({"clean": not count, "places": rows}, f"{_places(rows)}\n{text}")
+    clean = f"nothing of them in {len(found) - count:,} {'other ' if count else ''}places: --json lists all"
+    text = f"{_places(rows)}{count:,} places hold something of them, {clean}" if count else clean
+    run.show({"clean": not count, "places": rows}, text)
     if count:
         context.exit(EXIT_FOUND)
 
 
 def _places(rows: list[dict[str, Json]]) -> str:
-    """A line for each place."""
+    """A line for each place that holds something."""
     lines: list[str] = []
     for row in rows:
+        if not row["found"]:
+            continue
         gone_by = row["gone_by"]
         until = f", gone by {moment(gone_by)}" if isinstance(gone_by, int) else ""
-        said = f"{row['found']:,} found; {row['why']}{until}" if row["found"] else "nothing"
-        lines.append(f"{cell(row['workspace']) or '-'}: {cell(row['place'])} ({cell(row['file'])}): {said}")
-    return "\n".join(lines)
+        said = f"{row['found']:,} found; {row['why']}{until}"
+        lines.append(f"{cell(row['workspace']) or '-'}: {cell(row['place'])} ({cell(row['file'])}): {said}\n")
+    return "".join(lines)
 
 
 @privacy.command()

@@ -69,6 +69,8 @@ def _stands(seen: dict[str, Any]) -> str:
 
 
 def _value(value: Json) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "nothing" if value == "" else cell(value)[:40]
 
 

@@ -275,4 +275,14 @@ def _line(text: str) -> dict[str, Json]:
 def _error_text(error: dict[str, Json]) -> str:
     source = error.get("source")
     place = source.get("pointer") if isinstance(source, dict) else None
+    if isinstance(place, str) and place in _FLAGS:
+        return f"{_FLAGS[place]}: {error.get('detail')}"
     return f"{error.get('detail')} (at {place})" if place else str(error.get("detail"))
+
+
+# What options of the command line are called in requests.
+_FLAGS = {
+    "map": "--map", "types": "--type", "zone": "--zone", "time": "--time", "as_of": "--as-of", "rows": "--rows",
+    "delimiter": "--delimiter", "same_rows": "--same-rows", "segment_id": "--segment", "start": "--start",
+    "step": "--step",
+}  # fmt: skip

@@ -72,8 +72,10 @@ def run(
 def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
     """Raises ``RequestError`` when members are to go into what is no manual segment."""
     kept = None if options.segment_id is None else workspace.segments.segments.get(options.segment_id)
-    if options.kind == "members" and (kept is None or kept.condition is not None):
-        raise RequestError(f"there is no manual segment {options.segment_id}", path="segment_id")
+    if options.kind != "members" or (kept is not None and kept.condition is None):
+        return
+    but = "" if kept is None else f"; segment {options.segment_id} {kept.name!r} has conditions and fills itself"
+    raise RequestError(f"there is no manual segment {options.segment_id}{but}", path="segment_id")
 
 
 def cancel(workspace: Workspace, import_id: int) -> None:

@@ -97,6 +97,8 @@ class Saved(msgspec.Struct, kw_only=True):
     retry_us: int = 0
     was: Literal["imported", "failed", "canceled"] = "imported"
     mended: bytes = b""
+    # How many lines of the input had failed when it first was retried; None before.
+    first_errors: int | None = None
     # What the columns of each CSV file were found to hold, but for text; how many lines there are before each file.
     columns: dict[int, dict[str, str]] = {}
     starts: dict[int, int] = {}
@@ -296,6 +298,8 @@ class Job:
 
     def summary(self, state: str) -> Summary:
         counts = self.saved.counts
+        mended = len(BitMap.deserialize(self.saved.mended)) if self.saved.mended else 0
+        failed = counts.errors if self.saved.first_errors is None else self.saved.first_errors
         return Summary(
             import_id=self.import_id,
             state=state,
@@ -313,7 +317,8 @@ class Job:
             error_file=self._report_name("errors", counts.errors),
             warning_file=self._report_name("warnings", counts.warnings),
             seconds=round(self.saved.seconds, 3),
-            mended=len(BitMap.deserialize(self.saved.mended)) if self.saved.mended else 0,
+            mended=mended,
+            to_mend=failed - mended,
         )
 
 

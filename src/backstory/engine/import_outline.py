@@ -38,7 +38,8 @@ class ColumnOutline(msgspec.Struct, frozen=True, kw_only=True):
 class FileOutline(msgspec.Struct, frozen=True, kw_only=True):
     """A file: ``form`` (CSV, JSON lines, Parquet, and how packed), how it is ``written``, the ``shape`` of its rows.
 
-    ``person`` and ``time`` are the columns that say who and when; "" where no row looked at has one.
+    ``person``, ``time`` and ``object`` are the columns that say who, when and what object; "" where no row looked at
+    has one.
     """
 
     path: str
@@ -47,6 +48,7 @@ class FileOutline(msgspec.Struct, frozen=True, kw_only=True):
     shape: str
     person: str
     time: str
+    object: str
     columns: list[ColumnOutline]
 
 
@@ -117,6 +119,7 @@ def _told(
         shape=shape,
         person=_column(people, fields),
         time=options.time or _column(times, fields),
+        object=_column(("object_id", "cio_object_id"), fields),
         columns=columns,
     )
 

@@ -7,8 +7,9 @@ types that the first run found; what may start is judged by the moment of the re
 names two people is about, and which of two events with one id counts, is decided in the order in which rows come in.
 
 The rows of a retry count as rows like others, and those that are refused again as errors like others: rows stay the
-sum of what became of them. ``mended`` says beside that how many lines of the input that had failed are mended by now
-(one that was refused twice is two errors). Errors do not become less: the report holds as many rows as ``errors`` says.
+sum of what became of them. ``mended`` says beside that how many lines of the input that had failed are mended by now,
+``to_mend`` how many are not (one that was refused twice is two errors). Errors do not become less: the report holds as
+many rows as ``errors`` says.
 Source: issue 5, point 5.
 """
 
@@ -212,6 +213,7 @@ def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: 
         error_bytes=lengths[0],
         warning_bytes=lengths[1],
         sizes=[size],
+        first_errors=saved.counts.errors if saved.first_errors is None else saved.first_errors,
         start_seq=state.next_seq,
         judged=(0, False, -1),
         retry_us=state.now_us,

@@ -88,6 +88,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     # How many lines of the input that had failed were mended since (``engine.mend``).
     mended: int = 0
+    # How many of them are not: a line that was refused twice is two errors, and one line to mend.
+    to_mend: int = 0
 
 
 class Stopped(BackstoryError):

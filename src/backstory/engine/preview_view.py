@@ -52,10 +52,11 @@ class AttributeEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that cannot be used: its line, and why."""
+    """A row that cannot be used: its line, and why; of an import of several files the ``file`` too, else ""."""
 
     line: int
     error: str
+    file: str = ""
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +83,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     warning_file: None = None
     seconds: float
     mended: int = 0
+    to_mend: int = 0
     segments: list[SegmentEffect]
     campaigns: list[CampaignEffect]
     attributes: list[AttributeEffect]

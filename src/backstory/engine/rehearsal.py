@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,19 +96,22 @@ def _preview(
         segments=list(segment_effects(workspace, before)),
         campaigns=list(_campaigns(workspace, tried.options.triggers, marks)),
         attributes=_attributes(workspace, summary.import_id) if tried.options.kind == "people" else [],
-        error_samples=_samples(summary.error_file),
-        warning_samples=_samples(summary.warning_file),
+        error_samples=_samples(summary.error_file, tried.options.paths),
+        warning_samples=_samples(summary.warning_file, tried.options.paths),
     )
 
 
-def _samples(report: str | None) -> list[Sample]:
-    return [Sample(line=line, error=error) for line, error in first_rows(report, SAMPLES_MAX)]
+def _samples(report: str | None, paths: Sequence[str]) -> list[Sample]:
+    return [
+        Sample(line=line, error=error, file=Path(paths[at]).name if len(paths) > 1 else "")
+        for at, line, error in first_rows(report, SAMPLES_MAX)
+    ]
 
 
 _SAME = frozenset(
     (
         "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors", "warnings", "held_back",
-        "people_created",
+        "people_created", "to_mend",
     )
 )  # fmt: skip
 

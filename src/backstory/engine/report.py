@@ -74,13 +74,18 @@ def lines_told(path: Path) -> Iterator[int]:
     return (line for line, _ in _verdicts(path))
 
 
-def first_rows(report: str | None, count: int) -> list[tuple[int, str]]:
-    """(line, error) of the first rows of a report: a file, or a folder with one for each file; None has none."""
+def first_rows(report: str | None, count: int) -> list[tuple[int, int, str]]:
+    """(file from 0 on, line, error) of the first rows of a report: a file, or a folder with one for each file."""
     if report is None:
         return []
     path = Path(report)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return list(islice((row for file in files for row in _verdicts(file)), count))
+    files = {_number(file): file for file in path.iterdir()} if path.is_dir() else {0: path}
+    return list(islice(((at, *row) for at in sorted(files) for row in _verdicts(files[at])), count))
+
+
+def _number(report: Path) -> int:
+    """Of which file of the input, from 0 on, a report in a folder is."""
+    return int(report.name.partition("-")[0]) - 1
 
 
 def _verdicts(path: Path) -> Iterator[tuple[int, str]]:
