@@ -74,7 +74,7 @@ def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
     kept = None if options.segment_id is None else workspace.segments.segments.get(options.segment_id)
     if options.kind != "members" or (kept is not None and kept.condition is None):
         return
-    but = "" if kept is None else f"; segment {options.segment_id} {kept.name!r} has conditions and fills itself"
+    but = "" if kept is None else f"; segment {options.segment_id} has conditions and fills itself"
     raise RequestError(f"there is no manual segment {options.segment_id}{but}", path="segment_id")
 
 
