@@ -54,6 +54,21 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
+def until_idle(pid: int, *, quiet_s: float = 12, most_s: float = 240) -> float:
+    """Wait until a process has done next to nothing for a while; returns the processor seconds it took until then."""
+    began_s = last_s = cpu_s(pid)
+    since = started = time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        if time.monotonic() - started > most_s:
+            raise RuntimeError(f"process {pid} was still at work after {most_s} s")
+        time.sleep(1)
+        now_s = cpu_s(pid)
+        if now_s - last_s > 0.05:
+            since = time.monotonic()
+        last_s = now_s
+    return last_s - began_s
+
+
 def cpu_s(pid: int) -> float:
     """Processor seconds of a living process tree so far, children that have ended and were waited for included."""
     ticks = 0
