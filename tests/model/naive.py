@@ -469,9 +469,7 @@ class Naive:
         for message in self.messages.values():
             if message.person is secondary:
                 message.person = primary
-        for segment_id, segment in list(self.segments.items()):
-            if isinstance(segment, frozenset) and secondary.number in segment:
-                self.place(segment_id, [primary], now_us, add=True)
+        self._place_both(primary, secondary, now_us)
         claimed = [name for name, owner in self.claims.items() if owner is secondary]
         self.claims.update(dict.fromkeys(claimed, primary))
         self.tombstones += [(key, now_us, primary) for key in _keys(secondary)]
@@ -483,6 +481,15 @@ class Naive:
         for kind in gone.keys() - primary.identifiers.keys():
             primary.identifiers[kind] = gone[kind]
             primary.named[_key(Identifier(kind, gone[kind]))] = {LIVE}
+
+    def _place_both(self, primary: Person, secondary: Person, now_us: int) -> None:
+        """Where either was put when is when the primary was; in is who was in as either of them."""
+        primary.placements = sorted(primary.placements + secondary.placements, key=lambda one: one[1])
+        for segment_id, segment in list(self.segments.items()):
+            if isinstance(segment, frozenset) and segment & {primary.number, secondary.number}:
+                self.segments[segment_id] = segment | {primary.number}
+                if not [entered for number, _, entered in primary.placements if number == segment_id][-1]:
+                    primary.placements.append((segment_id, now_us, True))
 
     def _fill_in(self, primary: Person, secondary: Person) -> None:
         mine, theirs = primary.values(), secondary.values()

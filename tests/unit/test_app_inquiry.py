@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from backstory.core.condition import Json
+from backstory.core.fact import Identifier, MergePeople
 from backstory.core.time import DAY_US, SECOND_US
 from backstory.edge.app import app_api
 from backstory.edge.cli import main
@@ -260,3 +261,47 @@ def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> 
     assert run(live, "segments", "add", manual, "bob") == "1 added\n"
     assert run(live, "segments", "remove", manual, "bob") == "1 removed\n"
     assert run(live, "segments", "clear", manual) == "1 removed\n"
+
+
+def test_a_merge_brings_the_past_in_manual_segments(client: httpx.Client, live: Live, buyers: int) -> None:
+    """As of each day the survivor was where either was put last; they are in now, since then, as the log tells too."""
+    manual = live.segment(None)
+    over = live.segment({"not": {"segment": {"id": manual}}})
+    path = f"/v1/segments/{manual}/members"
+    days = [NOW_S + day * 86_400 for day in range(5)]
+    for call, body in ((path, ["bob"]), (f"{path}/remove", ["bob"]), (path, ["bob"])):
+        client.post(call, json={"ids": body})
+        live.advance(DAY_US)
+    live.send(MergePeople(primary=Identifier("id", "ann"), secondary=Identifier("id", "bob")))
+    live.advance(DAY_US)
+
+    def counted(segment_id: int, **query: int) -> list[int]:
+        counts = f"/v1/segments/{segment_id}/customer_count"
+        return [get(client, counts, as_of=day + 9, **query)["count"] for day in days[:4]]
+
+    assert live.members(manual) == {"ann"}
+    assert (counted(manual), counted(over)) == ([1, 0, 1, 1], [0, 1, 0, 0])
+    assert counted(manual, known_at=days[1] - 9) == [1, 1, 1, 1]
+    entered = [one for one in get(client, f"/v1/segments/{manual}/transitions")["transitions"]
+               if one["customer"]["id"] == "ann"]
+    assert [(one["transition"], int(one["effective_at"])) for one in entered] == [("entered", days[2])]
+    client.post(f"{path}/remove", json={"ids": ["ann"]})
+    found = get(client, "/v1/customers/ann/segments/history")["segments"]
+    (placed,) = [one["intervals"] for one in found if one["id"] == manual]
+    assert [(int(one["from"]), int(one["to"])) for one in placed] == [(days[0], days[1]), (days[2], days[4])]
+
+
+def test_who_was_in_a_manual_segment_stays_in_it_after_a_merge(client: httpx.Client, live: Live, buyers: int) -> None:
+    """Though the other was taken out last; a restart changes nothing."""
+    manual = live.segment(None)
+    path = f"/v1/segments/{manual}/members"
+    for call, body in ((path, ["ann", "bob"]), (f"{path}/remove", ["bob"])):
+        client.post(call, json={"ids": body})
+        live.advance(DAY_US)
+    live.send(MergePeople(primary=Identifier("id", "ann"), secondary=Identifier("id", "bob")))
+    for _ in range(2):
+        assert live.members(manual) == {"ann"}
+        count = live.workspace.reader.member_count
+        moments_us = (NOW_US + SECOND_US, NOW_US + DAY_US + SECOND_US, None)
+        assert [count(manual, moment_us) for moment_us in moments_us] == [1, 0, 1]
+        live.reopen()

@@ -89,6 +89,7 @@ class Merges:
         self._audience.on_merge(survivor, other, now_us)
         self._move_traces(survivor, other)
         moved = self._moved_events(survivor, other)
+        self._folder.definitions.give(other, survivor)
         self._go(gone, survivor, now_us)
         assign = tuple(named for named in gone.identifiers() if named.kind not in profile.owned())
         if assign:
@@ -96,17 +97,11 @@ class Merges:
         document = self._inherit_values(survivor, theirs, gone, assign, known_us, now_us)
         touched |= self._feed(survivor, document, moved, known_us, now_us)
         transitions = self._segments.settle(survivor, touched, now_us)
-        placed: list[Transition] = []
-        for segment_id in manual:
-            moves = self._segments.place(segment_id, survivor, True, now_us)
-            if moves:
-                self._folder.definitions.place(self._folder.state.take_seq(), segment_id, survivor, True, now_us)
-            placed += moves
+        transitions += self._place(survivor, manual, now_us)
         if quiet:
-            note_transitions(self._context, [*transitions, *placed])
+            note_transitions(self._context, transitions)
         else:
             self._transitions.take(transitions, now_us, late=True)
-            self._transitions.take(placed, now_us)
         self._audience.on_person(survivor, now_us)
 
     # -- the one who goes -----------------------------------------------------------------------------------------
@@ -132,6 +127,17 @@ class Merges:
         db = self._folder.state.db
         db.execute("UPDATE activity SET person = ? WHERE person = ?", (survivor, other))
         db.execute("UPDATE claim SET person = ? WHERE person = ?", (survivor, other))
+
+    def _place(self, survivor: int, theirs: list[int], now_us: int) -> list[Transition]:
+        """The survivor is in the manual segments that either was in, whatever was said last."""
+        definitions = self._folder.definitions
+        for segment_id in sorted({*theirs, *self._manual_segments(survivor)}):
+            if definitions.said_out(segment_id, survivor):
+                definitions.place(self._folder.state.take_seq(), segment_id, survivor, True, now_us)
+            definitions.set_member(segment_id, survivor, True)
+        return [
+            moved for segment_id in theirs for moved in self._segments.place(segment_id, survivor, True, now_us)
+        ]
 
     # -- events ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from backstory.core.condition import InSegment
 from backstory.core.error import StorageError
 from backstory.core.lateness import may_have_turned
 from backstory.core.segment import Transition
@@ -90,9 +91,8 @@ class Transitions:
 
     def _since_us(self, person: PersonInTime, transition: Transition, now_us: int) -> int:
         kept = self._context.segments.segments[transition.segment_id]
-        if kept.condition is None:
-            return transition.at_us
-        since_us, answer = person.since_us(kept.condition, now_us)
+        condition = InSegment(transition.segment_id) if kept.condition is None else kept.condition
+        since_us, answer = person.since_us(condition, now_us)
         return since_us if answer == transition.entered else transition.at_us
 
     def _record(self, transition: Transition, effective_us: int) -> None:

@@ -81,6 +81,9 @@ def _told(known: Knowledge | None) -> str:
     return told_by(known, accept="at_us")
 
 
+_LAST_SAID = "SELECT entered FROM placement WHERE person = ? AND segment_id = ? ORDER BY seq DESC LIMIT 1"
+
+
 class Definitions:
     """Writes, inside the loop's transaction."""
 
@@ -156,6 +159,16 @@ class Definitions:
         row = self._db.execute(query, (person, segment_id)).fetchone()
         return None if row is None else (bool(row[0]), row[1])
 
+    def give(self, other: int, survivor: int) -> None:
+        """After a merge: when one person was put into manual segments is when the other was; who is in is not told."""
+        for table in ("placement", "retracted_placement"):
+            self._db.execute(f"UPDATE {table} SET person = ? WHERE person = ?", (survivor, other))
+
+    def said_out(self, segment_id: int, person: int) -> bool:
+        """Does what counts of somebody's past in a manual segment say last that they are out, or nothing?"""
+        row = self._db.execute(_LAST_SAID, (person, segment_id)).fetchone()
+        return row is None or not row[0]
+
     def turn(self, import_id: int, rows_max: int, *, back: bool) -> list[tuple[int, int, bool]]:
         """Take some of an import's placements out of history, or ``back`` into it.
 
@@ -166,9 +179,7 @@ class Definitions:
         rows = self._db.execute(query, (import_id, rows_max)).fetchall()
         self._db.executemany(f"INSERT INTO {target} SELECT * FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
         self._db.executemany(f"DELETE FROM {source} WHERE seq = ?", [(row[0],) for row in rows])
-        last = "SELECT entered FROM placement WHERE person = ? AND segment_id = ? ORDER BY seq DESC LIMIT 1"
-        found = [(row[1], row[2], self._db.execute(last, (row[2], row[1])).fetchone()) for row in rows]
-        return [(segment_id, person, row is not None and bool(row[0])) for segment_id, person, row in found]
+        return [(segment_id, person, not self.said_out(segment_id, person)) for _, segment_id, person in rows]
 
     def forget_person(self, person: int) -> None:
         self._db.execute("DELETE FROM manual_member WHERE person = ?", (person,))
