@@ -586,6 +586,8 @@ def test_the_age_of_an_event_decides_what_it_starts(
     summary = bring_in(live, BackfillOptions(kind="events", paths=(path,), triggers=policy))
     assert journeys(live, campaign_id) == started.split()
     assert (summary.held_back.event, summary.held_back.segment) == (held, 0)
+    assert summary.journeys_started == len(started.split())
+    assert live.workspace.reader.import_(summary.import_id).summary["journeys_started"] == len(started.split())
     live.advance(120 * SECOND_US)
     assert journeys(live, campaign_id) == later.split()
     assert journeys(live, unasked) == []

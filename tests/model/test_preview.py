@@ -16,7 +16,7 @@ from tests.model.test_backfill import CAMPAIGNS, event_rows, live_facts, people_
 
 COUNTED = (
     "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors", "warnings", "held_back",
-    "people_created",
+    "people_created", "to_mend", "journeys_started",
 )  # fmt: skip
 
 

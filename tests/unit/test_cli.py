@@ -56,6 +56,7 @@ PREVIEW = Preview(
 KEYS = [
     "import_id", "state", "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors",
     "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds", "mended", "to_mend",
+    "journeys_started",
 ]  # fmt: skip
 
 
@@ -461,6 +462,13 @@ def test_a_preview_is_printed_and_nothing_is_imported(world: World) -> None:
     assert printed["segments"] == [{"id": 1, "name": "Regulars", "enter": 5, "leave": 2, "members": 30}]
     assert printed["campaigns"][0]["policy"] == "all"  # type: ignore[index]
     assert not world.options
+
+
+def test_a_backfill_into_a_folder_that_was_not_there_says_so(world: World, tmp_path: Path) -> None:
+    """A mistyped --data is seen at once; in a folder that is there nothing is said."""
+    name = str(tmp_path / "dada")
+    assert name in world.run("backfill", "events", events_file(world), "--data", name).stderr
+    assert name not in world.run("backfill", "events", events_file(world), "--data", name).stderr
 
 
 def test_triggering_everything_can_be_confirmed_beforehand(world: World) -> None:

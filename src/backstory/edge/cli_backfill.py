@@ -209,11 +209,16 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
     asks = options.triggers == "all" and not flags["yes"] and not flags["preview"]
     if asks and not at_terminal():
         raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
+    if not (run.settings.data / "workspaces").is_dir():
+        # A mistyped --data would go unnoticed.
+        click.echo(f"{run.settings.data} is a new data folder", err=True)
     with run.session(may_create=True) as session:
         options = _fetched(run.settings, options, inputs)
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))
-            shown = outline_text(rows_of(files, "files"), options.kind)
+            # What was fetched lies in a file whose name nobody knows.
+            title = inputs.title if inputs.is_one_fetched else ""
+            shown = outline_text(rows_of(files, "files"), options.kind, title)
             if shown:
                 click.echo(shown, err=True)
         if flags["preview"] or asks:
@@ -350,6 +355,7 @@ def summary_text(summary: Summary) -> str:
         "duplicate (already there)": summary.duplicate,
         "skipped (by --rows, or of another kind)": summary.skipped,
         "people created": summary.people_created,
+        "journeys started in campaigns": summary.journeys_started,
         "events held back from campaigns": summary.held_back.event,
         "segment changes held back from campaigns": summary.held_back.segment,
         "warnings": summary.warnings,

@@ -27,15 +27,18 @@ def preview_text(seen: dict[str, Json]) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def outline_text(files: list[dict[str, Any]], kind: str) -> str:
-    """How each file is read and what its columns are taken for; of many files the first ones."""
-    blocks = [_file(one, kind) for one in files[:_FILES_MAX]]
+def outline_text(files: list[dict[str, Any]], kind: str, title: str = "") -> str:
+    """How each file is read and what its columns are taken for; of many files the first ones.
+
+    ``title`` is what to call the only one, where that is not its path.
+    """
+    blocks = [_file(one, kind, title or _near(one["path"])) for one in files[:_FILES_MAX]]
     if len(files) > _FILES_MAX:
         blocks.append(f"… and {len(files) - _FILES_MAX} more files")
     return "\n".join(blocks)
 
 
-def _file(one: dict[str, Any], kind: str) -> str:
+def _file(one: dict[str, Any], kind: str, title: str) -> str:
     shape = f", {one['shape']} items" if one["shape"] not in ("", "flat") else ""
     parts = {
         "person": "" if kind == "objects" else one["person"] or "no column, see --map",
@@ -43,7 +46,7 @@ def _file(one: dict[str, Any], kind: str) -> str:
         "time": one["time"] or "no column, see --time and --as-of; otherwise now",
     }
     said = "; ".join(f"{name}: {column}" for name, column in parts.items() if column)
-    head = f"reading {_near(one['path'])}: {one['form']}, {one['written']}{shape}; {said}"
+    head = f"reading {title}: {one['form']}, {one['written']}{shape}; {said}"
     rows: list[Row] = [
         {
             "column": column["name"],

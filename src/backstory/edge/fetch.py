@@ -62,6 +62,13 @@ class Inputs:
         return self.sql is not None or any(not _is_file(name) for name in self.names)
 
     @property
+    def is_one_fetched(self) -> bool:
+        """Is it a single thing that is fetched into a file of the workspace?"""
+        if self.sql is not None:
+            return True
+        return len(self.names) == 1 and not _is_file(self.names[0]) and not Path(self.names[0]).is_dir()
+
+    @property
     def title(self) -> str:
         """What to call the import."""
         if self.sql is not None:

@@ -123,6 +123,7 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
 
 def _end(job: Job) -> Summary:
     workspace = job.workspace
+    workspace.call(job.count_journeys)
     summary = job.summary(job.saved.was)
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.
     workspace.call(workspace.folder.state.sync)

@@ -106,6 +106,8 @@ class Saved(msgspec.Struct, kw_only=True):
     lines_before: int = 0
     sizes: list[int] = []
     counts: Counts = msgspec.field(default_factory=Counts)
+    # Journeys that began by it, counted at the end: whom a deletion takes out later still counts.
+    journeys: int = 0
     summary: dict[str, object] = {}
 
     @property
@@ -296,6 +298,17 @@ class Job:
         self.workspace.folder.manifest.put_import(self.row)
         self.row = replace(self.row, state=IMPORTING)
 
+    def count_journeys(self) -> None:
+        """At the end, on the loop: how many journeys began by the import, for its summary."""
+        state = self.workspace.folder.state
+        found = find_import(state.db, self.import_id)
+        if found is None or found.state not in (IMPORTING, PAUSED):
+            return
+        (self.saved.journeys,) = state.db.execute(
+            "SELECT count(*) FROM journey WHERE import_id = ?", (self.import_id,)
+        ).fetchone()
+        self.put()
+
     def summary(self, state: str) -> Summary:
         counts = self.saved.counts
         mended = len(BitMap.deserialize(self.saved.mended)) if self.saved.mended else 0
@@ -319,6 +332,7 @@ class Job:
             seconds=round(self.saved.seconds, 3),
             mended=mended,
             to_mend=failed - mended,
+            journeys_started=self.saved.journeys,
         )
 
 

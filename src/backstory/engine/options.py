@@ -90,6 +90,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     mended: int = 0
     # How many of them are not: a line that was refused twice is two errors, and one line to mend.
     to_mend: int = 0
+    journeys_started: int = 0
 
 
 class Stopped(BackstoryError):

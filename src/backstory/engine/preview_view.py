@@ -84,6 +84,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     mended: int = 0
     to_mend: int = 0
+    journeys_started: int = 0
     segments: list[SegmentEffect]
     campaigns: list[CampaignEffect]
     attributes: list[AttributeEffect]
