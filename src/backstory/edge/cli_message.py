@@ -5,7 +5,7 @@ from urllib.parse import quote
 import click
 
 from backstory.core.condition import Json
-from backstory.edge.cli_command import Run, columns, fields, more, row_of, rows_of, workspace_command
+from backstory.edge.cli_command import Run, cell, columns, fields, more, row_of, rows_of, workspace_command
 
 _COLUMNS = ("id", "created", "type", "recipient", "subject", "state", "failure_message")
 _STATES = ("queued", "attempting", "sent", "failed", "in_doubt", "dropped")
@@ -63,7 +63,8 @@ def show_message(run: Run, message_id: str) -> None:
         archived = row_of(session.ask("GET", f"{path}/archived_message"), "archived_message")
     shown |= {"from": archived["from"], "body": archived["body"]}
     names = ("id", "type", "state", "created", "campaign_id", "journey_id", "from", "recipient", "subject", "metrics")
-    text = fields(shown, (*names, "failure_message"))
+    metrics = ", ".join(f"{name} {cell(at, 'at')}" for name, at in row_of(shown, "metrics").items())
+    text = fields({**shown, "metrics": metrics}, (*names, "failure_message"))
     run.show({"message": shown}, f"{text}\n\n{shown['body']}")
 
 
