@@ -41,10 +41,12 @@ def live(tmp_path: Path) -> Iterator[Live]:
     world.close()
 
 
-def campaign(live: Live, segment_id: int, steps: list[Json] | None = None) -> int:
+def campaign(
+    live: Live, segment_id: int, steps: list[Json] | None = None, *, transition: str = "entered"
+) -> int:
     definition = {
         "name": "some",
-        "trigger": {"segment": {"id": segment_id, "transition": "entered"}},
+        "trigger": {"segment": {"id": segment_id, "transition": transition}},
         "steps": steps or [{"type": "delay", "seconds": DAY_S}],
         "state": "running",
     }

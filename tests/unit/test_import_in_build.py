@@ -1,4 +1,4 @@
-"""Imports while a segment is built: what they move starts what they are asked to start, not what facts would."""
+"""Imports, and their way out and back, while a segment is built: they start nothing there as facts would."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backstory.core.condition import Json
+from backstory.engine import undo
 from tests.live import NOW_US, Live
 from tests.model.imported import Row
 from tests.unit.test_fact_import_effects import NOW_S, PRO, campaign, journeys, load
@@ -55,3 +56,35 @@ def test_an_import_that_is_to_start_nothing_starts_nothing_while_a_segment_is_bu
     live.workspace.builder.work_off()
     assert live.members(segment_id) == {"ann", "bob"}
     assert journeys(live, number) == {"bob"}
+
+
+@pytest.mark.parametrize("returning", [False, True])
+@pytest.mark.parametrize(
+    ("condition", "kind", "row"),
+    [
+        ({"segment": {"id": 1}}, "members", {"id": "ann"}),
+        (PRO, "relationships", SEAT),
+        (TWICE, "events", BOUGHT),
+        (PLAN, "people", {"id": "ann", "plan": "gold", "_timestamp": NOW_S - 60}),
+    ],
+)
+def test_an_undo_or_redo_starts_nothing_while_a_segment_is_built(
+    live: Live, condition: Json, kind: Any, row: Row, *, returning: bool
+) -> None:
+    """Whoever leaves or enters by it does so with the build."""
+    segment_id = live.segment({"event": {"name": "never" if returning else "buy"}})
+    number = campaign(live, segment_id, transition="entered" if returning else "left")
+    live.advance(SECOND_US)
+    done = load(live, kind, [row], triggers="none")
+    if returning:
+        undo.undo(live.workspace, done.import_id)
+    live.advance(SECOND_US)
+    live.segment(condition, segment_id=segment_id, build=False)
+    live.advance(SECOND_US)
+    live.identify("ann", NOW_US - 100 * SECOND_US, plan="silver")
+    live.track("ann", "buy", NOW_US - 400 * DAY_US) if kind != "events" else None
+    live.advance(SECOND_US)
+    (undo.redo if returning else undo.undo)(live.workspace, done.import_id)
+    live.workspace.builder.work_off()
+    assert live.members(segment_id) == ({"ann"} if returning else set())
+    assert "ann" not in journeys(live, number)

@@ -1,6 +1,7 @@
 """Imports that go and come again, case by case: what is kept, what comes back, and what is refused."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,13 @@ from backstory.core.error import ConflictError
 from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, UnsuppressPerson
 from backstory.core.limit import LOOP_PEOPLE, LOOP_ROWS
 from backstory.core.time import SECOND_US
-from backstory.engine import undo, undo_purge
+from backstory.engine import backfill, undo, undo_purge
+from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, bring_in, json_lines, written
 from tests.model.test_backfill import start_campaign
+from tests.unit.test_fact_import_effects import campaign, journeys
 
 THEN_S = NOW_US // SECOND_US - 5
 TWICE: Json = {"event": {"name": "buy", "count": {"at_least": 2}}}
@@ -412,3 +415,41 @@ def test_a_repeat_is_known_once_whatever_has_been_taken_back_since(world: Live) 
     assert known(both_us, one_us, world.workspace.folder.state.now_us) == [(1, 1), (1, 1), (0, 0)]
     undo_purge.purge(world.workspace, second)
     assert known(both_us, one_us) == [(1, 1), (0, 0)]
+
+
+class Stop(Exception):
+    """Somebody pulls the plug."""
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_whom_an_undo_moves_an_unfinished_import_does_not_start(world: Live, tmp_path: Path, *, crash: bool) -> None:
+    """Also when the undo is gone on with after a crash: the log names the import that goes, and no journey begins."""
+    world.identify("ann", NOW_US - 365 * 86_400 * SECOND_US)
+    segment_id = world.segment({"event": {"name": "buy"}})
+    number = campaign(world, segment_id, transition="left")
+    first = load(world, "events", {"id": "ann", "name": "buy", "timestamp": THEN_S})
+    rows: list[Row] = [{"id": "ann", "name": "view", "timestamp": THEN_S - at} for at in range(4)]
+    path = tmp_path / "views.jsonl"
+    path.write_bytes(json_lines(rows))
+    views = BackfillOptions(kind="events", paths=(str(path),), triggers="all")
+    chunking = Chunking(bytes_max=100, tell_every_s=0)
+
+    def unplug(told: object) -> None:
+        raise Stop
+
+    def unplug_late(step: str) -> None:
+        if crash and step == "people":
+            raise Stop
+
+    with pytest.raises(Stop):
+        backfill.run(world.workspace, views, unplug, chunking=chunking)
+    with nullcontext() if not crash else pytest.raises(Stop):
+        undo.undo(world.workspace, first, unplug_late)
+    if crash:
+        world.crash()
+        undo.resume(world.workspace)
+    assert world.members(segment_id) == set()
+    backfill.run(world.workspace, views, lambda told: None, chunking=chunking)
+    moves, _ = world.workspace.reader.transitions(segment_id, start="", limit=9)
+    assert [(one.entered, one.import_id) for one in moves] == [(False, first), (True, first)]
+    assert journeys(world, number) == set()

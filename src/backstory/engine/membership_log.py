@@ -141,15 +141,20 @@ def note_transitions(context: Context, transitions: Sequence[Transition]) -> Non
         context.folder.baselines.moved(context.import_at_work, segment_id, entered, left)
 
 
-def catch_up(context: Context, import_ids: Iterable[int]) -> None:
-    """On the loop, after a crash in the midst of these imports: log whom they had moved and nobody had noted yet.
+def catch_up(context: Context, importing: Iterable[int], turning: Iterable[int]) -> None:
+    """On the loop, after a crash: log whom imports had moved and nobody had noted yet.
 
     Rows that were in are told to segments after their commit; whoever was moved by that is moved again by a restart.
+    ``importing``: the imports that are not over; ``turning``: those on their way out or back, which are alone at work.
     """
-    import_id = max(import_ids, default=0)
+    turned = max(turning, default=0)
+    import_id = turned or max(importing, default=0)
     if not import_id:
         return
     for kept in context.segments.segments.values():
         if kept.condition is not None and not kept.building:
             logged = logged_members(context.folder.state.db, kept.segment_id)
-            note_moved(context, kept.segment_id, kept.members - logged, logged - kept.members, import_id)
+            entered, left = kept.members - logged, logged - kept.members
+            note_moved(context, kept.segment_id, entered, left, import_id)
+            if turned:
+                context.folder.baselines.moved(turned, kept.segment_id, entered, left)

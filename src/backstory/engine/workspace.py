@@ -116,9 +116,9 @@ class Workspace:
 
     def _log_what_imports_moved(self) -> None:
         db = self.folder.state.db
-        at_work = [row.import_id for row in read_imports(db) if row.state in (IMPORTING, PAUSED)]
-        at_work += [number for number, one in read_retractions(db).items() if one.stage != "done"]
-        catch_up(self.context, at_work)
+        importing = [row.import_id for row in read_imports(db) if row.state in (IMPORTING, PAUSED)]
+        turning = [number for number, one in read_retractions(db).items() if one.stage in ("begun", "taken")]
+        catch_up(self.context, importing, turning)
 
     # -- facts --------------------------------------------------------------------------------------------------
 
