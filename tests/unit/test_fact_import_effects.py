@@ -42,11 +42,17 @@ def live(tmp_path: Path) -> Iterator[Live]:
 
 
 def campaign(
-    live: Live, segment_id: int, steps: list[Json] | None = None, *, transition: str = "entered"
+    live: Live,
+    segment_id: int,
+    steps: list[Json] | None = None,
+    *,
+    transition: str = "entered",
+    frequency: str = "once",
 ) -> int:
     definition = {
         "name": "some",
         "trigger": {"segment": {"id": segment_id, "transition": transition}},
+        "frequency": {"mode": frequency},
         "steps": steps or [{"type": "delay", "seconds": DAY_S}],
         "state": "running",
     }

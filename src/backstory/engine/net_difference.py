@@ -1,7 +1,8 @@
 """Segment triggers of an import: judged once, at its end, on the net difference it made (design section 9).
 
-What live facts moved meanwhile was judged when it happened and is left out. People are read beside the loop, many at
-once; the loop then begins journeys in short steps, and notes how far it is with the journeys it began.
+What live facts moved meanwhile was judged when it happened: what the import made of it is its difference. People are
+read beside the loop, many at once; the loop then begins journeys in short steps, and notes how far it is with the
+journeys it began.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from backstory.core.trigger import triggers
 from backstory.engine.import_job import Job
 from backstory.engine.people_in_time import PEOPLE_AT_ONCE, read_people
 from backstory.store.history import NO_END_SEQ
-from backstory.store.transition import blocks_of
+from backstory.store.transition import Block, blocks_of
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -95,22 +96,36 @@ def _moved(job: Job, number: int, entered: bool) -> BitMap:
     if changed.fetchone() is not None:
         # Another question than before the import: the difference is that of the questions.
         return BitMap()
-    live = db.execute(
-        "SELECT DISTINCT person FROM transition WHERE segment_id = ? AND seq >= ?", (number, job.saved.start_seq)
-    )
+    blocks = [block for block in blocks_of(db, number, NO_END_SEQ) if block.seq >= job.saved.start_seq]
+    before = _with_live(job, number, before, blocks)
     moved = kept.members - before if entered else before - kept.members
     # Nor those whom the build of another segment moved, which this one refers to.
-    built = [
-        block.people
-        for block in blocks_of(db, number, NO_END_SEQ)
-        if block.seq >= job.saved.start_seq and block.import_id is None
-    ]
-    people = (moved & workspace.segments.alive) - BitMap([row[0] for row in live]) - BitMap.union(BitMap(), *built)
+    built = [block.people for block in blocks if block.import_id is None]
+    people = (moved & workspace.segments.alive) - BitMap.union(BitMap(), *built)
     if job.options.kind in ("people", "events"):
         # What a crash left unsettled of another import is that one's.
         people &= workspace.folder.namings.named(job.import_id)
     workspace.folder.baselines.moved(job.import_id, number, *((people, BitMap()) if entered else (BitMap(), people)))
     return people
+
+
+def _with_live(job: Job, number: int, before: BitMap, blocks: list[Block]) -> BitMap:
+    """Who would be in a segment but for the import: whom facts and the clock moved since is where the last put them."""
+    live: dict[int, tuple[int, bool]] = {
+        person: (seq, bool(entered))
+        for person, seq, entered in job.workspace.folder.state.db.execute(
+            "SELECT person, max(seq), entered FROM transition WHERE segment_id = ? AND seq >= ? GROUP BY person",
+            (number, job.saved.start_seq),
+        )
+    }
+    # Those whom another import moved after that are where it has put them.
+    for block in blocks:
+        if block.import_id not in (None, job.import_id):
+            for person in block.people & BitMap(live):
+                if live[person][0] < block.seq:
+                    del live[person]
+    inside = BitMap([person for person, (_, entered) in live.items() if entered])
+    return (before | inside) - (BitMap(live) - inside)
 
 
 # -- since when -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""What an import starts of somebody whom facts move while it runs: the difference that is its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backstory.core.condition import Json
+from backstory.core.time import SECOND_US
+from backstory.engine import backfill
+from backstory.engine.import_job import Chunking
+from tests.live import NOW_US, Live
+from tests.model.imported import Row
+from tests.unit.test_fact_import_effects import NOW_S, campaign, options
+
+GOLD: Json = {"attribute": {"field": "plan", "operator": "eq", "value": "gold"}}
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    world = Live(tmp_path / "world")
+    world.identify("bob")
+    yield world
+    world.close()
+
+
+def begun(live: Live, campaign_id: int, *, by_import: bool) -> int:
+    source = "import_id <> 0" if by_import else "import_id = 0"
+    return live.workspace.folder.state.rows(
+        f"SELECT count(*) FROM journey WHERE campaign_id = ? AND {source}", (campaign_id,)
+    )[0][0]
+
+
+@pytest.mark.parametrize(
+    ("first", "meanwhile", "last", "started"),
+    [
+        # (entered, left) by the import at its end.
+        ("free", ["gold", "free"], "gold", (1, 0)),
+        ("gold", ["free"], "gold", (1, 0)),
+        ("free", ["gold"], "free", (0, 1)),
+        ("gold", ["free", "gold"], "free", (0, 1)),
+        ("free", ["gold"], "gold", (0, 0)),
+        ("gold", ["free"], "free", (0, 0)),
+    ],
+)
+def test_facts_in_between_are_not_the_imports_and_what_it_makes_of_them_is(
+    live: Live, first: str, meanwhile: list[str], last: str, started: tuple[int, int]
+) -> None:
+    """Whoever facts have moved is where they put them: what the import's later rows say moves them from there."""
+    live.identify("ann", NOW_US - 10 * SECOND_US, plan=first)
+    segment_id = live.segment(GOLD)
+    entered, left = (
+        campaign(live, segment_id, transition=transition, frequency="every") for transition in ("entered", "left")
+    )
+    live.advance(SECOND_US)
+    told = False
+
+    def between(progress: object) -> None:
+        nonlocal told
+        for plan in [] if told else meanwhile:
+            live.advance(SECOND_US)
+            live.identify("ann", plan=plan)
+        told = True
+        live.advance(10 * SECOND_US)
+
+    rows: list[Row] = [{"id": "bob", "x": number, "_timestamp": NOW_S + number} for number in range(4)]
+    rows.append({"id": "ann", "plan": last, "_timestamp": NOW_S + 9})
+    chunking = Chunking(people_rows_max=2, bytes_max=100, tell_every_s=0)
+    backfill.run(live.workspace, options(live, "people", rows, triggers="all"), between, chunking=chunking)
+    assert (begun(live, entered, by_import=True), begun(live, left, by_import=True)) == started
+    moves = [*zip([first, *meanwhile], meanwhile, strict=False)]
+    by_facts = [sum(after == plan for before, after in moves if before != after) for plan in ("gold", "free")]
+    assert [begun(live, one, by_import=False) for one in (entered, left)] == by_facts
