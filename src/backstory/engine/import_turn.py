@@ -20,7 +20,7 @@ class Turns:
         self._still = still
         self._changed = threading.Condition()
         self._running: list[str] = []
-        self._wanting: deque[object] = deque()
+        self._wanting: deque[tuple[object, str]] = deque()
         self._waiting: deque[object] = deque()
         self._alone = False
         self._alone_wanted = 0
@@ -32,12 +32,12 @@ class Turns:
 
     @contextmanager
     def importing(self, key: str) -> Generator[None]:
-        """An import runs. At most so many do, the same one (by ``key``) not twice; others wait, the oldest first."""
-        ticket = object()
+        """An import runs. At most so many do, the same one (by ``key``) not twice; the oldest that may is next."""
+        ticket = (object(), key)
         with self._changed:
             self._wanting.append(ticket)
             try:
-                self._changed.wait_for(lambda: self._may_begin(ticket, key))
+                self._changed.wait_for(lambda: self._may_begin(ticket))
                 self._begin()
                 self._running.append(key)
             finally:
@@ -50,9 +50,11 @@ class Turns:
                 self._running.remove(key)
                 self._end()
 
-    def _may_begin(self, ticket: object, key: str) -> bool:
-        room = len(self._running) < IMPORTS_AT_ONCE.value and key not in self._running
-        return room and self._wanting[0] is ticket and not self._alone and not self._alone_wanted
+    def _may_begin(self, ticket: tuple[object, str]) -> bool:
+        if len(self._running) >= IMPORTS_AT_ONCE.value or self._alone or self._alone_wanted:
+            return False
+        # Whoever waits for the end of the same import holds up nobody else.
+        return next((one for one in self._wanting if one[1] not in self._running), None) is ticket
 
     @contextmanager
     def chunk(self) -> Generator[None]:
