@@ -166,9 +166,7 @@ class Life(RuleBasedStateMachine):
             self.last_accept_us = accept_us
             accept_us += 1
         self.read_messages()
-        # A claim is a step of its own: what it brings may be older than what the identify before it was judged by.
-        claims = isinstance(facts[0], Identify) and facts[0].anonymous_id is not None
-        if len(facts) == 1 and not claims:
+        if len(facts) == 1:
             self.check_effective_moments(before_seq, named)
         return receipts
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backstory.core.condition import Json
-from backstory.core.fact import ChangeMembers, DeleteSegment, Identifier, Identify
+from backstory.core.fact import ChangeMembers, DeleteSegment, Identifier, Identify, TrackAnonymous
 from backstory.core.time import HOUR_US, SECOND_US
 from tests.live import NOW_US, Live
 
@@ -147,3 +147,20 @@ def test_a_clock_in_doubt_lets_no_time_pass(live: Live) -> None:
     live.workspace.accept_clock()
     live.advance(SECOND_US)
     assert live.members(segment_id) == set()
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+def test_what_a_claim_moves_is_as_old_as_what_it_brings(live: Live, known_before: bool) -> None:
+    """Whoever makes a person or finds one by the call that claims: all that is claimed is judged together, once."""
+    bought, not_sold = live.segment(event("bought")), live.segment({"not": event("sold")})
+    if known_before:
+        live.identify("ann")
+        live.advance(SECOND_US)
+    for age_us in (2 * HOUR_US, 9 * HOUR_US, HOUR_US):
+        fact = TrackAnonymous(anonymous_id="b1", name="bought", time_us=NOW_US - age_us)
+        assert live.send(fact)[0].result == "applied"
+    live.send(Identify(person=Identifier("id", "ann"), anonymous_id="b1"))
+    first_us = NOW_US - 9 * HOUR_US
+    assert [row[1:3] for row in live.transitions(bought)] == [(True, first_us)]
+    if not known_before:
+        assert [row[1:3] for row in live.transitions(not_sold)] == [(True, first_us)]

@@ -44,7 +44,7 @@ from backstory.engine.apply_message import MessageActivity
 from backstory.engine.apply_metric import MetricFacts
 from backstory.engine.apply_object import ObjectFacts
 from backstory.engine.apply_profile import Profiles
-from backstory.engine.apply_record import Found, Subjects
+from backstory.engine.apply_record import Subjects
 from backstory.engine.apply_relation import RelationFacts
 from backstory.engine.apply_removal import Removals
 from backstory.engine.apply_segment import Segments
@@ -78,7 +78,7 @@ class Applier:
         self.merges = Merges(context, self.events, self.transitions, campaigns, messages)
         self.merges.heirs = [self.devices.merge, self.relations.merge]
         self.claims = Claims(context, self.events)
-        self.claims.heirs = [self._claim_relations]
+        self.claims.heirs = [self.relations.claim]
         self.relations.claimant = self.claims.owner
         self.removals = Removals(context, self.transitions, campaigns)
         self.profiles.use(self.merges, self.claims)
@@ -89,10 +89,6 @@ class Applier:
         campaigns.use(self.profiles)
         builder.on_moved = campaigns.on_people
         builder.on_live = self.transitions.tell
-
-    def _claim_relations(self, anonymous_id: str, person: int, now_us: int) -> None:
-        touched = self.relations.claim(anonymous_id, person, now_us)
-        self._subjects.settle(Found(person), touched, now_us, now_us)
 
     def apply(self, fact: Fact, now_us: int) -> Receipt:
         match fact:

@@ -5,9 +5,11 @@ the accept time of what it attaches, so events within 72 hours of it may start j
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from backstory.core.event import Event, canonical, content_key, id_key
 from backstory.core.fact import Receipt, TrackAnonymous
+from backstory.core.leaf_key import LeafKey
 from backstory.core.trace import ANON_MERGE, FAILED_ATTRIBUTE_CHANGE, FAILED_EVENT
 from backstory.engine.addressee import FORGOTTEN, SUPPRESSED
 from backstory.engine.apply_event import Events
@@ -18,14 +20,25 @@ CLAIMED = "The anonymous_id belongs to a different profile."
 KIND = "anonymous_id"
 
 
+@dataclass(slots=True)
+class Claimed:
+    """What a claim has brought: the leaves that heard of it, and the events, which have started nothing yet."""
+
+    touched: set[LeafKey] = field(default_factory=set[LeafKey])
+    events: list[Event] = field(default_factory=list[Event])
+
+
 class Claims:
-    """Which anonymous id is whose; ``heirs`` move what else an anonymous id has: (anonymous id, person, now)."""
+    """Which anonymous id is whose; ``heirs`` move what else an anonymous id has: (anonymous id, person, now).
+
+    They answer which leaves were told.
+    """
 
     def __init__(self, context: Context, events: Events) -> None:
         self._context = context
         self._folder = context.folder
         self._events = events
-        self.heirs: list[Callable[[str, int, int], None]] = []
+        self.heirs: list[Callable[[str, int, int], set[LeafKey]]] = []
 
     def owner(self, anonymous_id: str) -> int | None:
         """Who has claimed an anonymous id."""
@@ -46,11 +59,14 @@ class Claims:
         data = {KIND: {"reason": reason, "value": value}}
         self._context.activity(person, FAILED_ATTRIBUTE_CHANGE, now_us, now_us, data)
 
-    def claim(self, person: int, anonymous_id: str, now_us: int) -> None:
-        """From now on what the anonymous id did and does is the person's; nothing happens when it is already."""
+    def claim(self, person: int, anonymous_id: str, now_us: int) -> Claimed | None:
+        """From now on what the anonymous id did and does is the person's; None when it is already.
+
+        The caller settles the person, then has the events start what they start.
+        """
         db = self._folder.state.db
         if self.owner(anonymous_id) is not None:
-            return
+            return None
         db.execute("INSERT INTO claim VALUES (?, ?, ?)", (anonymous_id, person, now_us))
         rows = db.execute(
             "SELECT name, kind, time_us, data, event_id, timed FROM anonymous_event WHERE anonymous_id = ?"
@@ -59,6 +75,7 @@ class Claims:
         ).fetchall()
         db.execute("DELETE FROM anonymous_event WHERE anonymous_id = ?", (anonymous_id,))
         self._context.activity(person, ANON_MERGE, now_us, now_us, {KIND: anonymous_id, "events": len(rows)})
+        found = Claimed()
         for name, kind, time_us, data, event_id, timed in rows:
             fact = TrackAnonymous(
                 anonymous_id=anonymous_id,
@@ -68,17 +85,25 @@ class Claims:
                 time_us=time_us,
                 event_id=event_id,
             )
-            self._attach(fact, person, now_us, timed=bool(timed))
+            event = self._as_theirs(fact, person, now_us, timed=bool(timed))
+            found.touched |= self._events.feed(event, now_us)
+            found.events.append(event)
         for heir in self.heirs:
-            heir(anonymous_id, person, now_us)
+            found.touched |= heir(anonymous_id, person, now_us)
+        return found
 
-    def _attach(self, fact: TrackAnonymous, person: int, now_us: int, *, timed: bool) -> Receipt:
+    def start(self, claimed: Claimed, now_us: int) -> None:
+        """The person is settled: what was claimed starts what it starts."""
+        for event in claimed.events:
+            self._events.start(event, now_us)
+
+    def _as_theirs(self, fact: TrackAnonymous, person: int, now_us: int, *, timed: bool) -> Event:
         key: int | None = None
         if fact.event_id is not None:
             key = id_key(fact.event_id)
         elif timed and fact.time_us is not None:
             key = content_key(fact.kind, fact.name, fact.time_us, canonical(fact.data))
-        event = Event(
+        return Event(
             seq=self._folder.state.take_seq(),
             person=person,
             name=fact.name,
@@ -91,7 +116,6 @@ class Claims:
             import_id=0,
             duplicate=self._events.repeats(key, person, has_id=fact.event_id is not None),
         )
-        return self._events.take(event, now_us)
 
     def track(self, fact: TrackAnonymous, now_us: int) -> Receipt:
         """An anonymous event: its claimant's, or kept until somebody claims it."""
@@ -104,7 +128,8 @@ class Claims:
                 return self._failed("older than the deletion of this person", fact, now_us)
             owner = self.owner(fact.anonymous_id)
             if owner is not None:
-                return self._attach(fact, owner, now_us, timed=fact.time_us is not None)
+                timed = fact.time_us is not None
+                return self._events.take(self._as_theirs(fact, owner, now_us, timed=timed), now_us)
             if self._folder.tombstones.blocked(KIND, fact.anonymous_id):
                 data = {"reason": SUPPRESSED}
                 self._context.activity(None, FAILED_EVENT, now_us, now_us, data)

@@ -94,6 +94,25 @@ class Events:
             return Receipt("duplicate", reason="an equal event was accepted before")
         return Receipt("applied", reason=self._count(event, now_us, is_new=is_new))
 
+    def feed(self, event: Event, now_us: int) -> set[LeafKey]:
+        """Keep an event that comes with others; the caller settles the leaves returned, then calls ``start``."""
+        self._folder.tail.add_event(event)
+        if event.duplicate:
+            return set()
+        if event.time_us > now_us:
+            self._wait(event)
+            return self._segments.feed_known(event.person, now_us, now_us)
+        touched = self._segments.feed_known(event.person, event.time_us, now_us)
+        data = Data(event.data)
+        return touched | self._segments.feed_event(
+            event.person, event.kind, event.name, event.time_us, data, now_us
+        )
+
+    def start(self, event: Event, now_us: int) -> None:
+        """What waits for an event that was fed hears of it."""
+        if not event.duplicate and event.time_us <= now_us and self._audience.waits_for(event.kind, event.name):
+            self._audience.on_event(event.person, happened(event, now_us), now_us)
+
     def _create(self, identifier: Identifier, time_us: int | None, now_us: int) -> int:
         effective_us = now_us if time_us is None else min(time_us, now_us)
         person = self._profiles.create((identifier,), {}, time_us=effective_us, now_us=now_us)

@@ -25,7 +25,7 @@ from backstory.store.people import Profile
 from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
-    from backstory.engine.apply_claim import Claims
+    from backstory.engine.apply_claim import Claimed, Claims
     from backstory.engine.apply_merge import Merges
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -139,11 +139,17 @@ class Profiles:
         if future:
             reason = "The time lies in the future; the time of receipt was taken."
             self._context.activity(person, SKIPPED_UPDATE, now_us, now_us, {"_timestamp": {"reason": reason}})
-        self._settle(person, document, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us)
+        claimed = self._claim(fact.anonymous_id, person, unclaimed, now_us)
+        self._settle(
+            person, document, written, assign, is_new=is_new, effective_us=effective_us, now_us=now_us, claimed=claimed
+        )
+        if claimed is not None and self._claims is not None:
+            self._claims.start(claimed, now_us)
         receipt = _receipt(attributes, written, bool(assign) or is_new)
-        if fact.anonymous_id is None:
+        if not unclaimed:
             return receipt
-        return self._claim(fact.anonymous_id, person, receipt, unclaimed, now_us)
+        reason = f"{unclaimed} Everything else in the call was applied."
+        return Receipt("conflict", skipped=receipt.skipped, reason=reason)
 
     def _claim_refusal(self, fact: Identify, person: int | None) -> str:
         if fact.anonymous_id is None:
@@ -151,15 +157,15 @@ class Profiles:
         assert self._claims is not None
         return self._claims.refusal(fact.anonymous_id, person)
 
-    def _claim(self, anonymous_id: str, person: int, receipt: Receipt, refusal: str, now_us: int) -> Receipt:
-        """Claim, or say that the rest of the call was applied all the same."""
+    def _claim(self, anonymous_id: str | None, person: int, refusal: str, now_us: int) -> "Claimed | None":
+        """Claim, or leave a trace; the person is to be settled."""
+        if anonymous_id is None:
+            return None
         assert self._claims is not None
         if not refusal:
-            self._claims.claim(person, anonymous_id, now_us)
-            return receipt
+            return self._claims.claim(person, anonymous_id, now_us)
         self._claims.refused(person, anonymous_id, refusal, now_us)
-        reason = f"{refusal} Everything else in the call was applied."
-        return Receipt("conflict", skipped=receipt.skipped, reason=reason)
+        return None
 
     def update(self, person: int, attributes: dict[str, Json], now_us: int) -> None:
         """A campaign's step writes attributes of a person who exists.
@@ -212,6 +218,7 @@ class Profiles:
         is_new: bool,
         effective_us: int,
         now_us: int,
+        claimed: "Claimed | None" = None,
     ) -> None:
         # Identifiers are those of today on all days.
         alone = (is_new or not assign) and self._segments.newest.events.is_before(person, effective_us)
@@ -227,10 +234,13 @@ class Profiles:
 
             roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
             touched |= self._segments.feed_attributes(person, roots, values, now_us)
-        moved = self._segments.settle(person, None if is_new else touched, now_us, noted=True)
+        touched |= set() if claimed is None else claimed.touched
+        moved = self._segments.settle(person, None if is_new else touched, now_us, noted=claimed is None)
         if moved:
-            alone_us = effective_us if alone else None
-            self._transitions.take(moved, now_us, late=effective_us < now_us, alone_us=alone_us)
+            # What is claimed is mostly older than the call.
+            late = effective_us < now_us or claimed is not None
+            alone_us = effective_us if alone and claimed is None else None
+            self._transitions.take(moved, now_us, late=late, alone_us=alone_us)
         self._segments.newest.others.put(person, effective_us)
         self._audience.on_person(person, now_us)
 
