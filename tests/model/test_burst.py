@@ -15,7 +15,9 @@ from backstory.core.fact import Fact, Identifier, Identify, PutSegment, Track
 from backstory.core.leaf import CountLeaf, WindowLeaf
 from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
 from backstory.engine.clock import ManualClock
+from backstory.engine.compactor import Compactor
 from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.compaction import Sizes
 from tests.hunt import examples
 from tests.model.strategy import KINDS, NAMES, NOW_US, attributes, conditions, encoded, event_data, past_us
 
@@ -113,6 +115,12 @@ class Twins(RuleBasedStateMachine):
         self.clock.advance(by_us)
         self.burst.loop.turn()
         self.single.loop.turn()
+
+    @rule()
+    def rows_leave_the_tail(self) -> None:
+        """All of them, as which are the oldest is told by numbers that differ."""
+        for workspace in (self.burst, self.single):
+            Compactor(workspace, Sizes(tail_rows=1, move_rows=10_000, part_rows=10_000, run_rows=10_000)).work_off()
 
     @rule(count=st.integers(0, 20), data=st.data())
     def a_kill_between_accept_and_apply(self, count: int, data: st.DataObject) -> None:

@@ -24,6 +24,7 @@ from backstory.core.leaf import SHIFT_US, AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.leaf_key import AnyLeaf, LeafKey, leaf_keys
 from backstory.core.metric import MESSAGE
 from backstory.core.record_leaf import RecordLeaf
+from backstory.core.wildcard import is_wildcard
 
 Moments = NDArray[np.int64]
 
@@ -90,10 +91,12 @@ def next_number(people: BitMap) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a condition asks, with those of the segments it refers to: leaves over time, and whether only events."""
+    """What a condition asks, with those of the segments it refers to: leaves over time, whether only events, and the
+    names of events, those with wildcards aside."""
 
     timed: tuple[AnyLeaf, ...]
     events_only: bool
+    names: frozenset[str] = frozenset()
 
 
 def asked_by(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], under: Sequence[Asked]) -> Asked:
@@ -104,7 +107,12 @@ def asked_by(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], und
     keys = list(leaf_keys(condition))
     timed = [leaves[key] for key in keys if leaves[key].timed] + [leaf for one in under for leaf in one.timed]
     events = all(isinstance(key, tuple) or (isinstance(key, EventTest) and key.kind != MESSAGE) for key in keys)
-    return Asked(tuple(dict.fromkeys(timed)), events and all(one.events_only for one in under))
+    names = {key.name for key in keys if isinstance(key, EventTest) and key.kind != MESSAGE}
+    return Asked(
+        timed=tuple(dict.fromkeys(timed)),
+        events_only=events and all(one.events_only for one in under),
+        names=frozenset(name for name in names if not is_wildcard(name)).union(*(one.names for one in under)),
+    )
 
 
 def may_have_turned(leaf: AnyLeaf, person: int, since_us: int, now_us: int) -> bool:

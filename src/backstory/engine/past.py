@@ -3,7 +3,7 @@
 Used on the loop's thread, so that rows not yet written are seen. A piece is read when it is first asked for.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,10 +75,11 @@ class Told:
 
 
 class Stored:
-    """The histories of these people."""
+    """The histories of these people; ``names`` of events that will be asked for are read in one go."""
 
-    def __init__(self, folder: Folder, people: Sequence[int]) -> None:
+    def __init__(self, folder: Folder, people: Sequence[int], names: Collection[str] = ()) -> None:
         self._folder = folder
+        self._names = names
         self.people = people
         self._tail: dict[int, list[Event]] | None = None
         self._in_parts: dict[str, dict[int, list[Event]]] = {}
@@ -99,7 +100,10 @@ class Stored:
     def in_parts(self, person: int, name: str) -> list[Event]:
         """The events of parts under a name, which may hold wildcards."""
         if name not in self._in_parts:
-            self._in_parts[name] = _by_person(self._folder.history.people_events(self.people, name))
+            names = self._names if name in self._names else [name]
+            found = self._folder.history.people_events(self.people, names)
+            for one in names:
+                self._in_parts[one] = _by_person(row for row in found if len(names) == 1 or row[2] == one)
         return self._in_parts[name].get(person, [])
 
     def messages(self, person: int) -> Iterable[Event]:

@@ -9,7 +9,7 @@ row is seen once, and the files are there until the reading ends.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,12 +212,15 @@ class History:
             who = f"person BETWEEN {min(people)} AND {max(people)} AND person IN ({', '.join(map(str, people))})"
         return self.rows(f"SELECT {columns} FROM read_parquet($1) WHERE {who}{counting}", files, parameters)
 
-    def people_events(self, people: Sequence[int], name: str) -> list[tuple[int, str, str, int, str]]:
-        """(person, kind, name, time, data) of the events in parts that count, of these people and under a name, or one
-        that it stands for. On the loop's thread."""
-        named, asked = ("name LIKE $2 ESCAPE '\\'", like_of(name)) if is_wildcard(name) else ("name = $2", name)
-        columns = "person, kind, name, time_us, data"
-        return self._of_people("event", columns, people, f" AND NOT duplicate AND {named}", (asked,))
+    def people_events(self, people: Sequence[int], names: Collection[str]) -> list[tuple[int, str, str, int, str]]:
+        """(person, kind, name, time, data) of the events in parts that count, of these people and under these names, or
+        one name with wildcards. On the loop's thread."""
+        columns, first = "person, kind, name, time_us, data", next(iter(names))
+        if len(names) == 1 and is_wildcard(first):
+            named, asked = "name LIKE $2 ESCAPE '\\'", [like_of(first)]
+        else:
+            named, asked = f"name IN ({', '.join(f'${at + 2}' for at in range(len(names)))})", list(names)
+        return self._of_people("event", columns, people, f" AND NOT duplicate AND {named}", asked)
 
     def people_writes(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
         """(person, time, attributes) of these people's writes in parts. On the loop's thread."""
