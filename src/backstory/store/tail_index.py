@@ -74,7 +74,9 @@ class Run:
         )
 
     def of_person(self, person: int) -> list[int]:
-        low, high = self.people.searchsorted(np.array([person, person + 1], np.int64)).tolist()
+        # Of the same type, or the whole column would be copied.
+        who = np.uint32(person)
+        low, high = int(self.people.searchsorted(who)), int(self.people.searchsorted(who, side="right"))
         found: list[int] = self.seqs[low:high].tolist()
         return found
 
