@@ -58,6 +58,10 @@ class FakeWorkspace:
         self.faults: list[str] = []
         self.closed = False
 
+    def check_room(self, wire_bytes: int) -> None:
+        if self.busy is not None:
+            raise self.busy
+
     def submit(
         self,
         facts: list[Fact],

@@ -133,3 +133,13 @@ def test_a_turn_stores_one_leaf(live: Live) -> None:
         found.append(live.workspace.folder.state.rows(stored)[0][0])
     # One for each segment, and since when people are known.
     assert found == [1, 2, 3, 4, 5, 5, 5]
+
+
+def test_what_would_not_fit_is_refused_before_it_is_read() -> None:
+    """A batch by its size, when nearly as many facts wait as may; a small one still fits."""
+    inbox = Inbox()
+    inbox.check_room(500 * 1024)
+    inbox.backlog = BACKLOG_FACTS.value - 100
+    inbox.check_room(1024)
+    with pytest.raises(Busy):
+        inbox.check_room(500 * 1024)

@@ -29,6 +29,10 @@ class Intake(Protocol):
         """Queue facts; raises ``Busy``. ``on_accept`` once they are durable, ``on_applied`` once reads show them."""
         ...
 
+    def check_room(self, wire_bytes: int) -> None:
+        """Raises ``Busy`` when facts of so many bytes would be refused; asked before they are read."""
+        ...
+
 
 class Bridge:
     """Settles futures of one event loop from any thread."""

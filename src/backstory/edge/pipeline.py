@@ -98,6 +98,8 @@ class PipelinesApi:
             workspace = self._authorise(b"Bearer " + _write_key(raw))
         if workspace is None:
             return pipeline_answer.UNAUTHORISED
+        if name == "batch":
+            self._workspaces[workspace].check_room(len(raw))
         decoded = decode_calls(raw) if name == "batch" else _single(name, raw)
         if decoded.refused and _is_strict(headers):
             return pipeline_answer.strict(decoded.refused, batch=name == "batch")

@@ -95,6 +95,7 @@ class TrackApi:
 
     async def _batch(self, workspace: TrackWorkspace, raw: bytes, wanted: bytes | None) -> Answer:
         waits = wants_applied(wanted)
+        workspace.check_room(len(raw))
         decoded = decode_batch(raw)
         receipts: list[Receipt] | None = None
         if waits:

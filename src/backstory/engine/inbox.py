@@ -11,6 +11,8 @@ from backstory.core.limit import BACKLOG_BYTES, BACKLOG_FACTS
 
 # What a fact takes beside its JSON.
 FACT_BYTES = 400
+# What a fact takes in a batch, about.
+WIRE_BYTES = 200
 
 
 @dataclass(slots=True)
@@ -56,6 +58,14 @@ class Inbox:
             self._facts += len(ticket.facts)
             if len(self._tickets) == 1:
                 self._ready.notify()
+
+    def check_room(self, wire_bytes: int) -> None:
+        """Raises ``Busy`` when about so much JSON, still to be read, would be refused anyway: reading costs most."""
+        facts = wire_bytes // WIRE_BYTES
+        with self._lock:
+            full = self._facts + self.backlog + facts > BACKLOG_FACTS.value
+            if full or self._bytes + wire_bytes + facts * FACT_BYTES > BACKLOG_BYTES.value:
+                raise Busy()
 
     def put_work(self, work: Callable[[], None]) -> None:
         """Have something run on the loop's thread, in a transaction of its own."""

@@ -135,6 +135,10 @@ class Workspace:
             raise StorageError(f"the engine has stopped: {self.loop.failure}")
         self._inbox.put(Ticket(facts, on_accept, on_applied, on_error))
 
+    def check_room(self, wire_bytes: int) -> None:
+        """Raises ``Busy`` when facts of so many bytes, still to be read, would be refused."""
+        self._inbox.check_room(wire_bytes)
+
     def apply(self, facts: list[Fact], *, timeout_s: float = 30) -> list[Receipt]:
         """Hand facts in and wait until they are applied; ``pending`` receipts when that takes longer."""
         done = threading.Event()
