@@ -4,7 +4,6 @@ import contextlib
 import gc
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Generator
 from functools import partial
@@ -20,8 +19,6 @@ from backstory.edge.local import SOCKET_NAME
 from backstory.edge.tls import Certificate
 
 BACKLOG = 2048
-# The loop lets go of the interpreter at each statement of SQLite, and gets it back after so long at the latest.
-SWITCH_S = 0.001
 KEEP_ALIVE_S = 75
 # Requests under way get this long to finish; container runtimes kill after ten seconds.
 GRACE_S = 8
@@ -63,10 +60,9 @@ def listener(
     return Listener(config)
 
 
-def tune_interpreter() -> None:
-    """Have a process that serves look for cycles of objects less often, and its threads take turns more often."""
+def collect_seldom() -> None:
+    """Have a process that serves look for cycles of objects less often."""
     gc.set_threshold(GC_CONTAINERS, GC_YOUNG, GC_MIDDLE)
-    sys.setswitchinterval(SWITCH_S)
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:

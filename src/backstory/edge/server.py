@@ -29,7 +29,7 @@ from backstory.edge.auth import WORKSPACE_NAME, Authenticator, first_keys, prepa
 from backstory.edge.bridge import Bridge, Intake
 from backstory.edge.express import Express
 from backstory.edge.gate import Gate, Rooms
-from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, tune_interpreter, unlink_local
+from backstory.edge.listener import Listener, bind_local, bind_tcp, collect_seldom, listener, unlink_local
 from backstory.edge.pipeline import PipelinesApi, is_pipelines
 from backstory.edge.rate import Rate
 from backstory.edge.sending import Sending
@@ -207,7 +207,7 @@ class _Server(Generic[W]):
                 front.inner, front.express, local_app, keys = self._wire()
                 tasks.append(self._listen(local_app, bind_local(self._settings.data), None))
                 self._start_sending()
-                tune_interpreter()
+                collect_seldom()
                 self._announce(public, secure)
                 await self._until_stopped(keys, tasks)
         finally:
