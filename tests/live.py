@@ -1,5 +1,9 @@
 """A real workspace on a clock that stands still, without threads: whoever calls does the work."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -92,3 +96,17 @@ class Live:
             (segment_id,),
         )
         return [(row[0], bool(row[1]), row[2], row[3]) for row in rows]
+
+
+@contextmanager
+def live_worlds(*names: str, now_us: int = NOW_US) -> Iterator[tuple[list[Live], Path]]:
+    """Workspaces beside each other and the folder they lie in, which goes with them: for tests that draw examples."""
+    folder = Path(tempfile.mkdtemp(prefix="backstory-worlds-"))
+    worlds: list[Live] = []
+    try:
+        worlds += [Live(folder / name, now_us=now_us) for name in names]
+        yield worlds, folder
+    finally:
+        for world in worlds:
+            world.close()
+        shutil.rmtree(folder)

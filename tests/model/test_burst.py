@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from pyroaring import BitMap
 
 from backstory.core.condition import Condition, to_json
 from backstory.core.fact import Fact, Identifier, Identify, PutSegment, Track
@@ -47,7 +48,7 @@ class Twins(RuleBasedStateMachine):
         workspace = open_workspace(path, clock=self.clock, threads=False)
         workspace.applier.bursts.at_least, workspace.applier.bursts.round_min = at_least, 1
         if at_least == NEVER:
-            workspace.segments.newest.raise_floor(EVER_AFTER_US, NEVER)
+            workspace.segments.newest.raise_floor(EVER_AFTER_US, BitMap([NEVER]))
         workspace.loop.turn()
         return workspace
 

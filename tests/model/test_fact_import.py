@@ -1,7 +1,5 @@
 """Objects, relationships and members from files against the same live calls; cut into steps anyhow, and killed."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from backstory.engine import backfill
 from backstory.engine.fact_import import ROWS_PER_STEP
 from backstory.engine.options import BackfillOptions, Stopped, Summary
 from tests.hunt import examples
-from tests.live import NOW_US, Live
+from tests.live import NOW_US, Live, live_worlds
 from tests.model.imported import Row, csv_text, json_lines, names_of
 
 NOW_S = NOW_US // 1_000_000
@@ -81,18 +79,12 @@ def state(live: Live) -> dict[str, Any]:
 
 @contextmanager
 def two_worlds() -> Iterator[tuple[Live, Live, Path]]:
-    folder = Path(tempfile.mkdtemp(prefix="backstory-facts-"))
-    worlds = [Live(folder / name) for name in ("bulk", "live")]
-    try:
+    with live_worlds("bulk", "live") as (worlds, folder):
         for world in worlds:
             world.send(*(Identify(person=Identifier("id", name)) for name in ("ann", "bob")))
             assert world.segment(None) == 1
             assert world.segment(CONDITION) == 2
         yield worlds[0], worlds[1], folder
-    finally:
-        for world in worlds:
-            world.close()
-        shutil.rmtree(folder)
 
 
 def bring_in(live: Live, path: Path, kind: Any, **more: Any) -> Summary:

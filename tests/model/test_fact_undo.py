@@ -1,7 +1,5 @@
 """Objects, relationships and members that came with imports, taken back and brought in again, beside live calls."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from backstory.core.condition import Json
 from backstory.core.fact import ChangeMembers, Fact, Identifier, Identify, ObjectKey, Unrelate
 from backstory.engine import undo, undo_purge, verify
 from tests.hunt import examples
-from tests.live import NOW_US, Live
+from tests.live import NOW_US, Live, live_worlds
 from tests.model.imported import Row, json_lines, names_of
 from tests.model.test_fact_import import (
     CONDITION,
@@ -53,9 +51,7 @@ steps = st.lists(
 
 @contextmanager
 def worlds() -> Iterator[tuple[Live, Live, Path]]:
-    folder = Path(tempfile.mkdtemp(prefix="backstory-facts-"))
-    made = [Live(folder / name) for name in ("world", "other")]
-    try:
+    with live_worlds("world", "other") as (made, folder):
         for world in made:
             # Nobody's being there is what these tests are about.
             world.send(*(Identify(person=Identifier("id", name)) for name in ("ann", "bob", "new")))
@@ -63,10 +59,6 @@ def worlds() -> Iterator[tuple[Live, Live, Path]]:
             assert world.segment(CONDITION) == 2
             assert world.segment(IN_MANUAL) == 3
         yield made[0], made[1], folder
-    finally:
-        for world in made:
-            world.close()
-        shutil.rmtree(folder)
 
 
 def play(world: Live, folder: Path, some: list[Step]) -> list[int]:
@@ -192,9 +184,7 @@ def test_an_import_that_came_back_might_as_well_never_have_gone(
 @given(rows=relation_rows, calls=relation_rows)
 def test_people_whom_only_an_import_told_of_go_and_come_back(rows: list[Row], calls: list[Row]) -> None:
     """With their relationships and the objects these made; whom calls name too stays."""
-    folder = Path(tempfile.mkdtemp(prefix="backstory-facts-"))
-    world, without, steady = (Live(folder / name) for name in ("world", "without", "steady"))
-    try:
+    with live_worlds("world", "without", "steady") as ((world, without, steady), folder):
         for one in (world, without, steady):
             assert one.segment(None) == 1
             assert one.segment(CONDITION) == 2
@@ -207,7 +197,3 @@ def test_people_whom_only_an_import_told_of_go_and_come_back(rows: list[Row], ca
         agree(world, without)
         undo.redo(world.workspace, 1)
         agree(world, steady)
-    finally:
-        for one in (world, without, steady):
-            one.close()
-        shutil.rmtree(folder)

@@ -1,11 +1,9 @@
 """Retry of mended rows: as if the file had been right from the start, each row once, killed or taken back."""
 
 import csv
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
@@ -18,7 +16,7 @@ from backstory.engine import mend, undo, verify
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from tests.hunt import examples
-from tests.live import Live
+from tests.live import Live, live_worlds
 from tests.model.imported import Row, bring_in, csv_text, json_lines, state, written
 from tests.model.strategy import NOW_S, NOW_US
 from tests.model.test_backfill import (
@@ -54,19 +52,13 @@ class Killed(Exception):
 
 @contextmanager
 def worlds(count: int) -> Generator[tuple[list[Live], Path]]:
-    folder = Path(mkdtemp(prefix="backstory-mend-"))
-    some = [Live(folder / str(number), now_us=NOW_US) for number in range(count)]
-    try:
+    with live_worlds(*map(str, range(count)), now_us=NOW_US) as (some, folder):
         for world in some:
             for condition in SEGMENTS:
                 world.segment(condition)
             for trigger in CAMPAIGNS:
                 start_campaign(world, trigger)
         yield some, folder
-    finally:
-        for world in some:
-            world.close()
-        shutil.rmtree(folder)
 
 
 def mended(world: Live, number: int, path: str, chunking: Chunking, crashes: list[int]) -> Summary:

@@ -1,7 +1,5 @@
 """Undo: an import that was taken back might as well never have been, and one brought back never have gone."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from backstory.engine.compactor import Compactor
 from backstory.engine.options import BackfillOptions
 from backstory.store.compaction import Sizes
 from tests.hunt import examples
-from tests.live import Live
+from tests.live import Live, live_worlds
 from tests.model.imported import Row, bring_in, json_lines, state, tell, written
 from tests.model.strategy import NAMES, NOW_S, NOW_US, encoded
 from tests.model.test_backfill import CAMPAIGNS, SEGMENTS, chunkings, conditions_json, live_facts, start_campaign
@@ -105,21 +103,13 @@ steps = st.lists(
 @contextmanager
 def worlds(count: int, extra: list[Json]) -> Iterator[tuple[list[Live], Path]]:
     """Equal workspaces with segments and campaigns."""
-    folder = Path(tempfile.mkdtemp(prefix="backstory-undo-"))
-    made: list[Live] = []
-    try:
-        for number in range(count):
-            world = Live(folder / f"world{number}", now_us=NOW_US)
-            made.append(world)
+    with live_worlds(*(f"world{number}" for number in range(count)), now_us=NOW_US) as (made, folder):
+        for world in made:
             for condition in (*SEGMENTS, *extra):
                 world.segment(condition)
             for trigger in CAMPAIGNS:
                 start_campaign(world, trigger)
         yield made, folder
-    finally:
-        for world in made:
-            world.close()
-        shutil.rmtree(folder)
 
 
 def play(world: Live, folder: Path, some: list[Step]) -> list[int]:

@@ -20,6 +20,18 @@ BOUGHT: Row = {"id": "ann", "name": "buy", "timestamp": NOW_S - 60}
 SEAT: Row = {"object_id": "acme", "customer_id": "ann", "plan": "pro", "_timestamp": NOW_S - 60}
 
 
+# What an import may bring, with what a segment then asks.
+BROUGHT = pytest.mark.parametrize(
+    ("condition", "kind", "row"),
+    [
+        ({"segment": {"id": 1}}, "members", {"id": "ann"}),
+        (PRO, "relationships", SEAT),
+        (TWICE, "events", BOUGHT),
+        (PLAN, "people", {"id": "ann", "plan": "gold", "_timestamp": NOW_S - 60}),
+    ],
+)
+
+
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
     world = Live(tmp_path / "world")
@@ -31,15 +43,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
     world.close()
 
 
-@pytest.mark.parametrize(
-    ("condition", "kind", "row"),
-    [
-        ({"segment": {"id": 1}}, "members", {"id": "ann"}),
-        (PRO, "relationships", SEAT),
-        (TWICE, "events", BOUGHT),
-        (PLAN, "people", {"id": "ann", "plan": "gold", "_timestamp": NOW_S - 60}),
-    ],
-)
+@BROUGHT
 def test_an_import_that_is_to_start_nothing_starts_nothing_while_a_segment_is_built(
     live: Live, condition: Json, kind: Any, row: Row
 ) -> None:
@@ -59,15 +63,7 @@ def test_an_import_that_is_to_start_nothing_starts_nothing_while_a_segment_is_bu
 
 
 @pytest.mark.parametrize("returning", [False, True])
-@pytest.mark.parametrize(
-    ("condition", "kind", "row"),
-    [
-        ({"segment": {"id": 1}}, "members", {"id": "ann"}),
-        (PRO, "relationships", SEAT),
-        (TWICE, "events", BOUGHT),
-        (PLAN, "people", {"id": "ann", "plan": "gold", "_timestamp": NOW_S - 60}),
-    ],
-)
+@BROUGHT
 def test_an_undo_or_redo_starts_nothing_while_a_segment_is_built(
     live: Live, condition: Json, kind: Any, row: Row, *, returning: bool
 ) -> None:

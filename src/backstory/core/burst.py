@@ -200,11 +200,11 @@ class BurstFeed:
         alone = fed.alone[places]
         if not alone.any():
             return alone
-        asked = self._segments.asked(kept.segment_id)
+        basis = self._segments.basis(kept.segment_id)
         people, times_us = fed.people[places], fed.times_us[places]
-        if not asked.events_only:
+        if not basis.events_only:
             alone &= self._segments.newest.others.is_before_many(people, times_us)
-        for leaf in asked.timed:
+        for leaf in basis.timed:
             alone &= ~may_have_turned_many(leaf, people, times_us, fed.nows_us[places])
         return alone
 

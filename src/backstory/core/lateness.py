@@ -38,10 +38,10 @@ class Newest:
         # Whoever has a number from here on came later.
         self._next_person = 0
 
-    def raise_floor(self, now_us: int, next_person: int) -> None:
-        """Of everybody before the next person there may be facts up to this moment."""
+    def raise_floor(self, now_us: int, people: BitMap) -> None:
+        """Of these people, and of all who came before the last of them, there may be facts up to this moment."""
         self._floor_us = max(self._floor_us, now_us)
-        self._next_person = max(self._next_person, next_person)
+        self._next_person = max(self._next_person, people.max() + 1 if people else 0)
 
     def put(self, person: int, time_us: int) -> None:
         if time_us + SHIFT_US > self._column.get(person):
@@ -69,10 +69,10 @@ class NewestFacts:
         self.events = Newest()
         self.others = Newest()
 
-    def raise_floor(self, now_us: int, next_person: int) -> None:
+    def raise_floor(self, now_us: int, people: BitMap) -> None:
         """Facts of any sort came or went at once."""
-        self.events.raise_floor(now_us, next_person)
-        self.others.raise_floor(now_us, next_person)
+        self.events.raise_floor(now_us, people)
+        self.others.raise_floor(now_us, people)
 
     def put(self, person: int, time_us: int) -> None:
         """Something happened to somebody, of whatever sort."""
@@ -84,13 +84,8 @@ class NewestFacts:
         return self.events.is_before(person, time_us) and (events_only or self.others.is_before(person, time_us))
 
 
-def next_number(people: BitMap) -> int:
-    """Whoever comes after these people has it, or a higher one."""
-    return people.max() + 1 if people else 0
-
-
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Basis:
     """What a condition asks, with those of the segments it refers to: leaves over time, whether only events, and the
     names of events, those with wildcards aside."""
 
@@ -99,16 +94,16 @@ class Asked:
     names: frozenset[str] = frozenset()
 
 
-def asked_by(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], under: Sequence[Asked]) -> Asked:
+def basis_of(condition: Condition | None, leaves: Mapping[LeafKey, AnyLeaf], under: Sequence[Basis]) -> Basis:
     """What a condition asks, None: a manual segment; ``under`` is what the segments ask to which it refers."""
     if condition is None:
         # Whom somebody put into a segment is no event.
-        return Asked((), events_only=False)
+        return Basis((), events_only=False)
     keys = list(leaf_keys(condition))
     timed = [leaves[key] for key in keys if leaves[key].timed] + [leaf for one in under for leaf in one.timed]
     events = all(isinstance(key, tuple) or (isinstance(key, EventTest) and key.kind != MESSAGE) for key in keys)
     names = {key.name for key in keys if isinstance(key, EventTest) and key.kind != MESSAGE}
-    return Asked(
+    return Basis(
         timed=tuple(dict.fromkeys(timed)),
         events_only=events and all(one.events_only for one in under),
         names=frozenset(name for name in names if not is_wildcard(name)).union(*(one.names for one in under)),

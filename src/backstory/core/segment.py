@@ -31,7 +31,7 @@ from backstory.core.condition import (
 )  # fmt: skip
 from backstory.core.judge import Compiler
 from backstory.core.known import KnownLeaf, KnownSince
-from backstory.core.lateness import Asked, NewestFacts, asked_by, next_number
+from backstory.core.lateness import Basis, NewestFacts, basis_of
 from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf, event_leaf, member_many
 from backstory.core.leaf_index import LeafIndex
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
@@ -56,7 +56,7 @@ class SegmentEngine:
         self._segments_of: dict[LeafKey, list[int]] = {}
         self._dependents: dict[int, list[int]] = {}
         self._order: dict[int, int] = {}
-        self._asked: dict[int, Asked] = {}
+        self._bases: dict[int, Basis] = {}
         self._together = False
         self.importing = False  # Does what is told come of an import?
         self._guards: list[LeafKey] = []
@@ -131,7 +131,7 @@ class SegmentEngine:
             return
         self._segments_of = {}
         self._dependents = {}
-        self._asked = {}
+        self._bases = {}
         for kept in self.segments.values():
             if kept.condition is not None:
                 for key in dict.fromkeys(leaf_keys(kept.condition)):
@@ -277,7 +277,7 @@ class SegmentEngine:
     def start_clock(self, now_us: int) -> None:
         """All that time changed up to ``now_us`` is settled (after a restart or a build)."""
         self._coming.start(now_us)
-        self.newest.raise_floor(now_us, next_number(self.alive))
+        self.newest.raise_floor(now_us, self.alive)
 
     def aim(self, now_us: int) -> None:
         """Time is about to pass up to ``now_us``."""
@@ -380,13 +380,13 @@ class SegmentEngine:
         """The segments whose own conditions use one of these leaves."""
         return {segment_id for key in keys for segment_id in self._segments_of.get(key, ())}
 
-    def asked(self, segment_id: int) -> Asked:
+    def basis(self, segment_id: int) -> Basis:
         """What a segment's condition asks, with those of the segments it refers to."""
-        if segment_id not in self._asked:
+        if segment_id not in self._bases:
             condition = self.segments[segment_id].condition
-            under = [self.asked(one) for one in segments_in(condition) if one in self.segments] if condition else []
-            self._asked[segment_id] = asked_by(condition, self.leaves, under)
-        return self._asked[segment_id]
+            under = [self.basis(one) for one in segments_in(condition) if one in self.segments] if condition else []
+            self._bases[segment_id] = basis_of(condition, self.leaves, under)
+        return self._bases[segment_id]
 
     def refer_to(self, segment_id: int) -> list[int]:
         """The segments whose conditions name a segment."""

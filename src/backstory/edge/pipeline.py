@@ -100,7 +100,9 @@ class PipelinesApi:
             return pipeline_answer.UNAUTHORISED
         if name == "batch":
             self._workspaces[workspace].check_room(len(raw))
-        decoded = decode_calls(raw) if name == "batch" else _single(name, raw)
+            decoded = decode_calls(raw)
+        else:
+            decoded = _single(name, raw)
         if decoded.refused and _is_strict(headers):
             return pipeline_answer.strict(decoded.refused, batch=name == "batch")
         receipts: list[Receipt] | None = None

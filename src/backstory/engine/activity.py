@@ -17,10 +17,10 @@ from backstory.core.identity import normal
 from backstory.core.time import DAY_US
 from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE, SKIPPED_UPDATE
 from backstory.engine.view import ActivityView, Identifiers
+from backstory.store.database import among
 from backstory.store.folder import Folder
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import COLUMN_OF, cio_id_of, person_of
-from backstory.store.tail import among
 
 SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

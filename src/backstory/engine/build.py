@@ -122,7 +122,7 @@ class Builder:
         """On the loop: attach new leaves and remember what they have to be told."""
         since = Since(self._folder.state.next_seq - 1, now_us)
         if keys:  # While nobody asked for records and messages, nothing was noted of them.
-            self._segments.newest.others.raise_floor(now_us, self._folder.state.next_person)
+            self._segments.newest.others.raise_floor(now_us, self._segments.alive)
         for key in keys:
             leaf = self._segments.make_leaf(key)
             if isinstance(leaf, AttributeLeaf | RecordLeaf):

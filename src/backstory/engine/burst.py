@@ -223,12 +223,14 @@ class Bursts:
         times_us = burst.times_us[moves.rows]
         moments_us: list[int] = np.where(moves.alone, times_us, nows_us).tolist()
         late = np.nonzero((times_us < nows_us) & ~moves.alone)[0]
-        of_people = _by_person(burst.people) if len(late) else {}
+        if not len(late):
+            return moments_us
+        of_people = _by_person(burst.people)
         moved_in: list[int] = np.unique(moves.segment_ids[late]).tolist()
-        names = frozenset[str]().union(*(self._segments.asked(segment_id).names for segment_id in moved_in))
+        names = frozenset[str]().union(*(self._segments.basis(segment_id).names for segment_id in moved_in))
         stored = Stored(self._folder, np.unique(burst.people[moves.rows[late]]).tolist(), names)
         # One person has one event in a round: what it moved is told together.
-        for some in np.split(late, np.nonzero(np.diff(moves.rows[late]))[0] + 1) if len(late) else ():
+        for some in np.split(late, np.nonzero(np.diff(moves.rows[late]))[0] + 1):
             row = int(moves.rows[some[0]])
             moved = [_transition(burst, moves, at) for at in some.tolist()]
             found = self._transitions.moments_us(

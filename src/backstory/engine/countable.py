@@ -10,7 +10,6 @@ import numpy as np
 from pyroaring import BitMap
 
 from backstory.core.fact import IdentifierKind
-from backstory.core.lateness import next_number
 from backstory.core.leaf_key import LeafKey
 from backstory.engine.membership_log import settle_moved
 from backstory.store.manifest import read_imports
@@ -78,7 +77,7 @@ def owner_of(workspace: Workspace, names: dict[IdentifierKind, str]) -> int | No
 def settle(workspace: Workspace, people: BitMap, touched: Iterable[LeafKey] | None) -> None:
     """On the loop: who is in which segment now, leaves having been fed person by person; nothing starts by it."""
     segments = workspace.segments
-    segments.newest.raise_floor(workspace.folder.state.now_us, next_number(segments.alive))
+    segments.newest.raise_floor(workspace.folder.state.now_us, segments.alive)
     everybody = np.asarray((people & segments.alive).to_array(), np.uint32)
     if not len(everybody):
         return

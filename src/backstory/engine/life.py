@@ -10,6 +10,7 @@ from backstory.core.condition import Json
 from backstory.core.metric import MESSAGE
 from backstory.core.record_time import RecordsInTime
 from backstory.core.timeline import Life, Occurrence, Writing
+from backstory.store.database import among
 from backstory.store.definition import placements_of
 from backstory.store.folder import Folder
 from backstory.store.knowledge import Knowledge, parts_for, told_by
@@ -17,7 +18,6 @@ from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part
 from backstory.store.people import cio_id_of, people_known
 from backstory.store.record import read_records
-from backstory.store.tail import among
 
 _EVENT = "kind, name, time_us, data, event_id, import_id"
 _WRITE = "time_us, attributes, import_id"

@@ -226,7 +226,7 @@ class PeopleImport:
 
     def _settle_all(self, moved: BitMap) -> None:
         # Values came, none of them newer than now.
-        self._segments.newest.others.raise_floor(self._folder.state.now_us, self._folder.state.next_person)
+        self._segments.newest.others.raise_floor(self._folder.state.now_us, self._segments.alive)
         people = np.asarray((moved & self._segments.alive).to_array(), np.uint32)
         if not len(people):
             return

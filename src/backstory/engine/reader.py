@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -112,8 +113,8 @@ class Reader:
         if person is None:
             return None
         segments = self._workspace.segments.segments
-        inside = {number for number, kept in list(segments.items()) if person.person in kept.members}
-        return [view for view in self.segments() if view.segment_id in inside]
+        inside = [number for number, kept in list(segments.items()) if person.person in kept.members]
+        return self.segments(inside)
 
     def activities(
         self,
@@ -142,13 +143,13 @@ class Reader:
 
     # -- segments -------------------------------------------------------------------------------------------------
 
-    def segments(self) -> list[SegmentView]:
-        return [self._segment_view(row) for row in self._folder.state.read(read_segments)]
+    def segments(self, chosen: Iterable[int] | None = None) -> list[SegmentView]:
+        """All segments, or those with these numbers."""
+        return [self._segment_view(row) for row in self._folder.state.read(lambda db: read_segments(db, chosen))]
 
     def segment(self, segment_id: int) -> SegmentView:
-        for row in self._folder.state.read(read_segments):
-            if row.segment_id == segment_id:
-                return self._segment_view(row)
+        for view in self.segments([segment_id]):
+            return view
         raise NotFoundError(f"there is no segment {segment_id}")
 
     def _segment_view(self, row: SegmentRow) -> SegmentView:

@@ -16,7 +16,6 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_BITS, PAGE_ROWS
 from backstory.core.known import KnownLeaf, KnownSince
-from backstory.core.lateness import next_number
 from backstory.core.leaf import CountLeaf, WindowLeaf, event_leaf
 from backstory.core.leaf_key import LeafKey
 from backstory.core.limit import LOOP_PEOPLE
@@ -123,7 +122,7 @@ def _change(
     put()
     changed = some[before != holds(some)]
     segments.expect_fed(some, now_us, keys)
-    segments.newest.raise_floor(now_us, next_number(segments.alive))
+    segments.newest.raise_floor(now_us, segments.alive)
     moved = BitMap(changed)
     for segment_id in segments.closure(segments.segments_over(keys)):
         kept = segments.segments[segment_id]

@@ -80,10 +80,10 @@ class Transitions:
     def _stands_alone(self, transition: Transition, since_us: int, now_us: int) -> bool:
         """Has nothing else that the segment asks for changed since the time of a fact that no event is as new as?"""
         segments, person = self._context.segments, transition.person
-        asked = segments.asked(transition.segment_id)
-        if not asked.events_only and not segments.newest.others.is_before(person, since_us):
+        basis = segments.basis(transition.segment_id)
+        if not basis.events_only and not segments.newest.others.is_before(person, since_us):
             return False
-        return not any(may_have_turned(leaf, person, since_us, now_us) for leaf in asked.timed)
+        return not any(may_have_turned(leaf, person, since_us, now_us) for leaf in basis.timed)
 
     def _read(self, number: int, stored: Stored | None, also: Sequence[EventInTime]) -> PersonInTime:
         folder = self._context.folder

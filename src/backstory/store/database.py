@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -52,6 +52,11 @@ def insert_rows(connection: sqlite3.Connection, into: str, values: str, rows: Se
             parameters = tuple(chain.from_iterable(rows[at : at + size]))
             connection.execute(f"{into} VALUES {', '.join([values] * size)}", parameters)
             at += size
+
+
+def among(numbers: Iterable[int], column: str = "seq") -> str:
+    """A condition in SQL: the row is one of these."""
+    return f"{column} IN ({', '.join(map(str, numbers))})"
 
 
 def held_bytes(path: Path) -> int:

@@ -1,8 +1,10 @@
 """Definitions in ``state.db``: segments, their manual members, campaigns."""
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backstory.store.database import among
 from backstory.store.knowledge import Knowledge, table_for, told_by
 
 
@@ -28,9 +30,11 @@ class CampaignRow:
     started_us: int | None
 
 
-def read_segments(db: sqlite3.Connection) -> list[SegmentRow]:
+def read_segments(db: sqlite3.Connection, chosen: Iterable[int] | None = None) -> list[SegmentRow]:
+    """All segments, or those with these numbers, in order."""
     rows = db.execute(
-        "SELECT segment_id, name, description, conditions, created_us, updated_us, built FROM segment ORDER BY 1"
+        "SELECT segment_id, name, description, conditions, created_us, updated_us, built FROM segment"
+        f" WHERE {'true' if chosen is None else among(chosen, 'segment_id')} ORDER BY 1"
     )
     return [
         SegmentRow(

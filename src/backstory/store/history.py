@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
+from backstory.store.database import among
 from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part
 from backstory.store.reading import Readings
@@ -209,7 +210,7 @@ class History:
         if len(people) == 1:
             who = f"person = {people[0]}"
         else:
-            who = f"person BETWEEN {min(people)} AND {max(people)} AND person IN ({', '.join(map(str, people))})"
+            who = f"person BETWEEN {min(people)} AND {max(people)} AND {among(people, 'person')}"
         return self.rows(f"SELECT {columns} FROM read_parquet($1) WHERE {who}{counting}", files, parameters)
 
     def people_events(self, people: Sequence[int], names: Collection[str]) -> list[tuple[int, str, str, int, str]]:

@@ -11,6 +11,7 @@ import msgspec
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import Document, decode_document, encode_document
+from backstory.store.database import among
 from backstory.store.knowledge import Knowledge
 from backstory.store.provenance import Namings
 
@@ -179,8 +180,8 @@ class People:
 
     def read_many(self, people: Sequence[int]) -> dict[int, tuple[Profile, Document]]:
         """The profiles and documents of people who exist."""
-        chosen = f"person IN ({', '.join(map(str, people))})"
-        rows = self._db.execute(f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE {chosen}").fetchall()
+        query = f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE {among(people, 'person')}"
+        rows = self._db.execute(query).fetchall()
         return {row[0]: (Profile(*row[:-1]), decode_document(row[-1])) for row in rows}
 
     def document(self, person: int) -> Document:

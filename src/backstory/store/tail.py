@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from backstory.core.event import Event
-from backstory.store.database import insert_rows
+from backstory.store.database import among, insert_rows
 from backstory.store.sieve import Sieve
 from backstory.store.tail_index import Block, TailIndex
 
@@ -192,17 +192,3 @@ class Tail:
         for rows in (self._events, self._writes, self._activities, self._transitions):
             rows.clear()
         self._index.clear()
-
-
-def among(numbers: Sequence[int], column: str = "seq") -> str:
-    """A condition in SQL: the row is one of these."""
-    return f"{column} IN ({', '.join(map(str, numbers))})"
-
-
-def event_of(row: tuple[Any, ...]) -> Event:
-    """A row of the table of events."""
-    seq, person, name, kind, time_us, accept_us, data, event_id, key, import_id, duplicate = row
-    return Event(
-        seq=seq, person=person, name=name, kind=kind, time_us=time_us, accept_us=accept_us, data=data.encode(),
-        event_id=event_id, key=key, import_id=import_id, duplicate=bool(duplicate),
-    )  # fmt: skip
