@@ -12,7 +12,6 @@ from backstory.core.error import RequestError
 from backstory.engine.csv_cell import dialect_of, reading_of
 from backstory.engine.csv_source import CsvSource
 from backstory.engine.options import BackfillOptions
-from backstory.engine.row_shape import PERSON_FIELDS
 from backstory.engine.unpack import is_parquet, open_text
 
 COLUMNS_SHOWN = 12
@@ -45,16 +44,6 @@ def check(options: BackfillOptions) -> None:
     for option, columns in (("map", list(options.map)), ("time", times), ("types", list(options.types))):
         for column in columns:
             _check_column(column, option, headers)
-    if options.kind != "objects":
-        for name, header in zip(options.paths, headers, strict=True):
-            _check_person(name, header, options)
-
-
-def person_fields(options: BackfillOptions) -> tuple[str, ...]:
-    """The fields that may say who a row is about."""
-    if options.identifier is not None:
-        return (options.identifier, "customer_id", "identifiers", "userId", "anonymousId")
-    return (*PERSON_FIELDS, "cio_id", "identifiers", "userId", "anonymousId")
 
 
 def is_csv(path: Path) -> bool:
@@ -93,24 +82,6 @@ def _check_zone(zone: str) -> None:
         raise RequestError(f"there is no zone {zone!r}: name one such as UTC or Europe/Berlin", path="zone") from None
 
 
-def _check_person(path: str, header: list[str] | None, options: BackfillOptions) -> None:
-    """Where no column says who a row is about, all rows would be errors."""
-    if header is None:
-        return
-    fields = {options.map.get(column, column).partition(".")[0] for column in header}
-    if fields.isdisjoint(person_fields(options)):
-        wanted = options.identifier or "id"
-        raise RequestError(
-            f"no column of {Path(path).name} says who a row is about: there are {_shown(header)}. Is it separated by "
-            f"something else, or does one of them have to become {wanted!r}, as in COLUMN={wanted}?",
-            path="map",
-        )
-
-
-def _shown(columns: list[str]) -> str:
-    return ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")
-
-
 def _check_column(column: str, option: str, headers: list[list[str] | None]) -> None:
     """A misspelt column would silently change what every row means."""
     known: list[str] = []
@@ -120,4 +91,5 @@ def _check_column(column: str, option: str, headers: list[list[str] | None]) -> 
         known += header
     close = difflib.get_close_matches(column, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    raise RequestError(f"no file has a column {column!r}{hint} there are {_shown(known)}", path=option)
+    shown = ", ".join(known[:COLUMNS_SHOWN]) + (", …" if len(known) > COLUMNS_SHOWN else "")
+    raise RequestError(f"no file has a column {column!r}{hint} there are {shown}", path=option)

@@ -13,10 +13,10 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.engine.csv_cell import Cells, reading_of
 from backstory.engine.event_row import decode_line
-from backstory.engine.import_check import is_csv, person_fields
+from backstory.engine.import_check import is_csv
 from backstory.engine.line_source import lines_of
 from backstory.engine.options import BackfillOptions
-from backstory.engine.row_shape import shape_of
+from backstory.engine.row_shape import PERSON_FIELDS, shape_of
 from backstory.engine.row_value import RowError
 from backstory.engine.source import Place, Source
 from backstory.engine.unpack import is_parquet, packing_of
@@ -107,12 +107,17 @@ def _told(
         for name, kind in types.items()
     ]
     times = ("timestamp", "originalTimestamp") if options.kind == "events" else ("_timestamp", "timestamp")
+    people = (
+        (*PERSON_FIELDS, "cio_id", "identifiers", "userId", "anonymousId")
+        if options.identifier is None
+        else (options.identifier, "customer_id", "identifiers", "userId", "anonymousId")
+    )
     return FileOutline(
         path=str(path),
         form=form,
         written=written,
         shape=shape,
-        person=_column(person_fields(options), fields),
+        person=_column(people, fields),
         time=options.time or _column(times, fields),
         object=_column(("object_id", "cio_object_id"), fields),
         columns=columns,
