@@ -1,9 +1,11 @@
-"""A column of numbers, one row per person, in pages that are allocated when somebody in them is touched.
+"""A column of numbers, one row per person, in pages that exist once somebody in them is touched.
 
-People are dense numbers from 0. A page that nobody was written to costs nothing; untouched rows of a page cost
-no memory either, because the operating system hands out zeroed memory only when it is written to.
+People are dense numbers from 0. Pages are what is stored and marked dirty; in memory many of them lie side by side in
+one *slab*, so that the numbers of people far apart are read and written in one step. Neither costs memory before it is
+written to: the operating system hands out zeroed memory, a few kilobytes at a time, when it is first touched.
 """
 
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,8 @@ from pyroaring import BitMap
 PAGE_BITS = 16
 PAGE_ROWS = 1 << PAGE_BITS
 PAGE_MASK = PAGE_ROWS - 1
+# A slab is address space, not memory, but a system that is told to count it should not refuse it.
+SLAB_BYTES = 16 << 20
 
 # Where so many numbers lie between one person and the next, people are looked up one by one.
 _SPARSE_FROM = 32
@@ -34,6 +38,9 @@ class Column:
         # The same memory once more: single numbers are read and written here faster.
         self._cells: list[memoryview | None] = []
         self.dirty: set[int] = set()
+        # Rows of a slab: a power of two, at least a page.
+        self._slab_bits = max(PAGE_BITS, (SLAB_BYTES // (self.dtype.itemsize * width)).bit_length() - 1)
+        self._slabs: list[Numbers | None] = []
 
     def page(self, number: int) -> Numbers:
         """The page for writing; made when missing and marked dirty."""
@@ -42,11 +49,23 @@ class Column:
             self._cells.append(None)
         page = self.pages[number]
         if page is None:
-            page = np.zeros((PAGE_ROWS, self.width) if self.width > 1 else PAGE_ROWS, dtype=self.dtype)
+            first = number << PAGE_BITS
+            at = first & ((1 << self._slab_bits) - 1)
+            page = self._slab(first >> self._slab_bits)[at : at + PAGE_ROWS]
             self.pages[number] = page
             self._cells[number] = page.data
         self.dirty.add(number)
         return page
+
+    def _slab(self, number: int) -> Numbers:
+        while len(self._slabs) <= number:
+            self._slabs.append(None)
+        slab = self._slabs[number]
+        if slab is None:
+            rows = 1 << self._slab_bits
+            cells = np.frombuffer(_zeroed(rows * self.width * self.dtype.itemsize), self.dtype)
+            slab = self._slabs[number] = cells.reshape(rows, self.width) if self.width > 1 else cells
+        return slab
 
     def get(self, person: int) -> int:
         """One person's number; for columns of width 1."""
@@ -76,23 +95,27 @@ class Column:
 
     def gather(self, people: People) -> Numbers:
         """The numbers of many people (sorted ascending), as rows in the same order."""
-        if len(people) and people[0] >> PAGE_BITS == people[-1] >> PAGE_BITS:
-            number = int(people[0]) >> PAGE_BITS
-            page = self.pages[number] if number < len(self.pages) else None
-            if page is not None:
-                return page[people & PAGE_MASK]
+        bits = self._slab_bits
+        if len(people) and people[0] >> bits == people[-1] >> bits:
+            number = int(people[0]) >> bits
+            slab = self._slabs[number] if number < len(self._slabs) else None
+            if slab is not None:
+                return slab[people & ((1 << bits) - 1)]
         shape = (len(people), self.width) if self.width > 1 else (len(people),)
         out = np.zeros(shape, dtype=self.dtype)
-        for number, span in spans(people):
-            page = self.pages[number] if number < len(self.pages) else None
-            if page is not None:
-                out[span] = page[people[span] & PAGE_MASK]
+        for number, span in _spans(people, bits):
+            slab = self._slabs[number] if number < len(self._slabs) else None
+            if slab is not None:
+                out[span] = slab[people[span] & ((1 << bits) - 1)]
         return out
 
     def scatter(self, people: People, rows: Numbers) -> None:
         """Write the numbers of many different people (sorted ascending)."""
-        for number, span in spans(people):
-            self.page(number)[people[span] & PAGE_MASK] = rows[span]
+        for number in _runs(people >> PAGE_BITS):
+            self.page(number)
+        bits = self._slab_bits
+        for number, span in _spans(people, bits):
+            self._slab(number)[people[span] & ((1 << bits) - 1)] = rows[span]
 
     def each(self) -> Iterator[tuple[int, Numbers]]:
         """The pages that exist, with the number of their first person."""
@@ -101,11 +124,10 @@ class Column:
                 yield number << PAGE_BITS, page
 
     def take_over(self, other: "Column", number: int) -> None:
-        """Have a page be what that of another column is, which is not used any more; it counts as written to."""
+        """Have a page be what that of another column is; it counts as written to."""
         page = other.pages[number] if number < len(other.pages) else None
         if page is not None:
-            self.page(number)
-            self.pages[number], self._cells[number] = page, page.data
+            self.page(number)[:] = page
         elif number < len(self.pages) and self.pages[number] is not None:
             self.page(number)[:] = 0
 
@@ -120,15 +142,30 @@ class Column:
         self.dirty.discard(number)
 
 
-def spans(people: People) -> Iterator[tuple[int, slice]]:
-    """Cut sorted people into runs that lie on one page: (page number, slice)."""
+def _zeroed(size: int) -> mmap.mmap:
+    """Memory that is there once it is written to, and in small pieces: huge ones would be paid for by few people."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
+
+
+def _runs(ascending: Numbers) -> list[int]:
+    """The different ones of ascending numbers."""
+    if not len(ascending) or ascending[0] == ascending[-1]:
+        return ascending[:1].tolist()
+    return ascending[np.append(True, ascending[1:] != ascending[:-1])].tolist()
+
+
+def _spans(people: People, bits: int) -> Iterator[tuple[int, slice]]:
+    """Cut sorted people into runs that lie in one block of so many bits: (block number, slice)."""
     if not len(people):
         return
-    first, last = int(people[0]) >> PAGE_BITS, int(people[-1]) >> PAGE_BITS
+    first, last = int(people[0]) >> bits, int(people[-1]) >> bits
     if first == last:
         yield first, slice(0, len(people))
         return
-    bounds = np.searchsorted(people, np.arange(first + 1, last + 1, dtype=np.int64) << PAGE_BITS)
+    bounds = np.searchsorted(people, np.arange(first + 1, last + 1, dtype=np.int64) << bits)
     edges = [0, *bounds.tolist(), len(people)]
     for offset in range(last - first + 1):
         if edges[offset] < edges[offset + 1]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from backstory.core.error import StorageError
+from backstory.core.time import SECOND_US
 from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task, plan
 from backstory.store.history import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
@@ -39,6 +40,8 @@ PAUSE_S = 5.0
 # So many facts waiting put all of it off, while the tail has fewer events than this.
 BUSY_FACTS = 2_000
 BUSY_TAIL_ROWS = 1_500_000
+# While facts come in, a task is followed by a rest of so many times what it took.
+RESTS = 3
 MEMORY_MB = 300
 
 
@@ -82,13 +85,22 @@ class Compactor:
     def _work(self) -> None:
         while not self._closing.wait(PAUSE_S):
             try:
-                while not self._may_wait() and not self._closing.is_set() and self._in_turn():
+                while not self._may_wait() and not self._closing.is_set() and self._with_rest():
                     pass
                 self.delete_unread()
             except StorageError as error:
                 if self._workspace.loop.failure is not None:
                     return
                 self._folder.fault(f"history is not being compacted: {error}")
+
+    def _with_rest(self) -> bool:
+        """Something done, and then nothing for a while if facts came in meanwhile: they are answered first."""
+        clock, state = self._workspace.clock, self._folder.state
+        since_us, before = clock.monotonic_us(), state.position
+        done = self._in_turn()
+        if state.position != before and self._folder.tail.events < BUSY_TAIL_ROWS:
+            self._closing.wait(RESTS * (clock.monotonic_us() - since_us) / SECOND_US)
+        return done
 
     def _may_wait(self) -> bool:
         """Do many facts wait to be applied? They have the processor while the tail is not too long for it."""
