@@ -98,7 +98,7 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     assert run.count(["created", "997"]) == 2
     assert run.count(["errors", "2"]) == 2
     assert retry.count(["created", "999"]) == 1
-    assert ["of", "these,", "mended", "since", "2"] in retry
+    assert ["failed", "at", "first,", "mended", "since", "2"] in retry
     assert undo.count(["events", "999"]) == 2
     assert ["state", "retracted"] in undo
 

@@ -117,6 +117,8 @@ def an_import(number: int, **changes: object) -> ImportView:
         updated_us=NOW_US + SECOND,
         data_to_process="all",
         summary={"rows": 10, "errors": 1, "error_file": "/data/errors.csv"},
+        options={"sources": ["/data/purchases.csv"], "rows": "all", "triggers": "none", "map": {"who": "id"},
+                 "on_empty": "ignore", "time": None, "same_rows": "once", "as_of_us": 5 * SECOND},
     )
     return msgspec.structs.replace(made, **changes)
 

@@ -56,7 +56,7 @@ PREVIEW = Preview(
 KEYS = [
     "import_id", "state", "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors",
     "warnings", "held_back", "people_created", "error_file", "warning_file", "seconds", "mended", "to_mend",
-    "journeys_started",
+    "journeys_started", "hint",
 ]  # fmt: skip
 
 
@@ -262,6 +262,8 @@ def test_imports_are_listed_and_shown(world: World) -> None:
     shown = world.run("imports", "show", "1").stdout
     assert "/data/errors.csv" in shown
     assert "created at       2023-11-14 22:13:20Z" in shown
+    for asked in ("/data/purchases.csv", "1970-01-01 00:00:05Z", "none", '{"who": "id"}'):
+        assert asked in shown
     assert "importing" in world.run("imports", "show", "3").stdout
     assert world.json("imports", "show", "1")["import"]["id"] == 1  # type: ignore[index]
     assert world.run("imports", "show", "2").exit_code == 1
@@ -500,6 +502,6 @@ def test_mended_rows_are_taken_in_under_their_import(world: World, monkeypatch: 
     result = world.run("imports", "retry", "3", "events.csv")
     assert result.exit_code == 1, result.stderr
     assert world.retried == [(3, world.folder.parent / "events.csv")]
-    assert "of these, mended since" in result.stdout
+    assert "failed at first, mended since" in result.stdout
     assert "backstory imports retry 3" in result.stdout
     assert json.loads(world.run("imports", "retry", "3", "events.csv", "--json").stdout)["mended"] == 1

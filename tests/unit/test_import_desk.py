@@ -3,7 +3,7 @@
 import gzip
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -245,8 +245,10 @@ def test_mended_rows_are_sent_to_their_import(server: Server, form: str) -> None
         sent = server.client.post(f"{path}/retry", files={"file": ("fixed.csv", fixed, "text/csv")})
     shown = server.ended(sent)
     assert (shown["id"], shown["state"], shown["name"]) == (first["id"], "imported", first["name"])
+    assert (first["rows_to_import"], first["rows_imported"]) == (2, 1)
+    assert (shown["rows_to_import"], shown["rows_imported"]) == (2, 2)
     summary = shown["summary"]
-    assert (summary["rows"], summary["created"], summary["errors"], summary["mended"]) == (3, 2, 1, 1)
+    assert (summary["rows"], summary["created"], summary["errors"], summary["mended"]) == (2, 2, 0, 1)
     assert server.keeps_nothing()
     for wrong, status in ((fixed.replace(b",2,", b",3,"), 400), (b"id\n", 400), (b"", 400)):
         assert server.client.post(f"{path}/retry", content=wrong, headers=headers).status_code == status
@@ -281,3 +283,69 @@ def test_only_so_many_imports_wait(server: Server, site: tuple[str, dict[str, by
         for number in range(first + 1, first + 1 + waiting):
             server.client.post(f"/v1/imports/{number}/cancel")
     assert server.ended(server.client.get(f"/v1/imports/{first}"))["state"] == "imported"
+
+
+def _send(server: Server, number: int) -> int:
+    """A file of its own."""
+    text = CSV.replace(b"pro", b"plan%d" % number)
+    headers = {"Content-Type": "text/csv"}
+    answer = server.client.post("/v1/imports?type=people&identifier=id", content=text, headers=headers)
+    return answer.json()["import"]["id"]
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_paused_imports_hold_up_no_other(server: Server) -> None:
+    """As many as may run at once are paused; another comes in; they go on when they are resumed."""
+    imports = server.workspace.imports
+    with server.workspace.turns.chunk():
+        paused = [_send(server, number) for number in range(IMPORTS_AT_ONCE.value)]
+        _until(lambda: all(map(imports.runs, paused)))
+        for number in paused:
+            assert server.client.post(f"/v1/imports/{number}/pause").json()["import"]["state"] == "paused"
+    other = _send(server, 9)
+    assert server.ended(server.client.get(f"/v1/imports/{other}"))["state"] == "imported"
+    for number in paused:
+        assert server.client.get(f"/v1/imports/{number}").json()["import"]["state"] == "paused"
+        server.client.post(f"/v1/imports/{number}/resume")
+    for number in paused:
+        shown = server.ended(server.client.get(f"/v1/imports/{number}"))
+        assert (shown["state"], shown["rows_imported"]) == ("imported", 200)
+    assert server.keeps_nothing()
+
+
+def test_canceled_imports_leave_their_places_to_others(server: Server) -> None:
+    """As many as may run at once are canceled; the next one comes in all the same."""
+    with server.workspace.turns.chunk():
+        canceled = [_send(server, number) for number in range(IMPORTS_AT_ONCE.value)]
+        _until(lambda: all(map(server.workspace.imports.runs, canceled)))
+        for number in canceled:
+            server.client.post(f"/v1/imports/{number}/pause")
+    for number in canceled:
+        assert server.client.post(f"/v1/imports/{number}/cancel").json()["import"]["state"] == "canceled"
+    other = _send(server, 9)
+    assert server.ended(server.client.get(f"/v1/imports/{other}"))["state"] == "imported"
+
+
+def test_an_import_tells_what_it_was_asked_to_do(server: Server, site: tuple[str, dict[str, bytes]]) -> None:
+    """Also what nobody named; where it came from without what may be secret."""
+    address, files = site
+    files["/june.csv?key=secret"] = CSV
+    wanted = {**PEOPLE, "data_file_url": f"{address}/june.csv?key=secret", "triggers": "none", "map": {"plan": "tier"}}
+    asked = server.ended(server.client.post("/v1/imports", json={"import": wanted}))["options"]
+    assert asked["sources"] == [f"{address}/june.csv"]
+    assert (asked["triggers"], asked["map"], asked["rows"], asked["as_of"]) == ("none", {"plan": "tier"}, "all", None)
+    text = b"id,plan,_timestamp\na,pro,abc\nb,pro,\n"
+    headers = {"Content-Type": "text/csv"}
+    query = "type=people&identifier=id&file_name=people.csv&rows=only_new&as_of=2024-01-01T00:00:00Z"
+    first = server.ended(server.client.post(f"/v1/imports?{query}", content=text, headers=headers))
+    asked = first["options"]
+    assert (asked["sources"], asked["rows"], asked["as_of"]) == (["upload of people.csv"], "only_new", 1704067200)
+    fixed = server.client.get(f"/v1/imports/{first['id']}/errors").content.replace(b"abc", b"")
+    sent = server.client.post(f"/v1/imports/{first['id']}/retry", content=fixed, headers=headers)
+    assert server.ended(sent)["options"]["sources"] == ["upload of people.csv"]

@@ -1,5 +1,6 @@
 """What is odd in a file is told, not guessed at in silence."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from backstory.core.error import RequestError
 from backstory.engine import backfill
 from backstory.engine.csv_dialect import Dialect, find_dialect
 from backstory.engine.import_job import Chunking
+from backstory.engine.import_outline import outline
 from backstory.engine.options import BackfillOptions, Summary
+from backstory.engine.preview import preview
+from backstory.engine.rehearsal import rehearse
 from backstory.engine.report import first_rows
 from tests.live import Live
 from tests.model.imported import names_of
@@ -95,3 +99,94 @@ def test_single_quotes_are_found_in_the_header_or_in_all_rows(tmp_path: Path, bo
     path = tmp_path / "a.csv"
     path.write_bytes(body)
     assert find_dialect(path, Dialect()).quote == quote
+
+
+NOTHINGS = ("NaN", "NULL", "null", "nan", "None", "undefined")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "name", "head", "row"),
+    [
+        ("people", "people.csv", "id,plan", "{},pro"),
+        ("people", "people.csv", "email,plan", "{},pro"),
+        ("people", "people.jsonl", "", '{{"id":"{}","plan":"pro"}}'),
+        ("events", "events.csv", "customer_id,name,timestamp", "{},bought,5"),
+        ("events", "events.jsonl", "", '{{"customer_id":"{}","name":"bought","timestamp":5}}'),
+        ("events", "events.jsonl", "", '{{"customer_id":"ann","name":"bought","event_id":"{}"}}'),
+        ("objects", "objects.csv", "object_id,plan", "{},pro"),
+        ("relationships", "seats.csv", "object_id,id", "acme,{}"),
+    ],
+)
+def test_identifiers_that_read_like_nothing_come_in_as_texts_and_are_told_of(
+    live: Live, kind: Any, name: str, head: str, row: str, fast: bool
+) -> None:
+    """Whether the text is somebody's name or an empty cell of another program, nobody can say: a warning for each."""
+    lines = ([head] if head else []) + [row.format(word) for word in (*NOTHINGS, "Nancy", "nul", "nobody", "unordered")]
+    done = load(live, kind, name, "\n".join(lines).encode() + b"\n", fast=fast)
+    told = first_rows(done.warning_file, 20)
+    first = 2 if head else 1
+    assert [line for _, line, _ in told] == list(range(first, first + len(NOTHINGS)))
+    assert all(repr(word) in why for word, (_, _, why) in zip(NOTHINGS, told, strict=True))
+    assert (done.warnings, done.errors, done.skipped) == (len(NOTHINGS), 0, 0)
+    assert done.rows == len(lines) - bool(head)
+
+
+def test_members_that_read_like_nothing_are_told_of(live: Live) -> None:
+    """Somebody may be called so, and is put in."""
+    live.identify("null")
+    live.segment(None)
+    done = load(live, "members", "members.csv", b"id\nnull\n", segment_id=1)
+    assert (done.created, done.warnings) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "body", "says"),
+    [
+        ("people", "people.csv", b"user,plan\na,pro\n", "there are user, plan: .*--map user=id"),
+        ("people", "people.csv", b"E-Mail,plan\na@b.c,pro\n", "--map E-Mail=email"),
+        ("people", "people.csv", b"plan\npro\n", "--map COLUMN=id"),
+        ("events", "events.jsonl", b'{"CustomerNo":"a","name":"x"}\n', "there are CustomerNo, name: .*CustomerNo=id"),
+        ("objects", "objects.csv", b"sku,plan\na,pro\n", "names an object; there are sku, plan"),
+        ("relationships", "seats.csv", b"id,account\na,b\n", "names an object; there are id, account"),
+        ("people", "people.jsonl", b"id,plan\na,pro\n", "can be read as JSON lines"),
+        ("people", "people.csv", b"id,plan\n,pro\n", ""),
+        ("people", "people.csv", b"user,plan\n", ""),
+    ],
+)
+def test_files_that_name_nobody_come_with_a_hint(live: Live, kind: Any, name: str, body: bytes, says: str) -> None:
+    """Every row is an error of its own; beside them stands once which columns there are and how to say who is meant."""
+    done = load(live, kind, name, body)
+    assert done.errors == done.rows
+    assert re.search(says, done.hint)
+    assert bool(done.hint) == bool(says)
+
+
+UNREADABLE = {
+    "garbage.jsonl": b"garbage\nmore garbage\n",
+    "list.json": b'[{"id":"a"},\n{"id":"b"}]\n',
+    "null.jsonl": b"null\nnull\n",
+    "empty.jsonl": b"{}\n{}\n",
+    "zero.csv": b"id,name\n\x00\x00\n\x00,\x00\n",
+    "quote.csv": b'id,name\n"a,b\nfoo\n',
+    "narrow.csv": b"id,name\nfoo\nbar\n",
+    "cut.jsonl": b'{"id":"a"\n{"id":\n',
+    "latin.jsonl": b'{"id":"\xe9"}\n{"id":"\xe9"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", ["people", "events", "objects", "relationships"])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_lines_that_cannot_be_read_are_rows_all_the_same(live: Live, kind: Any, name: str) -> None:
+    """What is read, told before, previewed and run counts each of them."""
+    path = live.path.parent / name
+    path.write_bytes(UNREADABLE[name])
+    options = BackfillOptions(kind=kind, paths=(str(path),))
+    (told,) = outline(options)
+    assert told.rows_seen == 2
+    seen = preview(live.workspace, options, lambda progress: None, rehearse=rehearse)
+    assert (seen.rows, seen.errors) == (2, 2)
+    assert len(seen.error_samples) == 2
+    done = backfill.run(live.workspace, options, lambda progress: None)
+    assert (done.rows, done.errors, done.hint) == (2, 2, seen.hint)
+    assert len(first_rows(done.error_file, 5)) == 2

@@ -35,8 +35,10 @@ def pause(call: Call) -> Response:
 def resume(call: Call) -> Response:
     """``POST /v1/imports/{id}/resume``: it goes on; the server runs it itself when nobody does any more."""
     import_id = call.number("import_id", "import")
-    if not call.workspace.imports.resume(import_id) and call.query.get("here") != "false":
-        call.workspace.imports.run_aside(import_id)
+    imports, desk = call.workspace.imports, call.desk
+    goes_on = imports.resume(import_id) or call.query.get("here") == "false"
+    if not goes_on and (desk is None or not desk.take_up(import_id)):
+        imports.run_aside(import_id)
     return _shown(call, import_id, running=call.workspace.imports.runs(import_id))
 
 

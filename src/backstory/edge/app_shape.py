@@ -225,7 +225,7 @@ def archived_message(view: MessageView) -> Shape:
 
 
 def import_(view: ImportView) -> Shape:
-    """An import; ``summary`` is ours. The original calls imports of events ``event``."""
+    """An import; ``options`` and ``summary`` are ours. The original calls imports of events ``event``."""
     return {
         "id": view.import_id,
         "created_at": to_unix(view.created_us),
@@ -243,9 +243,17 @@ def import_(view: ImportView) -> Shape:
         **({} if view.object_type_id is None else {"object_type_id": str(view.object_type_id)}),
         **({} if view.segment_id is None else {"segment_id": view.segment_id}),
         "percent": view.percent,
+        "options": _options(view),
         "summary": cast("Shape", view.summary),
         **_downloads(view),
     }
+
+
+def _options(view: ImportView) -> Shape:
+    """What it was asked to do; ``as_of`` in unix seconds."""
+    shown = cast("Shape", dict(view.options))
+    as_of_us = cast("int | None", shown.pop("as_of_us"))
+    return {**shown, "as_of": None if as_of_us is None else to_unix(as_of_us)}
 
 
 def _downloads(view: ImportView) -> Shape:

@@ -16,7 +16,7 @@ from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
-from backstory.edge.cli_preview import outline_text, preview_text
+from backstory.edge.cli_preview import hint_text, outline_text, preview_text
 from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import Session
@@ -306,6 +306,7 @@ def _options(kind: str, flags: dict[str, Any], inputs: Inputs) -> BackfillOption
             "same_rows": flags["same_rows"],
             "object_type_id": flags.get("object_type", 1),
             "segment_id": flags.get("segment"),
+            "sources": inputs.sources,
         },
         BackfillOptions,
     )
@@ -359,15 +360,17 @@ def summary_text(summary: Summary) -> str:
         "events held back from campaigns": summary.held_back.event,
         "segment changes held back from campaigns": summary.held_back.segment,
         "warnings": summary.warnings,
+        "failed at first, mended since": summary.mended,
         "errors": summary.errors,
-        "of these, mended since": summary.mended,
-        "still to be mended": summary.to_mend if summary.mended else 0,
     }
     lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
     if summary.error_file:
-        lines.append(f"  the rows with errors are in {summary.error_file}{_to_mend(summary)}")
+        which = "with errors" if summary.errors else "that had failed"
+        lines.append(f"  the rows {which} are in {summary.error_file}{_to_mend(summary)}")
     if summary.warning_file:
         lines.append(f"  the rows with warnings are in {summary.warning_file}")
+    if summary.hint:
+        lines.append(hint_text(summary.hint))
     return "\n".join(lines)
 
 

@@ -9,7 +9,17 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.edge.cli_backfill import long_work, summary_text
-from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, columns, fields, row_of, rows_of, workspace_command
+from backstory.edge.cli_command import (
+    EXIT_FOUND,
+    Run,
+    at_terminal,
+    columns,
+    fields,
+    moment,
+    row_of,
+    rows_of,
+    workspace_command,
+)
 from backstory.edge.cli_undo import preview_text, undone_text
 from backstory.engine.options import Summary
 
@@ -48,7 +58,7 @@ def list_imports(run: Run) -> None:
 @click.argument("import_id", type=int)
 @workspace_command
 def show_import(run: Run, import_id: int) -> None:
-    """One import: its state and what became of its rows.
+    """One import: its state, what it was asked to do, and what became of its rows.
 
     \b
     Example:
@@ -218,9 +228,23 @@ def purge_import(run: Run, import_id: int, yes: bool) -> None:
 
 
 def _text(shown: dict[str, Json]) -> str:
-    """What it is, then what became of its rows."""
-    text = fields(shown, _SHOWN)
+    """What it is and was asked to do, then what became of its rows."""
+    asked = row_of(shown, "options")
+    text = fields(shown, _SHOWN) + "\n\nasked for\n"
+    text += "\n".join("  " + line for line in fields(asked | {"as of": _as_of(asked)}, _asked(asked)).splitlines())
     if not shown["summary"]:
         return text
     summary = msgspec.convert(shown["summary"], Summary)
     return f"{text}\n\n{summary_text(msgspec.structs.replace(summary, state=str(shown['state'])))}"
+
+
+def _asked(asked: dict[str, Json]) -> list[str]:
+    """What to show of the options: where it came from and what decides what rows do; of the rest what was told."""
+    always = ("sources", "rows", "time", "as of", "triggers", "on_empty", "map", "same_rows")
+    told = [name for name, value in asked.items() if value and value != "auto"]
+    return [*always, *(name for name in told if name not in (*always, "as_of"))]
+
+
+def _as_of(asked: dict[str, Json]) -> str:
+    as_of = asked["as_of"]
+    return moment(int(as_of)) if isinstance(as_of, int | float) else "now"

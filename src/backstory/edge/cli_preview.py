@@ -23,8 +23,14 @@ _FILES_MAX = 5
 
 def preview_text(seen: dict[str, Json]) -> str:
     """Tables of segments, campaigns and attributes behind the counts; what would not change is left out."""
-    blocks = [_counts(seen), _samples(seen), _segments(seen), _campaigns(seen), _attributes(seen)]
+    blocks = [_counts(seen), hint_text(seen["hint"]), _samples(seen)]
+    blocks += [_segments(seen), _campaigns(seen), _attributes(seen)]
     return "\n\n".join(block for block in blocks if block)
+
+
+def hint_text(hint: Json) -> str:
+    """What to do when no row can be taken; "" where there is nothing to say."""
+    return f"hint: {cell(hint)}" if hint else ""
 
 
 def outline_text(files: list[dict[str, Any]], kind: str, title: str = "") -> str:
@@ -57,8 +63,14 @@ def _file(one: dict[str, Any], kind: str, title: str) -> str:
         for column in one["columns"][:_SHOWN_MAX]
     ]
     more = len(one["columns"]) - len(rows)
-    shown = columns(rows, ("column", "read as", "type", "examples"), empty="  no rows")
-    return "\n".join([head, *("  " + line for line in shown.splitlines()), *([f"  … and {more} more"] if more else [])])
+    lines = columns(rows, ("column", "read as", "type", "examples"), empty="").splitlines()
+    lines += [f"… and {more} more"] if more else []
+    seen, unreadable = one["rows_seen"], one["rows_unreadable"]
+    if unreadable:
+        lines.append(f"of the first {seen:,} rows {unreadable:,} cannot be read: they will be errors")
+    elif not seen:
+        lines.append("no rows")
+    return "\n".join([head, *("  " + line for line in lines)])
 
 
 def _near(path: str) -> str:

@@ -74,9 +74,17 @@ class Inputs:
         if self.sql is not None:
             return f"query of {fetch_sql.origin(self.sql)}"
         first = self.names[0]
-        if first == STDIN:
-            return "standard input"
-        return fetch_url.shown(first) if fetch_url.is_web_address(first) else Path(first).name
+        return Path(first).name if _is_file(first) or Path(first).is_dir() else _shown(first)
+
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What to say later of where it came from, without secrets; nothing of files, which say it themselves."""
+        if self.sql is not None:
+            return (self.title + (f" by {self.key}" if self.key else ""),)
+        if all(_is_file(name) or Path(name).is_dir() for name in self.names):
+            return ()
+        return tuple(_shown(name) for name in self.names)
 
 
 def fetch_all(
@@ -103,6 +111,12 @@ def files_of(path: Path) -> list[str]:
 
 def _within(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+
+
+def _shown(name: str) -> str:
+    if name == STDIN:
+        return "standard input"
+    return fetch_url.shown(name) if fetch_url.is_web_address(name) else name
 
 
 def _is_file(name: str) -> bool:

@@ -59,6 +59,8 @@ class Desk:
         self._stopping = stopping
         self._folder = spool_folder(workspace.folder.path.resolve())
         self._waiting: queue.Queue[int | None] = queue.Queue()
+        # Imports that wait for a worker, or have one.
+        self._at_hand: set[int] = set()
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._workers = [
@@ -69,7 +71,7 @@ class Desk:
     def start(self) -> None:
         """Take up what was interrupted, and wait for more."""
         for import_id in self._interrupted():
-            self._waiting.put(import_id)
+            self.take_up(import_id)
         for worker in self._workers:
             worker.start()
 
@@ -142,7 +144,8 @@ class Desk:
         if self._waiting.qsize() >= IMPORTS_WAITING.value:
             raise Busy(IMPORTS_WAITING.message.format(value=IMPORTS_WAITING.value), retry_after_s=BUSY_S)
         path = self._place(url, upload_id)
-        options = msgspec.structs.replace(options, paths=(str(path),))
+        source = f"upload of {path.name.split('-', 2)[-1]}" if url is None else fetch_url.shown(url)
+        options = msgspec.structs.replace(options, paths=(str(path),), sources=(source,))
         if upload_id is not None:
             self._check(options)
         spool.begin(self._workspace.folder.path, options.paths)
@@ -150,8 +153,18 @@ class Desk:
         (receipt,) = self._workspace.apply([StartImport(options=text, fingerprint=text.decode())])
         if receipt.subject is None:
             raise BackstoryError("the import was not begun in time: look at the list of imports")
-        self._waiting.put(receipt.subject)
+        self.take_up(receipt.subject)
         return receipt.subject
+
+    def take_up(self, import_id: int) -> bool:
+        """Have a worker run an import, unless one does or will; False for one that was not asked for here."""
+        if not self._is_ours(self._workspace.imports.options(import_id)):
+            return False
+        with self._lock:
+            if import_id not in self._at_hand:
+                self._at_hand.add(import_id)
+                self._waiting.put(import_id)
+        return True
 
     def retry(self, import_id: int, upload_id: str) -> int:
         """Begin with an upload of mended rows of an import. Raises as ``engine.mend.begin`` does; the upload goes."""
@@ -162,7 +175,7 @@ class Desk:
             mend.begin(self._workspace, import_id, path)
         finally:
             spool.remove(self._workspace.folder.path, (str(path),))
-        self._waiting.put(import_id)
+        self.take_up(import_id)
         return import_id
 
     def view(self, import_id: int) -> ImportView:
@@ -235,21 +248,30 @@ class Desk:
 
         found: list[int] = []
         for row in self._workspace.folder.state.read(read_imports):
-            if row.state == "importing":
-                path = Path(msgspec.json.decode(row.options, type=BackfillOptions).paths[0])
-                if path.parent == self._folder and path.name.startswith(("api-", "upload-", "import-")):
-                    found.append(row.import_id)
+            if row.state == "importing" and self._is_ours(msgspec.json.decode(row.options, type=BackfillOptions)):
+                found.append(row.import_id)
         return found
+
+    def _is_ours(self, options: BackfillOptions) -> bool:
+        path = Path(options.paths[0])
+        return path.parent == self._folder and path.name.startswith(("api-", "upload-", "import-"))
 
     def _work(self) -> None:
         while (import_id := self._waiting.get()) is not None and not self._stopping.is_set():
+            stopped = False
             try:
                 self._run_or_fail(import_id)
             except Stopped:
-                return
+                # Canceled, or paused: that needs no worker, and takes one up again when it is resumed.
+                stopped = True
             except BackstoryError as error:
                 # The next one has a chance; this one stays as it is, and is taken up again at the next start.
                 _log.error("import %s has ended badly, which could not be noted: %s", import_id, error)
+            with self._lock:
+                self._at_hand.discard(import_id)
+            if stopped and not self._stopping.is_set() and self._workspace.imports.left_standing(import_id):
+                # It was resumed while it stopped.
+                self.take_up(import_id)
 
     def _run_or_fail(self, import_id: int) -> None:
         try:
@@ -276,6 +298,8 @@ class Desk:
         def on_progress(progress: Progress) -> None:
             if self._stopping.is_set():
                 raise Stopped("the server is stopping")
+            if self._workspace.imports.waits(import_id):
+                raise Stopped("the import is paused")
 
         self._backfill(options, on_progress)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,7 +27,8 @@ from backstory.engine.event_import import EventImport, Staged
 from backstory.engine.event_row import EventRow, read_event
 from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
-from backstory.engine.import_control import IMPORTING, PAUSED
+from backstory.engine.import_control import IMPORTING, PAUSED, Paused, Running
+from backstory.engine.import_hint import hint
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
 from backstory.engine.mended import Mended
 from backstory.engine.net_difference import judge_segments, members_now
@@ -55,18 +57,34 @@ def run(
     """
     check(options)
     check_segment(workspace, options)
-    with workspace.turns.importing(msgspec.json.encode(options).decode()):
+    with workspace.turns.importing(msgspec.json.encode(options).decode()) as place:
         job = _begin(workspace, options, chunking or Chunking())
-        if job.saved.sources:
-            before = job.saved.starts.get(job.saved.mending, 0)
-            job.mended = Mended(Path(options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
-        job.running = workspace.imports.begun(job.import_id)
+        running = workspace.imports.begun(job.import_id)
         try:
-            _Run(job, on_progress).files()
+            while (paused := _passed(job, running, on_progress)) is not None:
+                while not running.go.is_set():
+                    with place.left():
+                        workspace.imports.wait(running, paused.alive)
+                # As after a crash: from the last commit on.
+                row = replace(row_of(workspace, job.import_id), state=IMPORTING)
+                job = Job(workspace, row, options, job.chunking)
             judge_segments(job)
             return _end(job)
         finally:
-            workspace.imports.ended(job.running)
+            workspace.imports.ended(running)
+
+
+def _passed(job: Job, running: Running, on_progress: OnProgress) -> Paused | None:
+    """Pass over the files from where the import stands; None when that is done."""
+    if job.saved.sources:
+        before = job.saved.starts.get(job.saved.mending, 0)
+        job.mended = Mended(Path(job.options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
+    job.running = running
+    try:
+        _Run(job, on_progress).files()
+    except Paused as paused:
+        return paused
+    return None
 
 
 def check_segment(workspace: Workspace, options: BackfillOptions) -> None:
@@ -123,6 +141,8 @@ def _note_start(job: Job, sizes: list[int]) -> Job:
 
 def _end(job: Job) -> Summary:
     workspace = job.workspace
+    counts = job.saved.counts
+    job.saved.hint = hint(job.options) if 0 < counts.rows == counts.errors else ""
     workspace.call(job.count_journeys)
     summary = job.summary(job.saved.was)
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.

@@ -19,6 +19,7 @@ from backstory.engine.event_field import BY_ANY, BY_EMAIL, BY_ID, KINDS
 from backstory.engine.event_key import keys_of
 from backstory.engine.event_scan import Scan, scan
 from backstory.engine.identifier_table import TEXT_BYTES_MAX, UNKNOWN, IdentifierTable
+from backstory.engine.row_value import NOTHING_WORDS
 from backstory.engine.source import Chunk
 from backstory.engine.text_column import gather, in_a_row
 
@@ -61,6 +62,17 @@ class Found:
             (self._chunk.first_line + at, bytes(body[starts[at] : starts[at + 1]]).removesuffix(b"\n"))
             for at in numbers
         ]
+
+    def doubtful(self) -> NDArray[np.int64]:
+        """The rows whose identifiers the strict lane says something about (``row_value.doubt_of``)."""
+        found = self._scan
+        body = np.frombuffer(self._chunk.body, np.uint8)
+        hits = [
+            _which_say(word.encode(), body, at, length)
+            for word in NOTHING_WORDS
+            for at, length in ((found.who_at, found.who_len), (found.id_at, found.id_len))
+        ]
+        return np.unique(np.concatenate(hits))
 
     def leave(self, rows: NDArray[np.int64]) -> None:
         """Give lines back that were taken: ``others`` has them now, too."""
@@ -168,7 +180,23 @@ def read_fast(chunk: Chunk, identifier: Kind | None, buffers: Buffers | None = N
     """Read a chunk; ``identifier`` as the import was told. The rows lie in the ``buffers``."""
     count = chunk.end.line - chunk.first_line + 1
     by = BY_ANY if identifier is None else BY_EMAIL if identifier == "email" else BY_ID
-    return Found(chunk, scan(chunk.body, count, by, buffers))
+    found = Found(chunk, scan(chunk.body, count, by, buffers))
+    doubtful = found.doubtful()
+    if len(doubtful):
+        found.leave(doubtful)
+    return found
+
+
+def _which_say(
+    word: bytes, body: NDArray[np.uint8], at: NDArray[np.int32], length: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """The texts that are a word of small letters, in whatever case."""
+    rows = np.nonzero(length == len(word))[0]
+    for place, letter in enumerate(word):
+        if not len(rows):
+            break
+        rows = rows[body[at[rows] + place] | 32 == letter]
+    return rows
 
 
 class Tables:

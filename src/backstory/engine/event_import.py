@@ -359,7 +359,9 @@ class EventImport:
             feeding.result()
 
     def close(self) -> None:
-        self._feeder.shutdown()
+        """Broken off or at the end: what was committed is told."""
+        with self._feeder:
+            self.settle()
 
     def _write_run(self, name: str, rows: Rows, some: NDArray[np.int64]) -> tuple[str, str]:
         return write_run(self._folder.parts_path, name, rows.keys[some], rows.people[some])

@@ -18,7 +18,7 @@ from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.engine.pipelines_row import event_of, person_text
 from backstory.engine.report import without_verdict
 from backstory.engine.row_shape import PERSON_FIELDS, RowShape, shape_of
-from backstory.engine.row_value import NotHere, RowError, pinned_row, read_time
+from backstory.engine.row_value import NotHere, RowError, doubt_of, pinned_row, read_time
 
 FIELDS = frozenset((*PERSON_FIELDS, "name", "timestamp", "event_id", "type", "data"))
 KINDS: Mapping[str, EventKind] = {"event": "event", "page": "page", "screen": "screen"}
@@ -68,6 +68,8 @@ def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
         case _:
             used, person = _person(fields, shape.identifier)
     time_us, warning = read_time(fields.get("timestamp"), shape.time_column or "timestamp", shape)
+    event_id = _event_id(fields.get("event_id"))
+    doubts = (warning, doubt_of(person[0], person[1]), doubt_of("event_id", event_id))
     return EventRow(
         line=line,
         kind=_kind(fields.get("type")),
@@ -75,9 +77,9 @@ def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
         person=person[1],
         name=_name(fields.get("name")),
         time_us=time_us,
-        event_id=_event_id(fields.get("event_id")),
+        event_id=event_id,
         data=_data(fields, used),
-        warning=warning,
+        warning="; ".join(filter(None, doubts)),
     )
 
 

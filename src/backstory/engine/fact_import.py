@@ -20,7 +20,7 @@ from backstory.engine.csv_cell import reading_of
 from backstory.engine.event_row import decode_line
 from backstory.engine.fact_row import FactRow, read_fact
 from backstory.engine.import_check import is_csv
-from backstory.engine.import_job import Counts, Job
+from backstory.engine.import_job import Counts, Job, pass_over
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.row_shape import RowShape
 from backstory.engine.row_value import NotHere, RowError
@@ -134,8 +134,8 @@ class FactImport:
                 untold_us=self._first_us + self._job.origin(line.number) if untold_us is None else untold_us,
             )
             warning = self._apply(fact, counts) or warning
-        except NotHere:
-            counts.skipped += 1
+        except NotHere as error:
+            pass_over(error, counts)
             return
         except RowError as error:
             counts.errors += 1

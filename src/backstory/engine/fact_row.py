@@ -11,7 +11,7 @@ from backstory.core.limit import OBJECT_ID_BYTES, OBJECT_TYPE_ID
 from backstory.engine.event_row import check_depth, holds_nul, identifier_text, person_of_text
 from backstory.engine.report import without_verdict
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError, pinned_row, read_time
+from backstory.engine.row_value import RowError, doubt_of, pinned_row, read_time
 
 PERSON = ("customer_id", "id", "email", "cio_id")
 _OBJECT = ("object_id", "object_type_id")
@@ -29,15 +29,19 @@ def read_fact(
         row = pinned_row(row, shape)
     fields = _renamed(row, shape)
     if kind == "members":
-        return ChangeMembers(segment_id=segment_id, people=(_person(fields, shape),), add=True), ""
+        person = _person(fields, shape)
+        return ChangeMembers(segment_id=segment_id, people=(person,), add=True), doubt_of(person.kind, person.value)
     time_us, warning = read_time(fields.pop("_timestamp", None), shape.time_column or "_timestamp", shape)
     time_us = untold_us if time_us is None else time_us
     key = _object(fields, type_id)
     own = _OBJECT if kind == "objects" else (*_OBJECT, *PERSON)
     attributes = _attributes({name: value for name, value in fields.items() if name not in own}, clear=clear)
+    warning = "; ".join(filter(None, (warning, doubt_of("object_id", key.object_id))))
     if kind == "objects":
         return IdentifyObject(object=key, attributes=attributes, time_us=time_us), warning
-    return Relate(object=key, person=_person(fields, shape), attributes=attributes, time_us=time_us), warning
+    person = _person(fields, shape)
+    warning = "; ".join(filter(None, (warning, doubt_of(person.kind, person.value))))
+    return Relate(object=key, person=person, attributes=attributes, time_us=time_us), warning
 
 
 def _renamed(row: Mapping[str, Json], shape: RowShape) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """What can be done to imports from outside while they run and after: pause, resume, cancel, undo, redo, purge.
 
-A run asks at each chunk (``at_chunk``) whether it is to wait or to end. Heavy modules are loaded when they are needed.
+A run asks at each chunk (``at_chunk``) whether it is to wait or to end; one that waits gives its turn to others.
+Heavy modules are loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 IMPORTING, PAUSED, CANCELED = "importing", "paused", "canceled"
 WAIT_S = 0.25
 CANCEL_S = 120.0
+
+
+class Paused(BackstoryError):
+    """A run is to wait where it stands; ``alive`` raises when whoever asked for it went away."""
+
+    def __init__(self, alive: Callable[[], None]) -> None:
+        super().__init__("the import is paused")
+        self.alive = alive
 
 
 @dataclass(slots=True)
@@ -67,9 +76,18 @@ class ImportControl:
         self._tell()
 
     def at_chunk(self, one: Running, alive: Callable[[], None]) -> None:
-        """Wait while the import is paused; raises ``Stopped`` when it was canceled, and what ``alive`` raises."""
+        """Raises ``Paused`` when the run is to wait, ``Stopped`` when the import was canceled."""
+        if not one.go.is_set():
+            raise Paused(alive)
+        self._check(one)
+
+    def wait(self, one: Running, alive: Callable[[], None]) -> None:
+        """Wait as long as the import is paused; raises ``Stopped`` when it was canceled, and what ``alive`` raises."""
         while not one.go.wait(WAIT_S):
             alive()
+        self._check(one)
+
+    def _check(self, one: Running) -> None:
         if one.canceled:
             raise Stopped(f"import {one.import_id} was canceled: what came in stays")
 
@@ -86,6 +104,16 @@ class ImportControl:
         with self._guard:
             one = self._running.get(import_id)
         return None if one is None else one.progress
+
+    def waits(self, import_id: int) -> bool:
+        """Is it at work in this process, and paused?"""
+        with self._guard:
+            one = self._running.get(import_id)
+        return one is not None and not one.go.is_set()
+
+    def left_standing(self, import_id: int) -> bool:
+        """Is it neither over nor paused, and does nobody of this process run it?"""
+        return self.row(import_id).state == IMPORTING and not self.runs(import_id)
 
     def runs(self, import_id: int) -> bool:
         """Is the import at work in this process (it may be paused)?"""

@@ -15,7 +15,7 @@ from backstory.engine.csv_cell import Cells
 from backstory.engine.import_control import IMPORTING, PAUSED, Running
 from backstory.engine.options import BackfillOptions, Held, Summary
 from backstory.engine.report import Report, is_report, report_path
-from backstory.engine.row_value import NotHere, RowError
+from backstory.engine.row_value import NotHere, RowError, Settled
 from backstory.engine.source import CHUNK_BYTES, Place
 from backstory.store.manifest import ImportRow, find_import
 
@@ -56,7 +56,10 @@ class Departed(Retry):
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """Rows by what became of them; they add up to ``rows``. ``warnings`` and the rest are beside that."""
+    """Rows by what became of them; they add up to ``rows``. ``warnings`` and the rest are beside that.
+
+    ``settled`` are those of the ``skipped`` that a retry found mended before.
+    """
 
     rows: int = 0
     created: int = 0
@@ -70,6 +73,7 @@ class Counts(msgspec.Struct, kw_only=True):
     held_events: int = 0
     held_segments: int = 0
     people_created: int = 0
+    settled: int = 0
 
     def add(self, other: "Counts") -> "Counts":
         """The sums of both."""
@@ -97,7 +101,8 @@ class Saved(msgspec.Struct, kw_only=True):
     retry_us: int = 0
     was: Literal["imported", "failed", "canceled"] = "imported"
     mended: bytes = b""
-    # How many lines of the input had failed when it first was retried; None before.
+    # How many rows the input had, and how many of them had failed, when it first was retried; None before.
+    first_rows: int | None = None
     first_errors: int | None = None
     # What the columns of each CSV file were found to hold, but for text; how many lines there are before each file.
     columns: dict[int, dict[str, str]] = {}
@@ -106,6 +111,8 @@ class Saved(msgspec.Struct, kw_only=True):
     lines_before: int = 0
     sizes: list[int] = []
     counts: Counts = msgspec.field(default_factory=Counts)
+    # What to do when no row could be taken, found at the end.
+    hint: str = ""
     # Journeys that began by it, counted at the end: whom a deletion takes out later still counts.
     journeys: int = 0
     summary: dict[str, object] = {}
@@ -216,7 +223,7 @@ class Job:
     def refuse_json(self, error: RowError, line: int, text: bytes, counts: Counts) -> None:
         """Tell of a line that is not taken: it is wrong, or says something else than what is read."""
         if isinstance(error, NotHere):
-            counts.skipped += 1
+            pass_over(error, counts)
             return
         counts.errors += 1
         self.report("errors").add_json(line, text, str(error))
@@ -224,7 +231,7 @@ class Job:
     def refuse_csv(self, error: RowError, line: int, cells: list[str], counts: Counts) -> None:
         """The same of a row of cells."""
         if isinstance(error, NotHere):
-            counts.skipped += 1
+            pass_over(error, counts)
             return
         counts.errors += 1
         self.report("errors").add_csv(line, cells, str(error))
@@ -310,20 +317,22 @@ class Job:
         self.put()
 
     def summary(self, state: str) -> Summary:
+        """What became of the rows of the input: one that was mended is no error any more, and no second row."""
         counts = self.saved.counts
         mended = len(BitMap.deserialize(self.saved.mended)) if self.saved.mended else 0
+        rows = counts.rows if self.saved.first_rows is None else self.saved.first_rows
         failed = counts.errors if self.saved.first_errors is None else self.saved.first_errors
         return Summary(
             import_id=self.import_id,
             state=state,
-            rows=counts.rows,
+            rows=rows,
             created=counts.created,
             updated=counts.updated,
             unchanged=counts.unchanged,
             stale=counts.stale,
             duplicate=counts.duplicate,
-            skipped=counts.skipped,
-            errors=counts.errors,
+            skipped=counts.skipped - counts.settled,
+            errors=failed - mended,
             warnings=counts.warnings,
             held_back=Held(event=counts.held_events, segment=counts.held_segments),
             people_created=counts.people_created,
@@ -333,7 +342,14 @@ class Job:
             mended=mended,
             to_mend=failed - mended,
             journeys_started=self.saved.journeys,
+            hint=self.saved.hint,
         )
+
+
+def pass_over(error: NotHere, counts: Counts) -> None:
+    """Count a row that is not wrong, and not taken."""
+    counts.skipped += 1
+    counts.settled += isinstance(error, Settled)
 
 
 def row_of(workspace: "Workspace", import_id: int) -> ImportRow:

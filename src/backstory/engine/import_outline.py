@@ -4,7 +4,7 @@ Columns of CSV files are judged over all their rows, as the run does; of JSON li
 looked at, where every value says itself what it is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -50,39 +50,47 @@ class FileOutline(msgspec.Struct, frozen=True, kw_only=True):
     time: str
     object: str
     columns: list[ColumnOutline]
+    # How many rows were looked at for examples, and how many of these are no rows at all.
+    rows_seen: int
+    rows_unreadable: int
 
 
 def outline(options: BackfillOptions) -> list[FileOutline]:
     """Raises ``SourceError`` for a file that cannot be read."""
-    return [_file(Path(name), options) for name in options.paths]
+    return [outline_of(Path(name), options) for name in options.paths]
 
 
-def _file(path: Path, options: BackfillOptions) -> FileOutline:
+def outline_of(path: Path, options: BackfillOptions, *, typed: bool = True) -> FileOutline:
+    """One file. ``typed`` False: the types of CSV columns, which take a look at all rows, are not found."""
     packing = packing_of(path)
     packed = f", {packing}" if packing else ""
     if is_csv(path):
-        cells = Cells(path, Place(), options)
+        cells = Cells(path, Place(), options, found=None if typed else {})
         try:
-            rows = [cells.texts(row.cells) for row in islice(cells.rows(), SAMPLE_ROWS) if not row.error]
+            seen = [None if row.error else cells.texts(row.cells) for row in islice(cells.rows(), SAMPLE_ROWS)]
             types = {name: cells.type_name(name) for name in cells.names}
-            return _told(path, options, f"CSV{packed}", str(cells.written), "flat", types, rows)
+            return _told(path, options, f"CSV{packed}", str(cells.written), ["flat"], types, seen)
         finally:
             cells.close()
-    rows = list(_rows(path, options))
+    seen = list(_rows(path, options))
+    rows = [row for row in seen if row is not None]
     form = "Parquet" if is_parquet(path) else "JSON lines"
     types = {name: _type_of(row[name] for row in rows if name in row) for name in _names(rows)}
     shapes = list(dict.fromkeys(shape_of(row, options.shape) for row in rows))
-    return _told(path, options, form + packed, options.encoding or "utf-8", " and ".join(shapes), types, rows)
+    return _told(path, options, form + packed, options.encoding or "utf-8", shapes, types, seen)
 
 
-def _rows(path: Path, options: BackfillOptions) -> Iterator[dict[str, Json]]:
+def _rows(path: Path, options: BackfillOptions) -> Iterator[dict[str, Json] | None]:
+    """The first lines as rows; None: it is none."""
     source = Source(path, Place(), reading=reading_of(options, path))
     try:
         for line, _ in islice(lines_of(source), SAMPLE_ROWS):
+            if line.isspace():
+                continue
             try:
                 yield decode_line(line.removeprefix(b"\xef\xbb\xbf"))
             except RowError:
-                continue
+                yield None
     finally:
         source.close()
 
@@ -92,10 +100,11 @@ def _told(
     options: BackfillOptions,
     form: str,
     written: str,
-    shape: str,
+    shapes: Sequence[str],
     types: dict[str, str],
-    rows: list[dict[str, Json]],
+    seen: list[dict[str, Json] | None],
 ) -> FileOutline:
+    rows = [row for row in seen if row is not None]
     fields = {name: options.map.get(name, name) for name in types}
     columns = [
         ColumnOutline(
@@ -116,11 +125,13 @@ def _told(
         path=str(path),
         form=form,
         written=written,
-        shape=shape,
+        shape=" and ".join(shapes),
         person=_column(people, fields),
         time=options.time or _column(times, fields),
         object=_column(("object_id", "cio_object_id"), fields),
         columns=columns,
+        rows_seen=len(seen),
+        rows_unreadable=len(seen) - len(rows),
     )
 
 

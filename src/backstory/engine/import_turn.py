@@ -7,9 +7,24 @@ that no other import commits in between. Whoever waits longest has the next turn
 import threading
 from collections import deque
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from backstory.core.limit import IMPORTS_AT_ONCE
+
+
+class Place:
+    """The place of a run among those that run at once."""
+
+    def __init__(self, turns: "Turns", key: str) -> None:
+        self._turns = turns
+        self._key = key
+
+    def left(self) -> AbstractContextManager[None]:
+        """The place is another's meanwhile, as of a run that is paused; behind it the run waits for one again.
+
+        Not so when something was raised: the run is over then.
+        """
+        return self._turns.left(self._key)
 
 
 class Turns:
@@ -20,7 +35,10 @@ class Turns:
         self._still = still
         self._changed = threading.Condition()
         self._running: list[str] = []
-        self._wanting: deque[tuple[object, str]] = deque()
+        # Runs that are paused: each is still the one run of its import, and holds up no other.
+        self._paused: set[str] = set()
+        # Who wants a place: the import, and whether it had one before it was paused.
+        self._wanting: deque[tuple[object, str, bool]] = deque()
         self._waiting: deque[object] = deque()
         self._alone = False
         self._alone_wanted = 0
@@ -31,30 +49,52 @@ class Turns:
         return self._alone or bool(self._running)
 
     @contextmanager
-    def importing(self, key: str) -> Generator[None]:
+    def importing(self, key: str) -> Generator[Place]:
         """An import runs. At most so many do, the same one (by ``key``) not twice; the oldest that may is next."""
-        ticket = (object(), key)
         with self._changed:
-            self._wanting.append(ticket)
-            try:
-                self._changed.wait_for(lambda: self._may_begin(ticket))
-                self._begin()
-                self._running.append(key)
-            finally:
-                self._wanting.remove(ticket)
-                self._changed.notify_all()
+            self._take_place(key, returns=False)
         try:
-            yield
+            yield Place(self, key)
         finally:
             with self._changed:
-                self._running.remove(key)
-                self._end()
+                self._paused.discard(key)
+                if key in self._running:
+                    self._running.remove(key)
+                    self._end()
+                self._changed.notify_all()
 
-    def _may_begin(self, ticket: tuple[object, str]) -> bool:
+    @contextmanager
+    def left(self, key: str) -> Generator[None]:
+        """See ``Place.left``."""
+        with self._changed:
+            self._running.remove(key)
+            self._paused.add(key)
+            self._end()
+        yield
+        with self._changed:
+            self._take_place(key, returns=True)
+            self._paused.discard(key)
+
+    def _take_place(self, key: str, *, returns: bool) -> None:
+        ticket = (object(), key, returns)
+        self._wanting.append(ticket)
+        try:
+            self._changed.wait_for(lambda: self._may_begin(ticket))
+            self._begin()
+            self._running.append(key)
+        finally:
+            self._wanting.remove(ticket)
+            self._changed.notify_all()
+
+    def _may_begin(self, ticket: tuple[object, str, bool]) -> bool:
         if len(self._running) >= IMPORTS_AT_ONCE.value or self._alone or self._alone_wanted:
             return False
         # Whoever waits for the end of the same import holds up nobody else.
-        return next((one for one in self._wanting if one[1] not in self._running), None) is ticket
+        return next((one for one in self._wanting if self._is_free(one)), None) is ticket
+
+    def _is_free(self, ticket: tuple[object, str, bool]) -> bool:
+        _, key, returns = ticket
+        return key not in self._running and (returns or key not in self._paused)
 
     @contextmanager
     def chunk(self) -> Generator[None]:

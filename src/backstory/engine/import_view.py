@@ -1,5 +1,7 @@
 """An import as the edge shows it."""
 
+from typing import cast
+
 import msgspec
 
 from backstory.core.condition import Json
@@ -35,10 +37,23 @@ def import_view(row: ImportRow) -> ImportView:
         updated_us=row.updated_us,
         data_to_process=options.rows,
         summary=counts,
+        options=_asked(options, progress),
         object_type_id=options.object_type_id if options.kind in ("objects", "relationships") else None,
         segment_id=options.segment_id,
         percent=_percent(progress) if row.state in _UNFINISHED else 100,
     )
+
+
+def _asked(options: BackfillOptions, progress: dict[str, Json]) -> dict[str, Json]:
+    """All options, also those nobody named, under the names that ``POST /v1/imports`` takes."""
+    shown = cast("dict[str, Json]", msgspec.to_builtins(options))
+    paths: Json = shown.pop("paths")
+    # The paths of an import that is retried are those of the mended rows.
+    shown["sources"] = shown.pop("sources") or progress.get("sources") or paths
+    for told in ("kind", "name", "description", "object_type_id", "segment_id"):
+        # An import tells these itself.
+        del shown[told]
+    return shown
 
 
 def _percent(progress: dict[str, Json]) -> int:

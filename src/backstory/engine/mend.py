@@ -6,10 +6,9 @@ the backfill does the rest: a crash, a pause, a cancel, an undo later are those 
 types that the first run found; what may start is judged by the moment of the retry. As of live calls, whom a row that
 names two people is about, and which of two events with one id counts, is decided in the order in which rows come in.
 
-The rows of a retry count as rows like others, and those that are refused again as errors like others: rows stay the
-sum of what became of them. ``mended`` says beside that how many lines of the input that had failed are mended by now,
-``to_mend`` how many are not (one that was refused twice is two errors). Errors do not become less: the report holds as
-many rows as ``errors`` says.
+The counts stay those of the input: a row that was mended counts as what became of it and no longer as an error, and
+``rows`` are those of the input, however often some of them are sent. ``mended`` says how many had failed and are mended
+by now, ``errors`` (and ``to_mend``) how many are not. The report keeps every refusal, also of the same row twice.
 Source: issue 5, point 5.
 """
 
@@ -213,6 +212,7 @@ def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: 
         error_bytes=lengths[0],
         warning_bytes=lengths[1],
         sizes=[size],
+        first_rows=saved.counts.rows if saved.first_rows is None else saved.first_rows,
         first_errors=saved.counts.errors if saved.first_errors is None else saved.first_errors,
         start_seq=state.next_seq,
         judged=(0, False, -1),

@@ -21,7 +21,7 @@ from backstory.engine.event_row import decode_line
 from backstory.engine.import_check import is_csv
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.report import file_told, line_told
-from backstory.engine.row_value import NotHere, RowError
+from backstory.engine.row_value import RowError, Settled
 from backstory.engine.source import Place, Source
 
 _BOM = b"\xef\xbb\xbf"
@@ -51,10 +51,10 @@ class Mended:
         self._next = int(np.searchsorted(self._lines, taken, "right"))
 
     def admit(self, line: int) -> None:
-        """Raises ``NotHere`` for a row that is not to be taken."""
+        """Raises ``Settled`` for a row that is not to be taken."""
         at = self._at(line)
         if not self._counts[at] or int(self._origins[at]) in self._mended:
-            raise NotHere("a line that is mended already")
+            raise Settled("a line that is mended already")
 
     def origin(self, line: int) -> int:
         """Which line of the input the row at a line of the file is."""

@@ -47,6 +47,8 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     # The type of objects whose rows name none; the manual segment that members are put into.
     object_type_id: int = 1
     segment_id: int | None = None
+    # What was named where the paths are only what came of it: URLs, a database, standard input, an upload; no secrets.
+    sources: tuple[str, ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,9 +90,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     # How many lines of the input that had failed were mended since (``engine.mend``).
     mended: int = 0
-    # How many of them are not: a line that was refused twice is two errors, and one line to mend.
+    # How many of them are not: as many as there are errors.
     to_mend: int = 0
     journeys_started: int = 0
+    # What to do when no row could be taken because of how the files are (``engine.import_hint``).
+    hint: str = ""
 
 
 class Stopped(BackstoryError):

@@ -20,7 +20,7 @@ from backstory.engine.csv_type import ColumnType, are_numbers, are_truths
 from backstory.engine.person_row import CONTROL, PersonRow
 from backstory.engine.person_table import NO_TIME_US, STAMP_FROM_US, STAMP_TO_US, PersonRows
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError, read_time
+from backstory.engine.row_value import NOTHING_WORDS, RowError, read_time
 
 # More attributes than this in rows of JSON lines are not made into columns.
 NAMES_MAX = 64
@@ -33,6 +33,9 @@ _ESCAPED[[ord('"'), ord("\\")]] = True
 _NO_BYTES = np.zeros(0, np.uint8)
 _UNSEEN = np.ones(256, bool)
 _UNSEEN[33:127] = False
+_NOTHING = pa.array(sorted(NOTHING_WORDS))
+# Is there such a word with so many letters? Longer texts count as one more than the longest.
+_LIKE_NOTHING = np.array([at in set(map(len, NOTHING_WORDS)) for at in range(max(map(len, NOTHING_WORDS)) + 2)])
 
 
 def no_rows() -> PersonRows:
@@ -171,10 +174,14 @@ def _plain(block: Block, at: int | None) -> tuple[pa.Array, Truth]:
     if at is None:
         return pa.repeat(pa.scalar(""), count), np.ones(count, bool)
     column = block.columns[at]
+    lengths = np.diff(text_offsets(column))
     if not _UNSEEN[_bytes(column)].any():
-        return column, np.diff(text_offsets(column)) <= ID_BYTES.value
-    fits = pc.or_(pc.match_substring_regex(column, _PLAIN), pc.equal(column, ""))
-    return column, _truth(fits)
+        fits = lengths <= ID_BYTES.value
+    else:
+        fits = _truth(pc.or_(pc.match_substring_regex(column, _PLAIN), pc.equal(column, "")))
+    if _LIKE_NOTHING[np.minimum(lengths, len(_LIKE_NOTHING) - 1)].any():
+        fits = fits & ~_truth(pc.is_in(pc.ascii_lower(column), value_set=_NOTHING))
+    return column, fits
 
 
 def _times(column: pa.Array, name: str, shape: RowShape) -> tuple[NDArray[np.int64], Truth]:

@@ -20,7 +20,7 @@ from backstory.engine.event_row import (
 from backstory.engine.pipelines_row import identify_of, moment_of, person_text
 from backstory.engine.report import without_verdict
 from backstory.engine.row_shape import RowShape, shape_of
-from backstory.engine.row_value import NotHere, RowError, pinned_row, read_time
+from backstory.engine.row_value import NotHere, RowError, doubt_of, pinned_row, read_time
 
 CONTROL = frozenset(
     ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
@@ -87,8 +87,8 @@ def read_person(
             pass
     path, body = read_identifiers(fields, shape.identifier, path)
     time_us, warning = read_time(raw_time, time_name, shape)
-    if fields.get("anonymous_id") not in (None, ""):
-        warning = "; ".join(filter(None, (warning, UNCLAIMED)))
+    unclaimed = "" if fields.get("anonymous_id") in (None, "") else UNCLAIMED
+    doubts = (warning, unclaimed, *(doubt_of(named.kind, named.value) for named in (path, *body)))
     attributes = {
         name: encode(name, value)
         for name, value in fields.items()
@@ -96,6 +96,7 @@ def read_person(
     }
     if len(attributes) > ATTRIBUTES_PER_CALL.value:
         raise RowError("", None, f"has more than {ATTRIBUTES_PER_CALL.value} attributes")
+    warning = "; ".join(filter(None, doubts))
     return PersonRow(line=line, path=path, body=body, time_us=time_us, attributes=attributes, warning=warning)
 
 

@@ -85,6 +85,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     mended: int = 0
     to_mend: int = 0
     journeys_started: int = 0
+    hint: str = ""
     segments: list[SegmentEffect]
     campaigns: list[CampaignEffect]
     attributes: list[AttributeEffect]

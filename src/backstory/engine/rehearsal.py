@@ -111,7 +111,7 @@ def _samples(report: str | None, paths: Sequence[str]) -> list[Sample]:
 _SAME = frozenset(
     (
         "rows", "created", "updated", "unchanged", "stale", "duplicate", "skipped", "errors", "warnings", "held_back",
-        "people_created", "to_mend", "journeys_started",
+        "people_created", "to_mend", "journeys_started", "hint",
     )
 )  # fmt: skip
 

@@ -12,6 +12,8 @@ from backstory.engine.row_shape import PinnedType, RowShape, TimeUnit
 
 SHOWN_CHARACTERS = 80
 UNITS_US: Mapping[TimeUnit, int] = {"seconds": SECOND_US, "milliseconds": 1000, "microseconds": 1}
+# What programs write for "nothing" into a cell of text. As an identifier it makes one out of everybody who has none.
+NOTHING_WORDS = frozenset(("nan", "null", "none", "undefined"))
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -36,9 +38,20 @@ class NotHere(RowError):
         super().__init__("", None, f"says something about {what}, which this import does not read")
 
 
+class Settled(NotHere):
+    """A row of a retry that was mended before, or that a later one of the same line stands in for."""
+
+
 def _shown(value: Json) -> str:
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS + 1] + "…"
+
+
+def doubt_of(name: str, text: str | None) -> str:
+    """What to say of an identifier that reads like the "nothing" of some program; "" for any other."""
+    if text is None or text.lower() not in NOTHING_WORDS:
+        return ""
+    return f"{name}: the text {text!r} was taken for what it says; if it stands for nothing, leave the cell empty"
 
 
 def read_time(value: Json, name: str, shape: RowShape | None = None) -> tuple[int | None, str]:

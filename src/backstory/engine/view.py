@@ -160,6 +160,8 @@ class ImportView(msgspec.Struct, kw_only=True):
     updated_us: int
     data_to_process: str
     summary: dict[str, Json]
+    # What it was asked to do; moments in microseconds.
+    options: dict[str, Json]
     percent: int = 0
     object_type_id: int | None = None
     segment_id: int | None = None

@@ -1,0 +1,54 @@
+"""What to do when no row of an import could be taken: files whose columns name nobody, or that are of another form."""
+
+import re
+from pathlib import Path
+
+from backstory.engine.import_check import COLUMNS_SHOWN
+from backstory.engine.import_outline import FileOutline, outline_of
+from backstory.engine.options import BackfillOptions
+
+_LIKE_EMAIL = re.compile(r"e.?mail", re.IGNORECASE)
+_LIKE_ID = re.compile(r"(^|[^a-z])(id|key|no|number)($|[^a-z])|[a-z]I[dD]$|user|customer|person", re.IGNORECASE)
+
+
+def hint(options: BackfillOptions) -> str:
+    """In words what the files lack, for an import of whose rows none was taken; "" where it is not that.
+
+    Raises ``SourceError`` for a file that cannot be read any more.
+    """
+    for name in options.paths:
+        said = _said(outline_of(Path(name), options, typed=False), options)
+        if said:
+            return said
+    return ""
+
+
+def _said(file: FileOutline, options: BackfillOptions) -> str:
+    if not file.columns:
+        return f"no line of it can be read as {file.form}: name what it is by its ending, .csv or .jsonl"
+    names = [column.name for column in file.columns]
+    wanted = {"person": "" if options.kind == "objects" else file.person, "object": file.object}
+    missing = [what for what in _named_by(options.kind) if not wanted[what]]
+    if not missing:
+        return ""
+    what = missing[0]
+    column, field = ("COLUMN", "object_id") if what == "object" else _likely(names, options)
+    shown = ", ".join(names[:COLUMNS_SHOWN]) + (", …" if len(names) > COLUMNS_SHOWN else "")
+    return f"no column names {_WORDS[what]}; there are {shown}: say which one does, such as --map {column}={field}"
+
+
+_WORDS = {"person": "a person", "object": "an object"}
+
+
+def _named_by(kind: str) -> tuple[str, ...]:
+    if kind == "objects":
+        return ("object",)
+    return ("person", "object") if kind == "relationships" else ("person",)
+
+
+def _likely(names: list[str], options: BackfillOptions) -> tuple[str, str]:
+    """A column that may name people, and the field it would be."""
+    email = next((name for name in names if _LIKE_EMAIL.search(name)), None)
+    if options.identifier == "email" or (email is not None and options.identifier is None):
+        return email or "COLUMN", "email"
+    return next((name for name in names if _LIKE_ID.search(name)), "COLUMN"), "id"
