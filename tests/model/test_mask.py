@@ -1,11 +1,13 @@
 """Where-tests over many events at once against the same tests over one event at a time."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,8 @@ from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 from backstory.core.event import canonical_of
 from backstory.core.time import SECOND_US
 from backstory.engine.field_column import values_at
-from backstory.engine.mask import where_mask
+from backstory.engine.mask import Coded, keys_of, values_in, where_mask
+from backstory.store.duck import Duck
 
 NOW_S = 1_600_000_000
 # Names that a path in JSON may take for something else.
@@ -50,24 +53,41 @@ wheres: st.SearchStrategy[Where] = st.recursive(
 )
 
 
+@pytest.fixture(scope="module")
+def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Duck]:
+    made = Duck(memory_mb=200, threads=1, temporary=Path(tmp_path_factory.mktemp("duck")))
+    yield made
+    made.close()
+
+
+def by_row(where: Where, events: list[tuple[dict[str, Any], int]]) -> tuple[np.ndarray[Any, Any], list[bool]]:
+    """The times of the rows, and what is true of each by itself."""
+    times_us = np.array([(NOW_S + offset) * SECOND_US for _, offset in events], np.int64)
+    told = zip(events, times_us.tolist(), strict=True)
+    return times_us, [where_holds(where, data, time_us) for (data, _), time_us in told]
+
+
 @given(where=wheres, events=rows, cut=st.integers(0, 12))
-def test_a_mask_is_the_test_of_each_row(where: Where, events: list[tuple[dict[str, Any], int]], cut: int) -> None:
+def test_a_mask_is_the_test_of_each_row(
+    duck: Duck, where: Where, events: list[tuple[dict[str, Any], int]], cut: int
+) -> None:
     """Whatever the tree, the data and the chunks: each row as at its own time."""
     texts = [json.dumps(data) for data, _ in events]
     chunks = [pa.array(some, pa.string()) for some in (texts[:cut], texts[cut:])]
-    times_us = np.array([(NOW_S + offset) * SECOND_US for _, offset in events], np.int64)
-    with duckdb.connect() as root:
-        mask = where_mask(root.cursor(), where, pa.chunked_array(chunks), times_us)
-    expected = [where_holds(where, data, time_us) for (data, _), time_us in zip(events, times_us.tolist(), strict=True)]
-    assert mask.tolist() == expected
+    times_us, expected = by_row(where, events)
+    keys = keys_of(where)
+    values_at = values_in(keys, duck.texts_at(keys, pa.chunked_array(chunks)))
+    assert where_mask(where, values_at, times_us).tolist() == expected
 
 
 @given(where=wheres, events=rows)
 def test_a_mask_by_kernel_is_the_same(where: Where, events: list[tuple[dict[str, Any], int]]) -> None:
-    """With values found by the kernel in place of DuckDB, in canonical data of one piece."""
-    data = pa.chunked_array([pa.array([canonical_of(data).decode() for data, _ in events], pa.string())])
-    times_us = np.array([(NOW_S + offset) * SECOND_US for _, offset in events], np.int64)
-    with duckdb.connect() as root:
-        mask = where_mask(root.cursor(), where, data, times_us, values_at=values_at)
-    expected = [where_holds(where, data, time_us) for (data, _), time_us in zip(events, times_us.tolist(), strict=True)]
-    assert mask.tolist() == expected
+    """With values found by the kernel in place of DuckDB, in canonical data."""
+    data = pa.array([canonical_of(data).decode() for data, _ in events], pa.string())
+    times_us, expected = by_row(where, events)
+    whole = values_in([None], [pa.chunked_array([data])])
+
+    def found(key: str | None) -> Coded:
+        return whole(None) if key is None else values_at(data, key)
+
+    assert where_mask(where, found, times_us).tolist() == expected

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
-from backstory.core.column import People, Truth
+from backstory.core.column import People, Truth, bitmap_of
 from backstory.core.condition import Json
 from backstory.core.known import KnownLeaf
 from backstory.core.lateness import leave_window, may_have_turned_many
@@ -259,6 +258,6 @@ def _flip(kept: Kept, people: People, nows_us: Moments) -> tuple[Truth, Truth]:
     entered = belong[flipped]
     if len(entered):
         moved = people[flipped]
-        kept.members |= BitMap(moved[entered])
-        kept.members -= BitMap(moved[~entered])
+        kept.members |= bitmap_of(moved[entered])
+        kept.members -= bitmap_of(moved[~entered])
     return flipped, entered

@@ -81,7 +81,8 @@ class KnownSince:
 
     def between(self, low_us: int, high_us: int, *, shift_us: int) -> tuple[People, NDArray[np.int64]]:
         """People first known in (low, high], with that moment plus ``shift_us``."""
-        return due_in(self.column, low_us, high_us, shift_us=shift_us)
+        # Of whom nothing is known there is a zero, which is a moment too.
+        return due_in(self.column, max(low_us, -SHIFT_US), high_us, shift_us=shift_us)
 
     def forget(self, person: int) -> None:
         if self.column.get(person):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core import comparison
-from backstory.core.column import Column, Moment, Numbers, People, Truth
+from backstory.core.column import Column, Moment, Numbers, People, Truth, bitmap_of
 from backstory.core.column import member_many as member_many
 from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
 
@@ -84,6 +84,11 @@ class CountLeaf:
         self.from_us = window.from_us if isinstance(window, Between) else None
         self.to_us = window.to_us if isinstance(window, Between) else None
 
+    @property
+    def ever(self) -> bool:
+        """Does it count whatever the time?"""
+        return self.from_us is None and self.to_us is None
+
     def takes(self, time_us: int) -> bool:
         """Does the time lie inside the fixed window?"""
         return (self.from_us is None or time_us >= self.from_us) and (self.to_us is None or time_us < self.to_us)
@@ -106,7 +111,7 @@ class CountLeaf:
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
         counts = np.diff(np.append(first, len(times_us)))
-        if self.from_us is not None or self.to_us is not None:
+        if not self.ever:
             inside = self.takes_many(times_us)
             counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
         some = counts > 0
@@ -282,8 +287,8 @@ class AttributeLeaf:
 
     def take_many(self, people: People, truth: Truth, moments_us: NDArray[np.int64] | None) -> None:
         """Take the verdicts of many, with moments (NEVER_US: never) where the test looks at the clock."""
-        self.true |= BitMap(people[truth])
-        self.true -= BitMap(people[~truth])
+        self.true |= bitmap_of(people[truth])
+        self.true -= bitmap_of(people[~truth])
         if self.timed and moments_us is not None:
             self.changes.scatter(people, np.where(moments_us == NEVER_US, 0, moments_us + SHIFT_US))
 

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import Moment, Numbers, People
+from backstory.core.column import Moment, Numbers, People, bitmap_of
 from backstory.core.coming import Coming
 from backstory.core.condition import (
     AttributeTest,
@@ -334,11 +334,11 @@ class SegmentEngine:
             return BitMap(), BitMap()
         members = kept.judge_many(people, now_us)
         if kept.building and kept.incoming is not None:
-            kept.incoming |= BitMap(people[members])
-            kept.incoming -= BitMap(people[~members])
+            kept.incoming |= bitmap_of(people[members])
+            kept.incoming -= bitmap_of(people[~members])
             return BitMap(), BitMap()
         before = member_many(kept.members, people)
-        entered, left = BitMap(people[members & ~before]), BitMap(people[before & ~members])
+        entered, left = bitmap_of(people[members & ~before]), bitmap_of(people[before & ~members])
         kept.members |= entered
         kept.members -= left
         return entered, left

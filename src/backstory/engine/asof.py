@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import People
+from backstory.core.column import People, bitmap_of
 from backstory.core.comparison import holds, read_path
 from backstory.core.condition import Condition, Json, segments_in
 from backstory.core.known import KnownLeaf, KnownSince
@@ -80,8 +80,9 @@ class _Question:
         self._known = known
         self._engine = SegmentEngine()
         self._engine.known = live.known if known is None else _known_by(folder, known)
-        self._everybody = np.asarray(BitMap(live.alive).to_array(), dtype=np.uint32)
-        self._known_us = self._engine.known.gather_us(self._everybody)
+        self._everybody = BitMap(live.alive)
+        # Read once: live facts may make people known for longer meanwhile.
+        self._people, self._known_us = self._engine.known.between(-NEVER_US, until_us, shift_us=0)
         self._manual: dict[int, Turns] = {}
         self._order = [*self._define(live, condition), 0]
         self._past_us = -NEVER_US
@@ -131,7 +132,8 @@ class _Question:
         for leaf in self._engine.leaves.values():
             match leaf:
                 case CountLeaf() | WindowLeaf():
-                    rows = scan(self._folder, leaf.test, since, known=self._known)
+                    timed = self._many or isinstance(leaf, WindowLeaf) or not leaf.ever
+                    rows = scan(self._folder, leaf.test, since, known=self._known, timed=timed)
                     self._events.append(_Events(leaf, rows, np.argsort(rows.times_us) if self._many else None))
                 case AttributeLeaf():
                     if leaf.root not in self._values:
@@ -150,14 +152,14 @@ class _Question:
         """Tell the leaves what happened up to a moment, and judge everybody about whom anything may have changed."""
         past_us, self._past_us = self._past_us, at_us
         engine = self._engine
-        come = self._everybody[(self._known_us <= at_us) & (self._known_us > past_us)]
-        engine.alive |= BitMap(come)
-        moved = BitMap(come)
+        come = (self._known_us <= at_us) & (self._known_us > past_us)
+        moved = bitmap_of(self._people[come]) & self._everybody
+        engine.alive |= moved
         for leaf in engine.leaves.values():
             if leaf.timed and past_us > -NEVER_US and not isinstance(leaf, AttributeLeaf | RecordLeaf):
-                moved |= BitMap(np.sort(leaf.due_many(past_us, at_us)[0]))
+                moved |= bitmap_of(np.unique(leaf.due_many(past_us, at_us)[0]))
         for events in self._events:
-            moved |= BitMap(self._feed(events, at_us))
+            moved |= bitmap_of(self._feed(events, at_us))
         for leaf in engine.leaves.values():
             if isinstance(leaf, AttributeLeaf):
                 moved |= self._judge(leaf, past_us, at_us)
@@ -185,10 +187,9 @@ class _Question:
             end = int(np.searchsorted(rows.times_us, at_us, side="right", sorter=events.order))
             some = np.sort(events.order[events.told : end])
             events.told = end
-            rows = Rows(people=rows.people[some], times_us=rows.times_us[some], data=None)
+            rows = Rows(people=rows.people[some], times_us=rows.times_us[some])
         # Of people who are not known yet nothing happened yet either; those who are gone are not asked about.
-        people = rows.people[runs(rows.people)]
-        return feed_rows(events.leaf, rows, BitMap(people))
+        return feed_rows(events.leaf, rows)
 
     def _judge(self, leaf: AttributeLeaf, past_us: int, at_us: int) -> BitMap:
         """Who was written to, or may have been changed by time; verdicts are by value, whoever has it."""
@@ -200,8 +201,8 @@ class _Question:
         before = BitMap(leaf.true)
         if first and leaf.holds_nothing(at_us):
             leaf.true = BitMap(self._everybody)
-        leaf.true -= BitMap(rows.people[~truth])
-        leaf.true |= BitMap(rows.people[truth])
+        leaf.true -= bitmap_of(rows.people[~truth])
+        leaf.true |= bitmap_of(rows.people[truth])
         return before ^ leaf.true
 
     def _judge_records(self, leaf: RecordLeaf, at_us: int) -> BitMap:

@@ -6,8 +6,9 @@ itself. Until all are told, no leaf is checkpointed. After a crash leaves are fe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import People, Truth
+from backstory.core.column import People, Truth, bitmap_of
 from backstory.core.condition import Where
 from backstory.core.known import KnownLeaf
 from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
@@ -24,7 +25,7 @@ from backstory.core.limit import LOOP_EVENTS, LOOP_PEOPLE
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
 from backstory.engine.event_chunk import Rows
-from backstory.engine.mask import ValuesAt, where_mask
+from backstory.engine.mask import Coded, keys_of, values_in, where_mask
 from backstory.engine.membership_log import settle_moved
 from backstory.store.history import runs
 
@@ -56,7 +57,7 @@ class Bulk:
         self._segments = workspace.segments
         self._folder = workspace.folder
         # How values are found in data, where something quicker than DuckDB is at hand.
-        self.values_at: ValuesAt | None = None
+        self.values_at: Callable[[pa.Array, str], Coded] | None = None
         self._tombstones = workspace.folder.tombstones.count
 
     def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
@@ -83,19 +84,28 @@ class Bulk:
 
     def trigger_mask(self, slice_: Slice, campaign_ids: list[int]) -> Truth:
         """The rows for which some running campaign's event trigger holds."""
+        triggers = [self._workspace.campaigns.trigger_of(campaign_id) for campaign_id in campaign_ids]
+        wheres = [trigger.where for trigger in triggers if isinstance(trigger, EventTrigger)]
+        if None in wheres:
+            return np.ones(slice_.high - slice_.low, dtype=bool)
         mask = np.zeros(slice_.high - slice_.low, dtype=bool)
-        for campaign_id in campaign_ids:
-            trigger = self._workspace.campaigns.trigger_of(campaign_id)
-            assert isinstance(trigger, EventTrigger)
-            if trigger.where is None:
-                mask[:] = True
-            else:
-                mask |= self._mask(trigger.where, slice_)
+        for found in self._masks(slice_, wheres).values():
+            mask |= found
         return mask
 
-    def _mask(self, where: Where, slice_: Slice) -> Truth:
-        data = pa.chunked_array([slice_.data])
-        return where_mask(self._folder.duck.cursor(), where, data, slice_.times_us, values_at=self.values_at)
+    def _masks(self, slice_: Slice, wheres: Iterable[Where | None]) -> dict[Where, Truth]:
+        """The rows for which each where-test holds; the values at each key are found once for all of them."""
+        asked = {where: keys_of(where) for where in wheres if where is not None}
+        keys = list(dict.fromkeys(key for some in asked.values() for key in some))
+        quick = self.values_at
+        slow = keys if quick is None else [key for key in keys if key is None]
+        by_duck = values_in(slow, self._folder.duck.texts_at(slow, pa.chunked_array([slice_.data])))
+
+        @cache
+        def values_at(key: str | None) -> Coded:
+            return by_duck(key) if quick is None or key is None else quick(slice_.data, key)
+
+        return {where: where_mask(where, values_at, slice_.times_us) for where in asked}
 
     def hold(self, rows: Rows, slices: list[Slice], *, fires: bool) -> None:
         """On the loop, inside the chunk's commit: who has to be told, and what waits for its moment.
@@ -146,19 +156,17 @@ class Bulk:
             self._folder.fault("segments were not told of all that an import brought: restart to have them right")
             raise
         for slice_ in slices:
-            who = BitMap(slice_.people)
+            who = bitmap_of(slice_.people[runs(slice_.people)])
             call(lambda: self._workspace.campaigns.on_people(who, self._folder.state.now_us))  # noqa: B023
         call(self._done)
 
     def _feed_slice(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
-        masks = {
-            leaf.test: self._mask(leaf.test.where, slice_) for leaf in slice_.leaves if leaf.test.where is not None
-        }
+        masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves))
         for some in stretches(slice_.people, LOOP_EVENTS.value):
             people, times_us = slice_.people[some], slice_.times_us[some]
             self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
             for leaf in slice_.leaves:
-                mask = masks.get(leaf.test)
+                mask = None if leaf.test.where is None else masks[leaf.test.where]
                 who, when_us = (people, times_us) if mask is None else (people[mask[some]], times_us[mask[some]])
                 if len(who):
                     self._workspace.call(lambda: self._feed_leaf(leaf, who, when_us, moved))  # noqa: B023
@@ -217,7 +225,7 @@ class Bulk:
 
     def _note(self, keys: list[LeafKey], people: People, moved: dict[int, BitMap]) -> None:
         if len(people):
-            found = BitMap(people)
+            found = bitmap_of(people)
             for segment_id in self._segments.segments_over(keys):
                 moved[segment_id] = moved.get(segment_id, BitMap()) | found
 

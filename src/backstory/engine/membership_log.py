@@ -99,7 +99,7 @@ class MembershipLog:
         people = np.concatenate([rows.people, *(one.people for one in newer)])
         times_us = np.concatenate([rows.times_us, *(one.times_us for one in newer)])
         order = np.lexsort((times_us, people))
-        return Rows(people=people[order], times_us=times_us[order], data=None)
+        return Rows(people=people[order], times_us=times_us[order])
 
 
 # -- imports ----------------------------------------------------------------------------------------------------------

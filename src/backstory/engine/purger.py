@@ -19,8 +19,8 @@ from backstory.core.error import ConflictError, StorageError
 from backstory.core.time import SECOND_US
 from backstory.engine.redaction import FORGOTTEN_TRACE, delete_mail, redact_reports, traces_naming
 from backstory.store.database import held_bytes, rebuild
+from backstory.store.duck import Duck
 from backstory.store.forget import forget_some
-from backstory.store.history import Duck
 from backstory.store.manifest import KeyRun, Part, read_imports, read_key_runs, read_parts
 from backstory.store.naming import Naming
 from backstory.store.people import cio_id_of

@@ -8,10 +8,11 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS, People
 from backstory.core.comparison import where_holds
-from backstory.core.condition import EventTest
+from backstory.core.condition import EventTest, Where
 from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
 from backstory.core.metric import MESSAGE
-from backstory.engine.mask import where_mask
+from backstory.engine.mask import keys_of, values_in, where_mask
+from backstory.store.duck import Choice
 from backstory.store.folder import Folder
 from backstory.store.history import Rows, runs
 from backstory.store.knowledge import Knowledge
@@ -34,26 +35,33 @@ def scan(
     since_seq: int = 0,
     since_us: int | None = None,
     known: Knowledge | None = None,
+    timed: bool = True,
 ) -> Rows:
     """The events a leaf has to be told about, where-test applied.
 
-    Not those up to ``since_seq`` or ``since_us``; with ``known`` only what was known then.
+    Not those up to ``since_seq`` or ``since_us``; with ``known`` only what was known then. Not ``timed``: whoever asks
+    does not look at their times.
     """
     if test.kind == MESSAGE:
         return scan_messages(folder, test, since.until_us if known is None else min(since.until_us, known.at_us))
-    where = test.where
     return folder.history.events_named(
         test.kind,
         test.name,
         until_us=since.until_us,
         until_seq=since.seq,
-        where=None
-        if where is None
-        else lambda data, times_us: where_mask(folder.duck.cursor(), where, data, times_us),
+        choice=_choice(test.where),
         since_seq=since_seq,
         since_us=since_us,
         known=known,
+        timed=timed,
     )
+
+
+def _choice(where: Where | None) -> Choice | None:
+    if where is None:
+        return None
+    keys = keys_of(where)
+    return Choice(keys, lambda columns, times_us: where_mask(where, values_in(keys, columns), times_us))
 
 
 def scan_messages(folder: Folder, test: EventTest, until_us: int) -> Rows:
@@ -66,15 +74,20 @@ def scan_messages(folder: Folder, test: EventTest, until_us: int) -> Rows:
                 found.append((row[0], time_us))
     found.sort()
     people = np.array([person for person, _ in found], np.uint32)
-    return Rows(people=people, times_us=np.array([time_us for _, time_us in found], np.int64), data=None)
+    return Rows(people=people, times_us=np.array([time_us for _, time_us in found], np.int64))
 
 
-def feed_rows(leaf: CountLeaf | WindowLeaf, rows: Rows, alive: BitMap) -> People:
-    """Feed sorted events to a leaf, leaving out people who are gone; returns the people touched."""
-    rows = living_rows(rows, alive)
-    for page in pages_of(rows):
-        feed_page(leaf, page)
-    return rows.people[runs(rows.people)]
+def feed_rows(leaf: CountLeaf | WindowLeaf, rows: Rows, alive: BitMap | None = None) -> People:
+    """Feed sorted events to a leaf, leaving out people who are not ``alive`` if told; returns the people touched."""
+    if alive is not None:
+        rows = living_rows(rows, alive)
+    first = runs(rows.people)
+    people, ends = rows.people[first], np.append(first[1:], len(rows.people))
+    for low in range(0, len(first), PAGE_ROWS):
+        some = slice(low, low + PAGE_ROWS)
+        start, stop = first[low], ends[some][-1]
+        leaf.add_many(people[some], first[some] - start, rows.times_us[start:stop])
+    return people
 
 
 def living_rows(rows: Rows, alive: BitMap) -> Rows:
@@ -84,7 +97,7 @@ def living_rows(rows: Rows, alive: BitMap) -> Rows:
     if living.all():
         return rows
     keep = np.repeat(living, np.diff(np.append(first, len(rows.people))))
-    return Rows(people=rows.people[keep], times_us=rows.times_us[keep], data=None)
+    return Rows(people=rows.people[keep], times_us=rows.times_us[keep])
 
 
 def pages_of(rows: Rows) -> Iterator[Rows]:
@@ -93,7 +106,7 @@ def pages_of(rows: Rows) -> Iterator[Rows]:
     for low in range(0, len(first), PAGE_ROWS):
         start = first[low]
         stop = first[low + PAGE_ROWS] if low + PAGE_ROWS < len(first) else len(rows.people)
-        yield Rows(people=rows.people[start:stop], times_us=rows.times_us[start:stop], data=None)
+        yield Rows(people=rows.people[start:stop], times_us=rows.times_us[start:stop])
 
 
 def feed_page(leaf: CountLeaf | WindowLeaf, rows: Rows) -> None:

@@ -11,7 +11,8 @@ from backstory.store.baseline import Baselines
 from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
 from backstory.store.device import Devices
-from backstory.store.history import Duck, History, numpy_of
+from backstory.store.duck import Duck
+from backstory.store.history import History, numpy_of
 from backstory.store.journal import Journal, SqliteJournal
 from backstory.store.keyrun import KeyIndex
 from backstory.store.ledger import Ledger

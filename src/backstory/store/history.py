@@ -8,7 +8,6 @@ under ``reading``, and takes the manifest and the tail out of one transaction of
 row is seen once, and the files are there until the reading ends.
 """
 
-import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from numpy.typing import NDArray
 from backstory.core.error import StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.database import among
+from backstory.store.duck import Choice, Duck, at_keys, paths_of
 from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part
 from backstory.store.reading import Readings
 from backstory.store.state import State
 
-Chosen = Callable[[pa.ChunkedArray, NDArray[np.int64]], NDArray[np.bool_]]
 NEVER_BEFORE_US = -(1 << 62)
 NO_END_SEQ = (1 << 63) - 1
 # A stored event, as the tail has it.
@@ -40,43 +39,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Events of one name, sorted by person, then time; ``data`` is JSON text when it was asked for."""
+    """Events of one name, sorted by person, then time."""
 
     people: NDArray[np.uint32]
     times_us: NDArray[np.int64]
-    data: pa.ChunkedArray | None
-
-
-class Duck:
-    """One in-memory DuckDB, a cursor per thread. Memory, threads and the temporary folder have limits."""
-
-    def __init__(self, *, memory_mb: int, threads: int, temporary: Path) -> None:
-        self._root = duckdb.connect(
-            config={
-                "memory_limit": f"{memory_mb}MB",
-                "threads": str(threads),
-                "temp_directory": str(temporary),
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            }
-        )
-        self._root.execute("SET preserve_insertion_order = true")
-        self._local = threading.local()
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """This thread's own connection."""
-        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._root.cursor()
-            self._local.cursor = cursor
-        return cursor
-
-    def fresh(self) -> duckdb.DuckDBPyConnection:
-        """A connection of the caller's own, with its own temporary tables."""
-        return self._root.cursor()
-
-    def close(self) -> None:
-        self._root.close()
 
 
 class History:
@@ -157,27 +123,28 @@ class History:
         *,
         until_us: int,
         until_seq: int,
-        where: Chosen | None = None,
+        choice: Choice | None = None,
         since_seq: int = 0,
         since_us: int | None = None,
         known: Knowledge | None = None,
+        timed: bool = True,
     ) -> Rows:
-        """Every event of a name (or of those it stands for) that counts.
+        """Every event of a name (or of those it stands for) that counts, or those of them that are chosen.
 
-        ``where`` says of (JSON texts of data, times) which rows are asked for; their data are not told. Their times
-        are <= ``until_us``, their seq after ``since_seq`` and up to ``until_seq``.
+        Their times are <= ``until_us``, their seq after ``since_seq`` and up to ``until_seq``.
 
-        With ``since_us`` only events after that time, with ``known`` only those known then.
+        With ``since_us`` only events after that time, with ``known`` only those known then. Not ``timed``: their times
+        do not matter and are told as zero, which saves sorting by them.
         """
-        with_data = where is not None
+        keys = choice.keys if choice else ()
         low_us = NEVER_BEFORE_US if since_us is None else since_us
-        columns = "person, time_us, data" if with_data else "person, time_us"
+        columns = ", ".join(["person", "time_us", *([at_keys(keys, 6)] if keys else [])])
         wildcard = is_wildcard(name)
         named = "name LIKE $2 ESCAPE '\\'" if wildcard else "name = $2"
         told = told_by(known)
         with self.reading():
             parts, rows = self.stored(
-                f"SELECT person, time_us, {'data' if with_data else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
+                f"SELECT person, time_us, {'data' if choice else 'NULL'} FROM event WHERE seq > ? AND seq <= ?"
                 f" AND name {'GLOB' if wildcard else '='} ? AND kind = ? AND time_us > ? AND time_us <= ?"
                 f" AND NOT duplicate{told}",
                 (since_seq, until_seq, glob_of(name) if wildcard else name, kind, low_us, until_us),
@@ -190,15 +157,23 @@ class History:
                 parts,
                 "event",
                 (since_seq, until_seq),
-                (like_of(name) if wildcard else name, kind, low_us, until_us),
+                (like_of(name) if wildcard else name, kind, low_us, until_us, *paths_of(keys)),
             )
-        tables.append(_tail_table(rows, with_data))
+        tables.append(self._tail_texts(rows, keys))
         table = pa.concat_tables(tables) if len(tables) > 1 else tables[0]
-        if where is not None:
+        if choice is not None:
             # Before sorting: of what is not chosen no text is moved.
-            mask = where(table.column("data").cast(pa.large_string()), numpy_of(table.column("time_us"), np.int64))
+            mask = choice.holds(table.columns[2:], numpy_of(table.column("time_us"), np.int64))
             table = table.select(["person", "time_us"]).filter(pa.array(mask))
-        return sorted_rows(table)
+        return sorted_rows(table) if timed else _by_person(table)
+
+    def _tail_texts(self, rows: list[Any], keys: Sequence[str | None]) -> pa.Table:
+        """Rows (person, time, data) of the tail as a table of (person, time, what is at each key)."""
+        table = _tail_table(rows)
+        data = pa.chunked_array([pa.array([row[2] for row in rows], pa.string())])
+        for place, column in enumerate(self.duck.texts_at(keys, data)):
+            table = table.append_column(f"at_{place}", column)
+        return table
 
     def _of_people(
         self, kind: str, columns: str, people: Sequence[int], counting: str = "", parameters: Sequence[Any] = ()
@@ -317,20 +292,15 @@ class History:
                     f" WHERE {counting}{told} AND {COUNTED} GROUP BY person"
                 )
                 tables += self.between(self.table, found, parts, kind, (seq, until_seq))
-        tables.append(_tail_table(rows, False))
+        tables.append(_tail_table(rows))
         merged = sorted_rows(pa.concat_tables(tables))
         first = runs(merged.people)
         return merged.people[first], merged.times_us[first]
 
 
-def _tail_table(rows: list[Any], with_data: bool) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "person": pa.array([row[0] for row in rows], pa.uint32()),
-        "time_us": pa.array([row[1] for row in rows], pa.int64()),
-    }
-    if with_data:
-        columns["data"] = pa.array([row[2] for row in rows], pa.string())
-    return pa.table(columns)
+def _tail_table(rows: list[Any]) -> pa.Table:
+    people, times_us = [row[0] for row in rows], [row[1] for row in rows]
+    return pa.table({"person": pa.array(people, pa.uint32()), "time_us": pa.array(times_us, pa.int64())})
 
 
 def sorted_rows(table: pa.Table) -> Rows:
@@ -342,9 +312,14 @@ def sorted_rows(table: pa.Table) -> Rows:
         keys, bits, unit_us, low_us = packed
         keys.sort()
         people = (keys >> bits).astype(np.uint32)
-        return Rows(people=people, times_us=(keys & ((1 << bits) - 1)) * unit_us + low_us, data=None)
+        return Rows(people=people, times_us=(keys & ((1 << bits) - 1)) * unit_us + low_us)
     order = np.lexsort((times_us, people)) if len(people) else np.empty(0, np.int64)
-    return Rows(people=people[order], times_us=times_us[order], data=None)
+    return Rows(people=people[order], times_us=times_us[order])
+
+
+def _by_person(table: pa.Table) -> Rows:
+    people = np.sort(numpy_of(table.column("person"), np.uint32))
+    return Rows(people=people, times_us=np.zeros(len(people), np.int64))
 
 
 def _packed(people: NDArray[np.uint32], times_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int, int] | None:
@@ -356,11 +331,16 @@ def _packed(people: NDArray[np.uint32], times_us: NDArray[np.int64]) -> tuple[ND
         return None
     low_us = int(times_us.min())
     since = times_us - low_us
-    unit_us = next(unit for unit in (1_000_000, 1000, 1) if unit == 1 or not (since % unit).any())
-    bits = (int(since.max()) // unit_us).bit_length()
+    unit_us = 1
+    for unit in (1_000_000, 1000):
+        units, rest = np.divmod(since, unit)
+        if not rest.any():
+            since, unit_us = units, unit
+            break
+    bits = int(since.max()).bit_length()
     if bits + int(people.max()).bit_length() > 63:
         return None
-    return (people.astype(np.int64) << bits) | (since // unit_us), bits, unit_us, low_us
+    return (people.astype(np.int64) << bits) | since, bits, unit_us, low_us
 
 
 def numpy_of(column: pa.ChunkedArray, kind: Any) -> NDArray[Any]:
