@@ -5,13 +5,14 @@ next event is fed, each judged as of its own moment. What this must be told: tha
 first and the last moment. For people of whom that is not certain, ``doubtful`` says so beforehand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backstory.core.column import People, Truth, bitmap_of
+from backstory.core.comparison import WhereJudge
 from backstory.core.condition import Json
 from backstory.core.known import KnownLeaf
 from backstory.core.lateness import leave_window, may_have_turned_many
@@ -88,12 +89,9 @@ class BurstFeed:
 
     def __init__(self, segments: SegmentEngine, names: Sequence[tuple[str, str]]) -> None:
         self._segments = segments
-        # Each leaf with the codes of the events it asks for.
-        self._leaves: dict[AnyEventLeaf, list[int]] = {}
-        for code, name in enumerate(names):
-            for leaf in segments.event_leaves([name]):
-                self._leaves.setdefault(leaf, []).append(code)
-        self._over = {leaf: segments.segments_over([leaf.test]) for leaf in self._leaves}
+        self._questions = _questions(segments, names)
+        leaves = [leaf for question in self._questions for leaf in (*question.counts, *question.windows)]
+        self._over = {leaf: segments.segments_over([leaf.test]) for leaf in leaves}
         over = set[int]().union(*self._over.values())
         self._order = [segments.segments[segment_id] for segment_id in segments.closure(over)]
 
@@ -110,47 +108,33 @@ class BurstFeed:
             # Known for longer than was known: "has not done so for a week" may hold from some other moment on.
             found |= times_us < self._segments.known.gather_us(people)
         places = _by_code(burst.codes[order], len(burst.names))
-        for leaf, codes in self._leaves.items():
-            if isinstance(leaf, WindowLeaf):
-                some = _together(places, codes)
+        for question in self._questions:
+            some = _together(places, question.codes)
+            for leaf in question.windows if len(some) else ():
                 low, high = first_us - leaf.last_us + SHIFT_US, last_us - leaf.last_us + SHIFT_US
-                held = leaf.column.gather(people[some]).reshape(len(some), leaf.keep)
-                stored = times_us[some] + SHIFT_US
-                found[some] |= ((held > low) & (held <= high)).any(axis=1) | ((stored > low) & (stored <= high))
+                held, stored = leaf.column.gather(people[some]), times_us[some] + SHIFT_US
+                leaving = (held > low) & (held <= high)
+                leaving = leaving if leaf.keep == 1 else leaving.any(axis=1)
+                found[some] |= leaving | ((stored > low) & (stored <= high))
         doubt[order] = found
         return doubt
 
     def feed(self, burst: Burst, rows: Rows) -> Moves:
         """Feed one event each of some people, sorted by person; who comes and goes, by event and in order."""
-        people, times_us, nows_us = burst.people[rows], burst.times_us[rows], burst.nows_us[rows]
-        self._feed_known(people, times_us)
-        alone = (times_us < nows_us) & self._segments.newest.events.is_before_many(people, times_us)
-        self._segments.newest.events.put_many(people, times_us)
+        fed = _Fed.of(burst, rows)
+        self._feed_known(fed.people, fed.times_us)
+        newest = self._segments.newest.events
+        fed.alone[:] = (fed.times_us < fed.nows_us) & newest.is_before_many(fed.people, fed.times_us)
+        newest.put_many(fed.people, fed.times_us)
         touched: dict[int, list[Rows]] = {}
         places = _by_code(burst.codes[rows], len(burst.names))
-        for leaf, codes in self._leaves.items():
-            some = _together(places, codes)
-            if not len(some):
-                continue
-            who, at_us = people[some], times_us[some]
-            if isinstance(leaf, CountLeaf):
-                held = leaf.column.gather(who)
-                # Where the count is full, or the time outside, there is nothing to find out.
-                open_ = (held < leaf.cap) & leaf.takes_many(at_us)
-                passed = _passing(leaf, burst, rows, some[open_])
-                open_[open_] = passed
-                changed = some[_feed_count(leaf, who, held, open_)]
-            else:
-                if leaf.where is not None:
-                    some = some[_passing(leaf, burst, rows, some)]
-                    who, at_us = people[some], times_us[some]
-                found, left = self._feed_window(leaf, who, at_us, nows_us[some])
-                changed = some[found]
-                alone[some[left]] = False
-            if len(changed):
-                for segment_id in self._over[leaf]:
-                    touched.setdefault(segment_id, []).append(changed)
-        return self._settle(_Fed(rows, people, times_us, nows_us, alone), touched) if touched else NO_MOVES
+        for question in self._questions:
+            some = _together(places, question.codes)
+            for leaf, changed in self._ask(question, burst, fed, some) if len(some) else ():
+                if len(changed):
+                    for segment_id in self._over[leaf]:
+                        touched.setdefault(segment_id, []).append(changed)
+        return self._settle(fed, touched) if touched else NO_MOVES
 
     def _feed_known(self, people: People, times_us: Moments) -> None:
         known = self._segments.known
@@ -158,19 +142,48 @@ class BurstFeed:
         if earlier.any():
             known.add_many(people[earlier], times_us[earlier])
 
-    def _feed_window(
-        self, leaf: WindowLeaf, people: People, times_us: Moments, nows_us: Moments
-    ) -> tuple[Truth, Truth]:
-        """Feed one event of each; (for whom the answer is another one now, for whom an event left since its time)."""
-        held = leaf.column.gather(people).reshape(len(people), leaf.keep)
-        edges = (nows_us - leaf.last_us + SHIFT_US)[:, None]
-        both = np.concatenate([held, (times_us + SHIFT_US)[:, None]], axis=1)
-        left = leave_window(both, leaf.last_us, times_us, nows_us)
-        both.sort(axis=1)
-        best = both[:, :0:-1]
-        leaf.column.scatter(people, best[:, 0] if leaf.keep == 1 else best)
-        self._segments.expect_many(leaf, people, best - SHIFT_US + leaf.last_us, nows_us)
-        return _inside(leaf, (held > edges).sum(axis=1)) != _inside(leaf, (best > edges).sum(axis=1)), left
+    def _ask(
+        self, question: "_Question", burst: Burst, fed: "_Fed", some: Rows
+    ) -> Iterator[tuple[AnyEventLeaf, Rows]]:
+        """Feed the leaves of one question; for which events the answer of each is another one now."""
+        who, at_us = fed.people[some], fed.times_us[some]
+        counted = [(leaf, leaf.column.gather(who)) for leaf in question.counts]
+        # Where the count is full, or the time outside, there is nothing to find out.
+        wanted = [(held < leaf.cap) & leaf.takes_many(at_us) for leaf, held in counted]
+        passed = np.ones(len(some), dtype=bool)
+        if question.where is not None:
+            passed = passed if question.windows else np.logical_or.reduce(wanted)
+            passed[passed] = _passing(question.where, burst, fed.rows[some[passed]])
+            wanted = [one & passed for one in wanted]
+        for (leaf, held), taken in zip(counted, wanted, strict=True):
+            yield leaf, some[_feed_count(leaf, who, held, taken)]
+        if question.where is not None:
+            some = some[passed]
+        for leaf in question.windows:
+            yield leaf, some[self._feed_window(leaf, fed, some)]
+
+    def _feed_window(self, leaf: WindowLeaf, fed: "_Fed", some: Rows) -> Truth:
+        """Feed one event of each; for whom the answer is another one now. Who had an event leave is not alone."""
+        people, times_us, nows_us = fed.people[some], fed.times_us[some], fed.nows_us[some]
+        held, stored = leaf.column.gather(people), times_us + SHIFT_US
+        edges = nows_us - leaf.last_us + SHIFT_US
+        late = fed.alone[some]
+        if leaf.keep == 1:
+            best = np.maximum(held, stored)
+            changed = (held > edges) != (best > edges)
+        else:
+            both = np.concatenate([held, stored[:, None]], axis=1)
+            both.sort(axis=1)
+            best = both[:, :0:-1]
+            before, after = ((some_us > edges[:, None]).sum(axis=1) for some_us in (held, best))
+            changed = _inside(leaf, before) != _inside(leaf, after)
+        leaf.column.scatter(people, best)
+        if late.any():
+            both = np.concatenate([held.reshape(len(people), leaf.keep), stored[:, None]], axis=1)
+            fed.alone[some] = late & ~leave_window(both, leaf.last_us, times_us, nows_us)
+        moments_us = best.reshape(len(people), leaf.keep) - SHIFT_US + leaf.last_us
+        self._segments.expect_many(leaf, people, moments_us, nows_us)
+        return changed
 
     def _settle(self, fed: "_Fed", touched: dict[int, list[Rows]]) -> Moves:
         found: list[tuple[Rows, int, Truth, Truth]] = []
@@ -218,6 +231,37 @@ class _Fed:
     nows_us: Moments
     alone: Truth
 
+    @staticmethod
+    def of(burst: Burst, rows: Rows) -> "_Fed":
+        alone = np.zeros(len(rows), dtype=bool)
+        return _Fed(rows, burst.people[rows], burst.times_us[rows], burst.nows_us[rows], alone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """Leaves that differ in how often and since when only: what they ask of an event is found out once for all."""
+
+    codes: list[int]
+    where: WhereJudge | None
+    counts: list[CountLeaf]
+    windows: list[WindowLeaf]
+
+
+def _questions(segments: SegmentEngine, names: Sequence[tuple[str, str]]) -> list[_Question]:
+    codes: dict[AnyEventLeaf, list[int]] = {}
+    for code, name in enumerate(names):
+        for leaf in segments.event_leaves([name]):
+            codes.setdefault(leaf, []).append(code)
+    made: dict[object, _Question] = {}
+    for leaf, some in codes.items():
+        key = (tuple(some), leaf.test.where)
+        question = made.setdefault(key, _Question(codes=some, where=leaf.where, counts=[], windows=[]))
+        if isinstance(leaf, CountLeaf):
+            question.counts.append(leaf)
+        else:
+            question.windows.append(leaf)
+    return list(made.values())
+
 
 def _by_code(codes: Rows, count: int) -> list[Rows]:
     """Where each code stands."""
@@ -229,13 +273,10 @@ def _together(places: list[Rows], codes: list[int]) -> Rows:
     return places[codes[0]] if len(codes) == 1 else np.sort(np.concatenate([places[code] for code in codes]))
 
 
-def _passing(leaf: AnyEventLeaf, burst: Burst, rows: Rows, places: Rows) -> Truth:
-    """For which of these events what the leaf asks of their data holds."""
-    if leaf.where is None:
-        return np.ones(len(places), dtype=bool)
-    asked = rows[places]
-    found = map(leaf.where, burst.data(asked.tolist()), burst.times_us[asked].tolist())
-    return np.fromiter(found, bool, len(places))
+def _passing(where: WhereJudge, burst: Burst, rows: Rows) -> Truth:
+    """For which of these events what is asked of their data holds."""
+    asked: list[int] = rows.tolist()
+    return np.fromiter(map(where, burst.data(asked), burst.times_us[asked].tolist()), bool, len(asked))
 
 
 def _feed_count(leaf: CountLeaf, people: People, held: Rows, some: Truth) -> Truth:

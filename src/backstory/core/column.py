@@ -19,6 +19,8 @@ PAGE_MASK = PAGE_ROWS - 1
 # A slab is address space, not memory, but a system that is told to count it should not refuse it.
 SLAB_BYTES = 16 << 20
 
+# So many are gone through faster one by one than as an array.
+_FEW = 64
 # Where so many numbers lie between one person and the next, people are looked up one by one.
 _SPARSE_FROM = 32
 # Fewer people than this are handed to the bitmap one by one.
@@ -117,7 +119,7 @@ class Column:
 
     def scatter(self, people: People, rows: Numbers) -> None:
         """Write the numbers of many different people (sorted ascending)."""
-        for number in _runs(people >> PAGE_BITS):
+        for number in _pages(people) - self.dirty:
             self.page(number)
         bits = self._slab_bits
         for number, span in _spans(people, bits):
@@ -156,11 +158,12 @@ def _zeroed(size: int) -> mmap.mmap:
     return memory
 
 
-def _runs(ascending: Numbers) -> list[int]:
-    """The different ones of ascending numbers."""
-    if not len(ascending) or ascending[0] == ascending[-1]:
-        return ascending[:1].tolist()
-    return ascending[np.append(True, ascending[1:] != ascending[:-1])].tolist()
+def _pages(people: People) -> set[int]:
+    """The pages on which sorted people are."""
+    pages = people >> PAGE_BITS
+    if len(pages) > _FEW:
+        pages = pages[np.append(True, pages[1:] != pages[:-1])]
+    return set(pages.tolist())
 
 
 def _spans(people: People, bits: int) -> Iterator[tuple[int, slice]]:
@@ -184,7 +187,7 @@ def bitmap_of(people: People) -> BitMap:
         return BitMap(people)
     pages: list[tuple[int, int]] = []
     bodies: list[bytes] = []
-    for number, span in spans(people):
+    for number, span in _spans(people, PAGE_BITS):
         rows = (people[span] & PAGE_MASK).astype("<u2")
         pages.append((number, len(rows) - 1))
         if len(rows) > _LIST_MAX:
@@ -204,6 +207,8 @@ def member_many(members: BitMap, people: People) -> Truth:
     """Which of the sorted distinct people are in the bitmap."""
     if not len(people) or not members:
         return np.zeros(len(people), dtype=bool)
+    if len(people) <= _FEW:
+        return np.fromiter(map(members.__contains__, people.tolist()), bool, len(people))
     low, span = int(people[0]), int(people[-1]) - int(people[0]) + 1
     if span > len(people) * _SPARSE_FROM:
         held = np.asarray((members & bitmap_of(people)).to_array(), dtype=np.uint32)

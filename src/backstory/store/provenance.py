@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.fact import IdentifierKind
-from backstory.store.database import insert_rows
 
 NAMES: tuple[IdentifierKind, ...] = ("id", "email", "phone")
 KINDS: tuple[IdentifierKind, ...] = ("id", "email", "phone", "cio_id")
@@ -74,7 +73,10 @@ class Namings:
         for one in both:
             fresh = self._unconfirmed[one] & people
             self._unconfirmed[one] -= fresh
-            insert_rows(self._db, "INSERT OR IGNORE INTO confirmed", "(?, ?)", [(one, person) for person in fresh])
+            if fresh:
+                people_json = f"[{','.join(map(str, fresh))}]"
+                insert = "INSERT OR IGNORE INTO confirmed SELECT ?, value FROM json_each(?)"
+                self._db.execute(insert, (one, people_json))
 
     def heard_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
         """An import named these people."""

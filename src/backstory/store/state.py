@@ -56,14 +56,9 @@ class State:
 
     def write_counters(self) -> None:
         """Inside a transaction: the position applied and the counters that go with it."""
-        self.db.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            [
-                ("position", self.position),
-                ("now_us", self.now_us),
-                ("next_seq", self.next_seq),
-                ("next_person", self.next_person),
-            ],
+        self.db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('position', ?), ('now_us', ?), ('next_seq', ?), ('next_person', ?)",
+            (self.position, self.now_us, self.next_seq, self.next_person),
         )
 
     def give_up(self) -> None:
