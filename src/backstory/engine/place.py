@@ -65,6 +65,7 @@ TABLES: tuple[Place, ...] = (
     Place(name="naming", holds="whom imports have named, by number", gone=NOTHING),
     Place(name="baseline", holds="who was in segments when an import began, by number, until it ends", gone=NOTHING),
     Place(name="confirmed", holds="whose identifiers others than imports have named, by number", gone=PURGED),
+    Place(name="confirmed_newly", holds="the newest of these", gone=PURGED),
     Place(name="replaced", holds="identifiers in whose place an import gave others", gone=AT_ONCE),
     Place(name="retraction", holds="which imports are taken back", gone=NOTHING),
     Place(name="absence", holds="from when to when imports did not count", gone=NOTHING),

@@ -13,7 +13,7 @@ from backstory.engine.countable import Tell
 from backstory.engine.undo import PURGED, PURGING, RETRACTED, alone
 from backstory.engine.undo_record import forget_import
 from backstory.store.manifest import find_import, read_imports, read_key_runs, read_parts
-from backstory.store.provenance import KINDS
+from backstory.store.provenance import CONFIRMED, KINDS
 from backstory.store.retraction import put_retraction, read_retractions
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _forget_some(workspace: Workspace, people: str) -> None:
     db = workspace.folder.state.db
     db.execute(f"DELETE FROM withdrawn WHERE person IN ({people})")
     kinds = ", ".join("?" * len(KINDS))
-    db.execute(f"DELETE FROM confirmed WHERE kind IN ({kinds}) AND person IN ({people})", KINDS)
+    for table in CONFIRMED:
+        db.execute(f"DELETE FROM {table} WHERE kind IN ({kinds}) AND person IN ({people})", KINDS)
 
 
 def _purge(workspace: Workspace, import_id: int) -> list[str]:

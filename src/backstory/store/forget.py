@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from backstory.store.provenance import CONFIRMED
 from backstory.store.tail import Tail
 
 FORGOTTEN = '{"forgotten":true}'
@@ -71,7 +72,7 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
         where = where.replace("USING_JOURNEY", "WHERE decision.journey_id = journey.journey_id")
         chosen = f"SELECT {key} FROM {table} WHERE {where} LIMIT ?2"
         count += db.execute(f"DELETE FROM {table} WHERE {key} IN ({chosen})", (person, rows_max - count)).rowcount
-    for table in ("device", "relationship", "confirmed"):
+    for table in ("device", "relationship", *CONFIRMED):
         count += db.execute(f"DELETE FROM {table} WHERE person = ?", (person,)).rowcount
     if count < rows_max:
         count += _empty_messages(db, person, rows_max - count)

@@ -16,6 +16,9 @@ from backstory.core.fact import IdentifierKind
 
 NAMES: tuple[IdentifierKind, ...] = ("id", "email", "phone")
 KINDS: tuple[IdentifierKind, ...] = ("id", "email", "phone", "cio_id")
+# Where it is stored whose identifiers are confirmed; the second table is folded into the first at so many rows.
+CONFIRMED = ("confirmed", "confirmed_newly")
+FOLD_ROWS = 10_000
 Named = dict[IdentifierKind, BitMap]
 
 
@@ -37,8 +40,10 @@ class Namings:
         for given in self._given.values():
             for kind, people in given.items():
                 self._unconfirmed[kind] |= people
-        for kind, person in db.execute("SELECT kind, person FROM confirmed"):
-            self._unconfirmed[kind].discard(person)
+        for table in CONFIRMED:
+            for kind, person in db.execute(f"SELECT kind, person FROM {table}"):
+                self._unconfirmed[kind].discard(person)
+        self._newly: int = db.execute("SELECT count(*) FROM confirmed_newly").fetchone()[0]
 
     @staticmethod
     def _of(where: dict[int, Named], import_id: int) -> Named:
@@ -75,8 +80,17 @@ class Namings:
             self._unconfirmed[one] -= fresh
             if fresh:
                 people_json = f"[{','.join(map(str, fresh))}]"
-                insert = "INSERT OR IGNORE INTO confirmed SELECT ?, value FROM json_each(?)"
-                self._db.execute(insert, (one, people_json))
+                self._db.execute("INSERT INTO confirmed_newly SELECT ?, value FROM json_each(?)", (one, people_json))
+                self._newly += len(fresh)
+        if self._newly >= FOLD_ROWS:
+            self._fold()
+
+    def _fold(self) -> None:
+        # In order, so that each page is written to once.
+        fold = "INSERT OR IGNORE INTO confirmed SELECT kind, person FROM confirmed_newly ORDER BY kind, person"
+        self._db.execute(fold)
+        self._db.execute("DELETE FROM confirmed_newly")
+        self._newly = 0
 
     def heard_many(self, kind: IdentifierKind, people: Iterable[int] | NDArray[np.uint32]) -> None:
         """An import named these people."""
@@ -98,7 +112,8 @@ class Namings:
             (self.source, person, kind, value, given),
         )
         # Whoever used the one before has not used this one.
-        self._db.execute("DELETE FROM confirmed WHERE kind = ? AND person = ?", (kind, person))
+        for table in CONFIRMED:
+            self._db.execute(f"DELETE FROM {table} WHERE kind = ? AND person = ?", (kind, person))
 
     def flush(self) -> None:
         """Inside the transaction of a chunk: store what imports have named since."""

@@ -23,6 +23,8 @@ CREATE TABLE naming (
 ) WITHOUT ROWID;
 -- Identifiers that an import gave and that others than imports have named since: they stay when it is taken back.
 CREATE TABLE confirmed (kind TEXT NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (kind, person)) WITHOUT ROWID;
+-- The newest of them: in order of person each would rewrite a page of its own at every commit.
+CREATE TABLE confirmed_newly (kind TEXT NOT NULL, person INTEGER NOT NULL);
 -- Identifiers in whose place an import gave others, and which.
 CREATE TABLE replaced (
     import_id INTEGER NOT NULL, person INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, given TEXT NOT NULL,
