@@ -55,6 +55,8 @@ class ImportControl:
         self._workspace = workspace
         self._guard = threading.Lock()
         self._running: dict[int, Running] = {}
+        # Imports that are being canceled: nobody takes them up once their run has ended.
+        self._canceling: set[int] = set()
         self.changed = threading.Condition()
         # Held while an import is made one that goes on with mended rows.
         self.mending = threading.Lock()
@@ -113,7 +115,8 @@ class ImportControl:
 
     def left_standing(self, import_id: int) -> bool:
         """Is it neither over nor paused, and does nobody of this process run it?"""
-        return self.row(import_id).state == IMPORTING and not self.runs(import_id)
+        over = self.runs(import_id) or import_id in self._canceling
+        return not over and self.row(import_id).state == IMPORTING
 
     def runs(self, import_id: int) -> bool:
         """Is the import at work in this process (it may be paused)?"""
@@ -155,6 +158,16 @@ class ImportControl:
             raise ConflictError(f"import {import_id} is already canceled")
         with self._guard:
             one = self._running.get(import_id)
+            self._canceling.add(import_id)
+        try:
+            self._cancel(import_id, one)
+        finally:
+            self._canceling.discard(import_id)
+        # What was fetched or sent for it is of no use any more.
+        spool.remove(self._workspace.folder.path, self.options(import_id).paths)
+        self._tell()
+
+    def _cancel(self, import_id: int, one: Running | None) -> None:
         if one is not None:
             # The run ends behind the chunk at hand; only then is it known where it stands.
             one.canceled = True
@@ -165,9 +178,6 @@ class ImportControl:
         receipt = self._workspace.apply([FinishImport(import_id=import_id, state="canceled")])[0]
         if receipt.result != "applied":
             raise ConflictError(receipt.reason)
-        # What was fetched or sent for it is of no use any more.
-        spool.remove(self._workspace.folder.path, self.options(import_id).paths)
-        self._tell()
 
     def options(self, import_id: int) -> BackfillOptions:
         """What an import was asked to do."""
