@@ -5,13 +5,14 @@ Times are microseconds; ``time_us`` is the time the sender named, None when it n
 JSON that came from outside stays text (``msgspec.Raw`` bytes) until somebody needs to look inside.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 FORMAT_VERSION = 1
 
 IdentifierKind = Literal["id", "email", "cio_id", "phone"]
+IDENTIFIER_KINDS = frozenset[str](get_args(IdentifierKind))
 EventKind = Literal["event", "page", "screen"]
 
 

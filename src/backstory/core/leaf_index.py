@@ -54,3 +54,7 @@ class LeafIndex:
         """The leaves over attributes with these root names, None: over all."""
         chosen = self._by_attribute if roots is None else roots
         return [leaf for root in chosen for leaf in self._by_attribute.get(root, ())]
+
+    def asked_roots(self, roots: Iterable[str]) -> list[str]:
+        """Those of these root names over which there are leaves."""
+        return [root for root in roots if self._by_attribute.get(root)]

@@ -6,7 +6,7 @@ whole write plus later path writes. Timed writes in any order, any number of tim
 Source: design section 6.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 import msgspec
@@ -92,11 +92,11 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
             touched = True
             before = None if old is None else old.value
             if before != new.value:
-                changed.append(Change(name, _json(before), _json(new.value)))
+                changed.append(Change(name, _json(before), None if new.value is None else value))
         elif new != old:
             lost.append(Loss(name, old.time_us, time_us))
     # A value sent again with a newer time may cover what lay over it, or come to lie over what covered it.
-    for root in sorted(layered - root_names(tuple(changed))) if touched else ():
+    for root in sorted(layered - root_names(tuple(changed))) if touched and layered else ():
         after = shown(document, root)
         if _encode(after) != _encode(before_whole[root]):
             changed.append(Change(root, before_whole[root], after))
@@ -133,8 +133,10 @@ def _json(value: bytes | None) -> Json:
     return None if value is None else cast("Json", _decode(value))
 
 
-def values(document: Document) -> dict[str, Json]:
-    """The attributes as they are: paths laid over their wholes, removals left out."""
+def values(document: Document, roots: Collection[str] | None = None) -> dict[str, Json]:
+    """The attributes as they are: paths laid over their wholes, removals left out; ``roots``: of these only."""
+    if roots is not None:
+        document = {name: item for name, item in document.items() if root_name(name) in roots}
     plain = {name: _json(item.value) for name, item in document.items() if item.value is not None and "." not in name}
     paths = [(item.time_us, name, item) for name, item in document.items() if "." in name]
     for time_us, name, item in sorted(paths, key=lambda path: path[:2]):
@@ -166,5 +168,10 @@ def times_us(document: Document) -> dict[str, int]:
 
 
 def root_names(changes: tuple[Change, ...]) -> set[str]:
-    """The names under which fields look for what changed: a field ``tags[0]`` may be a name or a path into ``tags``."""
-    return {change.name.partition(".")[0].partition("[")[0] for change in changes}
+    """The names under which fields look for what changed."""
+    return {root_name(change.name) for change in changes}
+
+
+def root_name(name: str) -> str:
+    """Under which name fields look for it: a field ``tags[0]`` may be a name or a path into ``tags``."""
+    return name if "." not in name and "[" not in name else name.partition(".")[0].partition("[")[0]

@@ -52,7 +52,7 @@ class SegmentEngine:
         self.newest = NewestFacts()
         self.leaves: dict[LeafKey, AnyLeaf] = {}
         self.segments: dict[int, Kept] = {}
-        self._told = LeafIndex()
+        self.told = LeafIndex()
         self._segments_of: dict[LeafKey, list[int]] = {}
         self._dependents: dict[int, list[int]] = {}
         self._order: dict[int, int] = {}
@@ -99,7 +99,7 @@ class SegmentEngine:
     def attach(self, key: LeafKey, leaf: AnyLeaf) -> None:
         """From now on the leaf is fed by live facts."""
         self.leaves[key] = leaf
-        self._told.add(leaf)
+        self.told.add(leaf)
         self._index()
 
     def put(self, segment_id: int, condition: Condition | None, *, building: bool = False) -> Kept:
@@ -124,7 +124,7 @@ class SegmentEngine:
             return
         used = {key for kept in self.segments.values() if kept.condition for key in leaf_keys(kept.condition)}
         for key in [key for key in self.leaves if key not in used]:
-            self._told.remove(self.leaves.pop(key))
+            self.told.remove(self.leaves.pop(key))
 
     def _index(self) -> None:
         if self._together:
@@ -161,7 +161,7 @@ class SegmentEngine:
         """
         self.newest.events.put(person, time_us)
         changed: set[LeafKey] = set()
-        for leaf in self._told.of_event(kind, name):
+        for leaf in self.told.of_event(kind, name):
             if leaf.where is None or leaf.where(data(), time_us):
                 if leaf.add(person, time_us, now_us) or leaf.filling:
                     changed.add(leaf.test)
@@ -182,7 +182,7 @@ class SegmentEngine:
     ) -> set[LeafKey]:
         """Attributes with these root names (None: all) changed; returns the leaves re-judged."""
         touched: set[LeafKey] = set()
-        for leaf in self._told.of_attributes(roots):
+        for leaf in self.told.of_attributes(roots):
             leaf.set(person, values(), now_us)
             touched.add(leaf.test)
             if leaf.timed:
@@ -357,14 +357,14 @@ class SegmentEngine:
 
     def event_leaves(self, names: Sequence[tuple[str, str]]) -> list[CountLeaf | WindowLeaf]:
         """The leaves over these (kind, name) pairs."""
-        return self._told.of_events(names)
+        return self.told.of_events(names)
 
     def message_leaves(self) -> list[CountLeaf | WindowLeaf]:
         """The leaves over what happened to messages."""
-        return self._told.of_messages()
+        return self.told.of_messages()
 
     def attribute_leaves(self) -> list[AttributeLeaf]:
-        return self._told.of_attributes()
+        return self.told.of_attributes()
 
     def closure(self, found: set[int]) -> list[int]:
         """These segments and those that refer to them, in an order in which to settle them."""

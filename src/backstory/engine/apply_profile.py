@@ -7,10 +7,11 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.error import LimitError
-from backstory.core.fact import Identifier, IdentifierKind, Identify, Receipt, SkippedValue
+from backstory.core.fact import IDENTIFIER_KINDS, Identifier, IdentifierKind, Identify, Receipt, SkippedValue
 from backstory.core.identity import Apply, Drop, Join, Refuse, decide, normal
+from backstory.core.leaf_key import LeafKey
 from backstory.core.limit import ATTRIBUTES_PER_PERSON
-from backstory.core.person import Change, Document, Loss, Written, root_names, write
+from backstory.core.person import Change, Document, Loss, Written, root_names, values, write
 from backstory.core.time import MINUTE_US, SECOND_US
 from backstory.core.trace import (
     ATTRIBUTE_CHANGE,
@@ -225,15 +226,7 @@ class Profiles:
         # A value dated a little ahead counts at once, and so does the person.
         touched = self._segments.feed_known(person, min(effective_us, now_us), now_us)
         if is_new or written.changed or assign:
-            shown: dict[str, Json] = {}
-
-            def values() -> dict[str, Json]:
-                if not shown:
-                    shown.update(shown_values(self._folder.people.profile(person), document))
-                return shown
-
-            roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
-            touched |= self._segments.feed_attributes(person, roots, values, now_us)
+            touched |= self._feed(person, document, written, assign, is_new=is_new, now_us=now_us)
         touched |= set() if claimed is None else claimed.touched
         moved = self._segments.settle(person, None if is_new else touched, now_us, noted=claimed is None)
         if moved:
@@ -243,6 +236,27 @@ class Profiles:
             self._transitions.take(moved, now_us, late=late, alone_us=alone_us)
         self._segments.newest.others.put(person, effective_us)
         self._audience.on_person(person, now_us)
+
+    def _feed(
+        self,
+        person: int,
+        document: Document,
+        written: Written,
+        assign: tuple[Identifier, ...],
+        *,
+        is_new: bool,
+        now_us: int,
+    ) -> set[LeafKey]:
+        """Tell the leaves over attributes; only the values that they ask for are made."""
+        if is_new:
+            shown = shown_values(self._folder.people.profile(person), document)
+            return self._segments.feed_attributes(person, None, lambda: shown, now_us)
+        roots = self._segments.told.asked_roots(root_names(written.changed) | {one.kind for one in assign})
+        if IDENTIFIER_KINDS.isdisjoint(roots):
+            shown = values(document, roots)
+        else:
+            shown = shown_values(self._folder.people.profile(person), document)
+        return self._segments.feed_attributes(person, roots, lambda: shown, now_us)
 
     def _too_many(self, person: int | None, attributes: dict[str, Json], now_us: int) -> Receipt:
         try:

@@ -311,6 +311,7 @@ class Loop:
             db.execute("BEGIN IMMEDIATE")
             work()
             self._folder.tail.flush()
+            self._folder.namings.write_confirmed()
             self._folder.state.write_counters()
             db.execute("COMMIT")
         except BackstoryError:

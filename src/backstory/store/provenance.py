@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.fact import IdentifierKind
+from backstory.store.database import insert_rows
 
 NAMES: tuple[IdentifierKind, ...] = ("id", "email", "phone")
 KINDS: tuple[IdentifierKind, ...] = ("id", "email", "phone", "cio_id")
@@ -43,6 +44,8 @@ class Namings:
         for table in CONFIRMED:
             for kind, person in db.execute(f"SELECT kind, person FROM {table}"):
                 self._unconfirmed[kind].discard(person)
+        # What this transaction has confirmed.
+        self._fresh: list[tuple[IdentifierKind, int]] = []
         self._newly: int = db.execute("SELECT count(*) FROM confirmed_newly").fetchone()[0]
 
     @staticmethod
@@ -71,17 +74,26 @@ class Namings:
 
     def confirm(self, kind: IdentifierKind, person: int) -> None:
         """The identifier is not an import's alone any more, and neither is the person."""
-        self._confirm(kind, BitMap([person]))
+        both: tuple[IdentifierKind, ...] = (kind, "cio_id")
+        for one in both:
+            if person in self._unconfirmed[one]:
+                self._unconfirmed[one].discard(person)
+                self._fresh.append((one, person))
 
     def _confirm(self, kind: IdentifierKind, people: BitMap) -> None:
         both: tuple[IdentifierKind, ...] = (kind, "cio_id")
         for one in both:
             fresh = self._unconfirmed[one] & people
             self._unconfirmed[one] -= fresh
-            if fresh:
-                people_json = f"[{','.join(map(str, fresh))}]"
-                self._db.execute("INSERT INTO confirmed_newly SELECT ?, value FROM json_each(?)", (one, people_json))
-                self._newly += len(fresh)
+            self._fresh.extend((one, person) for person in fresh)
+
+    def write_confirmed(self) -> None:
+        """At the end of each transaction: store what was confirmed in it."""
+        if not self._fresh:
+            return
+        insert_rows(self._db, "INSERT INTO confirmed_newly", "(?, ?)", self._fresh)
+        self._newly += len(self._fresh)
+        self._fresh.clear()
         if self._newly >= FOLD_ROWS:
             self._fold()
 
@@ -112,6 +124,7 @@ class Namings:
             (self.source, person, kind, value, given),
         )
         # Whoever used the one before has not used this one.
+        self.write_confirmed()
         for table in CONFIRMED:
             self._db.execute(f"DELETE FROM {table} WHERE kind = ? AND person = ?", (kind, person))
 
