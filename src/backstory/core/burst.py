@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.core.column import People, Truth, bitmap_of
+from backstory.core.column import Numbers, People, Truth, bitmap_of
 from backstory.core.comparison import WhereJudge
 from backstory.core.condition import Json
 from backstory.core.known import KnownLeaf
-from backstory.core.lateness import leave_window, may_have_turned_many
-from backstory.core.leaf import SHIFT_US, CountLeaf, WindowLeaf, member_many
+from backstory.core.lateness import Newest
+from backstory.core.leaf import COUNT_MASK, SHIFT_US, CountLeaf, WindowLeaf, member_many
 from backstory.core.segment import Kept, SegmentEngine
+from backstory.core.since import UNKNOWN_US, AnyEventLeaf, Moments, Since, Told
 
 Rows = NDArray[np.int64]
-Moments = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +42,21 @@ class Burst:
 class Moves:
     """Who entered and left what by which event, one item each, by row and then in the order of the segments.
 
-    ``rows`` are those of the burst. ``alone``: the event is late, and nothing else happened to the person since its
-    time, so that what it moved is true since then.
+    ``rows`` are those of the burst; ``since_us`` is since when what the event moved is true, ``UNKNOWN_US`` where only
+    the person's history can tell.
     """
 
     rows: Rows
     segment_ids: Rows
     entered: Truth
-    alone: Truth
+    since_us: Moments
 
 
 NO_MOVES = Moves(
     rows=np.empty(0, np.int64),
     segment_ids=np.empty(0, np.int64),
     entered=np.empty(0, bool),
-    alone=np.empty(0, bool),
+    since_us=np.empty(0, np.int64),
 )
 
 
@@ -79,9 +79,6 @@ def _starts(people: People) -> Rows:
     """Of sorted people: where the run that each belongs to begins."""
     first = np.insert(people[1:] != people[:-1], 0, True) if len(people) else np.empty(0, bool)
     return np.maximum.accumulate(np.where(first, np.arange(len(people)), 0))
-
-
-AnyEventLeaf = CountLeaf | WindowLeaf
 
 
 class BurstFeed:
@@ -121,11 +118,9 @@ class BurstFeed:
 
     def feed(self, burst: Burst, rows: Rows) -> Moves:
         """Feed one event each of some people, sorted by person; who comes and goes, by event and in order."""
-        fed = _Fed.of(burst, rows)
+        fed = _Fed.of(burst, rows, self._segments.newest.events)
         self._feed_known(fed.people, fed.times_us)
-        newest = self._segments.newest.events
-        fed.alone[:] = (fed.times_us < fed.nows_us) & newest.is_before_many(fed.people, fed.times_us)
-        newest.put_many(fed.people, fed.times_us)
+        self._segments.newest.events.put_many(fed.people, fed.times_us)
         touched: dict[int, list[Rows]] = {}
         places = _by_code(burst.codes[rows], len(burst.names))
         for question in self._questions:
@@ -149,25 +144,26 @@ class BurstFeed:
         who, at_us = fed.people[some], fed.times_us[some]
         counted = [(leaf, leaf.column.gather(who)) for leaf in question.counts]
         # Where the count is full, or the time outside, there is nothing to find out.
-        wanted = [(held < leaf.cap) & leaf.takes_many(at_us) for leaf, held in counted]
+        wanted = [(held & COUNT_MASK < leaf.cap) & leaf.takes_many(at_us) for leaf, held in counted]
         passed = np.ones(len(some), dtype=bool)
         if question.where is not None:
             passed = passed if question.windows else np.logical_or.reduce(wanted)
             passed[passed] = _passing(question.where, burst, fed.rows[some[passed]])
             wanted = [one & passed for one in wanted]
         for (leaf, held), taken in zip(counted, wanted, strict=True):
-            yield leaf, some[_feed_count(leaf, who, held, taken)]
+            fed.before[leaf] = some[taken], held[taken]
+            leaf.column.scatter(who[taken], leaf.more_many(held[taken], 1, at_us[taken], at_us[taken]))
+            yield leaf, some[taken & _turning(leaf, held & COUNT_MASK)]
         if question.where is not None:
             some = some[passed]
         for leaf in question.windows:
             yield leaf, some[self._feed_window(leaf, fed, some)]
 
     def _feed_window(self, leaf: WindowLeaf, fed: "_Fed", some: Rows) -> Truth:
-        """Feed one event of each; for whom the answer is another one now. Who had an event leave is not alone."""
+        """Feed one event of each; for whom the answer is another one now."""
         people, times_us, nows_us = fed.people[some], fed.times_us[some], fed.nows_us[some]
         held, stored = leaf.column.gather(people), times_us + SHIFT_US
         edges = nows_us - leaf.last_us + SHIFT_US
-        late = fed.alone[some]
         if leaf.keep == 1:
             best = np.maximum(held, stored)
             changed = (held > edges) != (best > edges)
@@ -178,15 +174,13 @@ class BurstFeed:
             before, after = ((some_us > edges[:, None]).sum(axis=1) for some_us in (held, best))
             changed = _inside(leaf, before) != _inside(leaf, after)
         leaf.column.scatter(people, best)
-        if late.any():
-            both = np.concatenate([held.reshape(len(people), leaf.keep), stored[:, None]], axis=1)
-            fed.alone[some] = late & ~leave_window(both, leaf.last_us, times_us, nows_us)
+        fed.before[leaf] = some, held
         moments_us = best.reshape(len(people), leaf.keep) - SHIFT_US + leaf.last_us
         self._segments.expect_many(leaf, people, moments_us, nows_us)
         return changed
 
     def _settle(self, fed: "_Fed", touched: dict[int, list[Rows]]) -> Moves:
-        found: list[tuple[Rows, int, Truth, Truth]] = []
+        found: list[tuple[Rows, int, Truth, Moments]] = []
         for kept in self._order:
             if kept.segment_id not in touched or kept.judge_many is None or kept.building:
                 continue
@@ -195,7 +189,7 @@ class BurstFeed:
             flipped, entered = _flip(kept, fed.people[places], fed.nows_us[places])
             places = places[flipped]
             if len(places):
-                found.append((fed.rows[places], kept.segment_id, entered, self._alone(kept, fed, places)))
+                found.append((fed.rows[places], kept.segment_id, entered, self._since(kept, fed, places, entered)))
                 for other in self._segments.refer_to(kept.segment_id):
                     touched.setdefault(other, []).append(places)
         if not found:
@@ -204,37 +198,52 @@ class BurstFeed:
         order = np.argsort(moved, kind="stable")
         ids = np.repeat([one[1] for one in found], [len(one[0]) for one in found])
         entered = np.concatenate([one[2] for one in found])
-        alone = np.concatenate([one[3] for one in found])
-        return Moves(rows=moved[order], segment_ids=ids[order], entered=entered[order], alone=alone[order])
+        since_us = np.concatenate([one[3] for one in found])
+        return Moves(rows=moved[order], segment_ids=ids[order], entered=entered[order], since_us=since_us[order])
 
-    def _alone(self, kept: Kept, fed: "_Fed", places: Rows) -> Truth:
-        """Of whom these late events moved, nothing that the segment asks for changed since by time alone."""
-        alone = fed.alone[places]
-        if not alone.any():
-            return alone
-        basis = self._segments.basis(kept.segment_id)
-        people, times_us = fed.people[places], fed.times_us[places]
-        if not basis.events_only:
-            alone &= self._segments.newest.others.is_before_many(people, times_us)
-        for leaf in basis.timed:
-            alone &= ~may_have_turned_many(leaf, people, times_us, fed.nows_us[places])
-        return alone
+    def _since(self, kept: Kept, fed: "_Fed", places: Rows, entered: Truth) -> Moments:
+        """Since when it is true that these came and went: from their event on, unless that is late."""
+        since_us = fed.nows_us[places]
+        late = fed.times_us[places] < since_us
+        if late.any() and kept.condition is not None:
+            some = places[late]
+            told = Told(fed.times_us[some], fed.latest_us[some], fed.before_of(some))
+            found_us, answer = Since(self._segments, fed.people[some], fed.nows_us[some], told).of(kept.condition)
+            since_us[late] = np.where(answer == entered[late], found_us, UNKNOWN_US)
+        return since_us
 
 
 @dataclass(frozen=True, slots=True)
 class _Fed:
-    """One event each of some people, as it was fed to the leaves; ``alone``: late, and no event is as new."""
+    """One event each of some people, as it was fed to the leaves.
+
+    ``latest_us``: the newest of their events before it. ``before``: the places to which a leaf took the event, and what
+    it held of them.
+    """
 
     rows: Rows
     people: People
     times_us: Moments
     nows_us: Moments
-    alone: Truth
+    latest_us: Moments
+    before: dict[AnyEventLeaf, tuple[Rows, Numbers]]
 
     @staticmethod
-    def of(burst: Burst, rows: Rows) -> "_Fed":
-        alone = np.zeros(len(rows), dtype=bool)
-        return _Fed(rows, burst.people[rows], burst.times_us[rows], burst.nows_us[rows], alone)
+    def of(burst: Burst, rows: Rows, newest: Newest) -> "_Fed":
+        people = burst.people[rows]
+        return _Fed(rows, people, burst.times_us[rows], burst.nows_us[rows], newest.latest_us(people), {})
+
+    def before_of(self, places: Rows) -> Callable[[AnyEventLeaf, Numbers], Numbers]:
+        """What leaves held of the people in these places, given what they hold now."""
+
+        def before(leaf: AnyEventLeaf, now: Numbers) -> Numbers:
+            took, held = self.before.get(leaf, (places[:0], now[:0]))
+            _, here, there = np.intersect1d(places, took, assume_unique=True, return_indices=True)
+            found = now.copy()
+            found[here] = held[there].reshape(len(there), *now.shape[1:])
+            return found
+
+        return before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,11 +288,10 @@ def _passing(where: WhereJudge, burst: Burst, rows: Rows) -> Truth:
     return np.fromiter(map(where, burst.data(asked), burst.times_us[asked].tolist()), bool, len(asked))
 
 
-def _feed_count(leaf: CountLeaf, people: People, held: Rows, some: Truth) -> Truth:
-    """Count one event of some of these people, who were counted so often; for whom the answer is another one now."""
-    leaf.column.scatter(people[some], held[some] + 1)
-    turned = held == leaf.test.at_least - 1
-    return some & (turned if leaf.test.at_most is None else turned | (held == leaf.test.at_most))
+def _turning(leaf: CountLeaf, counts: Rows) -> Truth:
+    """For which counts one more event changes the answer."""
+    turned = counts == leaf.test.at_least - 1
+    return turned if leaf.test.at_most is None else turned | (counts == leaf.test.at_most)
 
 
 def _inside(leaf: WindowLeaf, counts: Rows) -> Truth:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import Column, People, Truth
+from backstory.core.column import Column, People
 from backstory.core.condition import Condition, EventTest
 from backstory.core.known import KnownLeaf
 from backstory.core.leaf import SHIFT_US, AttributeLeaf, CountLeaf, WindowLeaf
@@ -56,10 +56,10 @@ class Newest:
         above = time_us > self._floor_us or person >= self._next_person
         return above and self._column.get(person) < time_us + SHIFT_US
 
-    def is_before_many(self, people: People, times_us: Moments) -> Truth:
-        """The same of sorted distinct people, with a moment for each."""
-        above = (times_us > self._floor_us) | (people >= self._next_person)
-        return above & (self._column.gather(people) < times_us + SHIFT_US)
+    def latest_us(self, people: People) -> Moments:
+        """Of sorted distinct people: no fact told of them is newer."""
+        told_us = self._column.gather(people) - SHIFT_US
+        return np.where(people < self._next_person, np.maximum(told_us, self._floor_us), told_us)
 
 
 class NewestFacts:
@@ -126,28 +126,3 @@ def may_have_turned(leaf: AnyLeaf, person: int, since_us: int, now_us: int) -> b
             return leaf.timed
         case _:
             assert_never(leaf)
-
-
-def may_have_turned_many(leaf: AnyLeaf, people: People, since_us: Moments, now_us: Moments) -> Truth:
-    """The same of sorted people, with their own moments."""
-    match leaf:
-        case CountLeaf():
-            return np.zeros(len(people), dtype=bool)
-        case WindowLeaf():
-            held = leaf.column.gather(people).reshape(len(people), leaf.keep)
-            return leave_window(held, leaf.last_us, since_us, now_us)
-        case KnownLeaf():
-            if leaf.last_us is None:
-                return np.zeros(len(people), dtype=bool)
-            moments_us = leaf.known.gather_us(people) + leaf.last_us
-            return (since_us <= moments_us) & (moments_us <= now_us)
-        case AttributeLeaf() | RecordLeaf():
-            return np.full(len(people), leaf.timed)
-        case _:
-            assert_never(leaf)
-
-
-def leave_window(held: NDArray[np.int64], last_us: int, since_us: Moments, now_us: Moments) -> Truth:
-    """Does one of the times that a window holds, a row for each person, leave it from ``since_us`` up to now?"""
-    low, high = since_us - last_us + SHIFT_US, now_us - last_us + SHIFT_US
-    return np.any((held >= low[:, None]) & (held <= high[:, None]), axis=1)

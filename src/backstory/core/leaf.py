@@ -22,6 +22,10 @@ from backstory.core.condition import AttributeTest, Between, EventTest, Json, La
 NEVER_US = 1 << 62
 # Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
 SHIFT_US = 1 << 57
+# A count and the newest time counted lie in one number: so many bits are the count, those above it the time since 1900.
+COUNT_BITS = 10
+COUNT_MASK = (1 << COUNT_BITS) - 1
+DATED_FROM_US = -2_208_988_800 * 1_000_000
 
 
 class Leaf(Protocol):
@@ -67,7 +71,11 @@ class EventLeaf(Protocol):
 
 
 class CountLeaf:
-    """Events counted for ever or between two fixed moments; the count stops at the bound + 1."""
+    """Events counted for ever or between two fixed moments; the count stops at the bound + 1.
+
+    Where it goes beyond one, the newest time counted is kept with it, in the same number: since then there are so many.
+    It is not known (0) of a count that is full, or with times before 1900.
+    """
 
     timed = False
     # Has it still to be told what came before it was there? What it answers until then says nothing.
@@ -76,7 +84,8 @@ class CountLeaf:
     def __init__(self, test: EventTest) -> None:
         self.test = test
         self.cap = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
-        self.column = Column("uint16")
+        self.dated = self.cap > 1
+        self.column = Column("int64" if self.dated else "uint16")
         self.where = None if test.where is None else comparison.where_judge(test.where)
         # The counts at which one more event changes the answer.
         self.turns = frozenset({test.at_least - 1, test.at_most})
@@ -103,28 +112,57 @@ class CountLeaf:
         return inside
 
     def add(self, person: int, time_us: int, now_us: int) -> bool:
-        count = self.column.get(person)
+        held = self.column.get(person)
+        count = held & COUNT_MASK
         if count >= self.cap or not self.takes(time_us):
             return False
-        self.column.set(person, count + 1)
+        self.column.set(person, self._more(held, time_us) if self.dated else count + 1)
         return count in self.turns
 
+    def _more(self, held: int, time_us: int) -> int:
+        """What is kept with one more event."""
+        count, date = held & COUNT_MASK, time_us - DATED_FROM_US
+        if count + 1 >= self.cap or date <= 0 or (count and not held >> COUNT_BITS):
+            return count + 1
+        return max(date, held >> COUNT_BITS) << COUNT_BITS | count + 1
+
+    def more_many(self, held: Numbers, more: Numbers | int, newest_us: Numbers, oldest_us: Numbers) -> Numbers:
+        """What is kept with so many more events (at least one) of each, of these newest and oldest times."""
+        counts = held.astype(np.int64) & COUNT_MASK
+        total = np.minimum(counts + more, self.cap)
+        if not self.dated:
+            return total.astype(np.uint16)
+        dates = held >> COUNT_BITS
+        known = (total < self.cap) & (oldest_us > DATED_FROM_US) & ((counts == 0) | (dates > 0))
+        return np.where(known, np.maximum(dates, newest_us - DATED_FROM_US), 0) << COUNT_BITS | total
+
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
-        counts = np.diff(np.append(first, len(times_us)))
+        if not len(people):
+            return
+        ends = np.append(first[1:], len(times_us))
+        counts, newest_us, oldest_us = ends - first, times_us[ends - 1], times_us[first]
         if not self.ever:
             inside = self.takes_many(times_us)
-            counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
+            counts = np.add.reduceat(inside.astype(np.int64), first)
+            newest_us = np.maximum.reduceat(np.where(inside, times_us, -NEVER_US), first)
+            oldest_us = np.minimum.reduceat(np.where(inside, times_us, NEVER_US), first)
         some = counts > 0
         people, counts = people[some], counts[some]
-        total = np.minimum(self.column.gather(people).astype(np.int64) + counts, self.cap)
-        self.column.scatter(people, total.astype(np.uint16))
+        held = self.column.gather(people)
+        self.column.scatter(people, self.more_many(held, counts, newest_us[some], oldest_us[some]))
+
+    def count(self, person: int) -> int:
+        """How many are counted."""
+        return self.column.get(person) & COUNT_MASK
 
     def holds(self, person: int, now_us: int) -> bool:
-        count = self.column.get(person)
+        count = self.count(person)
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
     def holds_many(self, people: People, now_us: Moment) -> Truth:
         counts = self.column.gather(people)
+        if self.dated:
+            counts &= COUNT_MASK
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 

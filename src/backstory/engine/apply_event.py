@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 from backstory.core.condition import Json
 from backstory.core.event import Event, canonical, content_key, id_key
 from backstory.core.fact import Identifier, Receipt, Track
 from backstory.core.identity import normal
-from backstory.core.lateness import may_have_turned
 from backstory.core.leaf import NEVER_US
 from backstory.core.leaf_key import LeafKey
+from backstory.core.since import Told
 from backstory.core.trace import FAILED_EVENT, PROFILE_CREATE
 from backstory.engine.addressee import FORGOTTEN, SUPPRESSED, Addressees
 from backstory.engine.apply_profile import Profiles
@@ -166,25 +167,27 @@ class Events:
             touched = self._segments.feed_known(event.person, now_us, now_us)
             self._settle(event.person, None if is_new else touched, now_us)
             return ""
-        alone_us = self._alone_us(event, now_us)
+        told = self._told(event) if event.time_us < now_us else None
         touched = self._segments.feed_known(event.person, event.time_us, now_us)
         data = Data(event.data)
         touched |= self._segments.feed_event(event.person, event.kind, event.name, event.time_us, data, now_us)
         if touched or is_new:
-            self._settle(event.person, None if is_new else touched, now_us, told_us=event.time_us, alone_us=alone_us)
+            self._settle(event.person, None if is_new else touched, now_us, told=told)
         self._audience.on_person(event.person, now_us)
         if not self._audience.waits_for(event.kind, event.name):
             return ""
         return self._audience.on_event(event.person, happened(event, now_us), now_us)
 
-    def _alone_us(self, event: Event, now_us: int) -> int | None:
-        """The time of a late event that is yet to be fed, where no event of the person is as new."""
-        if event.time_us >= now_us or not self._segments.newest.events.is_before(event.person, event.time_us):
-            return None
+    def _told(self, event: Event) -> Told:
+        """A late event that is yet to be fed, with what leaves hold before it."""
+        person = np.array([event.person], np.uint32)
         leaves = self._segments.event_leaves([(event.kind, event.name)])
-        if any(may_have_turned(leaf, event.person, event.time_us, now_us) for leaf in leaves):
-            return None
-        return event.time_us
+        held = {leaf: leaf.column.gather(person) for leaf in leaves}
+        return Told(
+            times_us=np.array([event.time_us], np.int64),
+            latest_us=self._segments.newest.events.latest_us(person),
+            before=lambda leaf, now: held[leaf].reshape(now.shape) if leaf in held else now,
+        )
 
     def _settle(
         self,
@@ -192,13 +195,12 @@ class Events:
         touched: set[LeafKey] | None,
         now_us: int,
         *,
-        told_us: int | None = None,
-        alone_us: int | None = None,
+        told: Told | None = None,
     ) -> None:
+        """``told``: the event that touched the leaves, if that is dated before now."""
         moved = self._segments.settle(person, touched, now_us, noted=True)
         if moved:
-            late = told_us is not None and told_us < now_us
-            self._transitions.take(moved, now_us, late=late, alone_us=alone_us)
+            self._transitions.take(moved, now_us, late=told is not None, told=told)
 
     def _wait(self, event: Event) -> None:
         self._folder.state.db.execute(

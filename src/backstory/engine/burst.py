@@ -19,6 +19,7 @@ from backstory.core.event import event_keys
 from backstory.core.fact import Fact, Track
 from backstory.core.identity import normal
 from backstory.core.segment import Transition
+from backstory.core.since import UNKNOWN_US
 from backstory.engine.addressee import Addressees
 from backstory.engine.apply_event import LIVE
 from backstory.engine.context import Audience, Context
@@ -218,11 +219,9 @@ class Bursts:
         self._write(columns, rows, burst, moved)
 
     def _moments(self, burst: Burst, moves: Moves) -> list[int]:
-        """Since when what each move says is true: from its event on, unless that was late."""
-        nows_us = burst.nows_us[moves.rows]
-        times_us = burst.times_us[moves.rows]
-        moments_us: list[int] = np.where(moves.alone, times_us, nows_us).tolist()
-        late = np.nonzero((times_us < nows_us) & ~moves.alone)[0]
+        """Since when what each move says is true; where leaves do not know it, people's histories are read."""
+        moments_us: list[int] = moves.since_us.tolist()
+        late = np.nonzero(moves.since_us == UNKNOWN_US)[0]
         if not len(late):
             return moments_us
         of_people = _by_person(burst.people)

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from backstory.core.condition import InSegment
 from backstory.core.error import StorageError
 from backstory.core.lateness import may_have_turned
 from backstory.core.segment import Transition
+from backstory.core.since import UNKNOWN_US, Since, Told
 from backstory.engine.context import Audience, Context
 from backstory.engine.effective import PersonInTime, stored_person
 from backstory.engine.membership_log import note_transitions
@@ -20,18 +23,24 @@ class Transitions:
         self._audience = audience
 
     def take(
-        self, transitions: Sequence[Transition], now_us: int, *, late: bool = False, alone_us: int | None = None
+        self,
+        transitions: Sequence[Transition],
+        now_us: int,
+        *,
+        late: bool = False,
+        alone_us: int | None = None,
+        told: Told | None = None,
     ) -> None:
         """``late``: the fact that caused them is dated before now, so since when they are true has to be found out.
 
-        ``alone_us``: its time, where no event of the person is as new (``core.lateness``). What a row of an import
-        moved is logged as that; what starts by it is judged at the import's end.
+        ``alone_us``: its time, where no event of the person is as new (``core.lateness``). ``told``: it is this event.
+        What a row of an import moved is logged as that; what starts by it is judged at the import's end.
         """
         if self._context.importing:
             note_transitions(self._context, transitions)
             return
         if late:
-            moments_us = self.moments_us(transitions, now_us, alone_us=alone_us)
+            moments_us = self.moments_us(transitions, now_us, alone_us=alone_us, told=told)
         else:
             moments_us = [transition.at_us for transition in transitions]
         self.tell(transitions, moments_us, now_us)
@@ -48,6 +57,7 @@ class Transitions:
         now_us: int,
         *,
         alone_us: int | None = None,
+        told: Told | None = None,
         stored: Stored | None = None,
         also: Sequence[EventInTime] = (),
     ) -> list[int]:
@@ -61,6 +71,10 @@ class Transitions:
         for transition in transitions:
             if alone_us is not None and self._stands_alone(transition, alone_us, now_us):
                 moments_us.append(alone_us)
+                continue
+            leaves_us = UNKNOWN_US if told is None else self._leaves_us(transition, told, now_us)
+            if leaves_us != UNKNOWN_US:
+                moments_us.append(leaves_us)
                 continue
             try:
                 person = person or self._read(transition.person, stored, also)
@@ -84,6 +98,15 @@ class Transitions:
         if not basis.events_only and not segments.newest.others.is_before(person, since_us):
             return False
         return not any(may_have_turned(leaf, person, since_us, now_us) for leaf in basis.timed)
+
+    def _leaves_us(self, transition: Transition, told: Told, now_us: int) -> int:
+        """Since when it is true as far as leaves know, once they were told of an event."""
+        segments, condition = self._context.segments, self._context.segments.segments[transition.segment_id].condition
+        if condition is None:
+            return UNKNOWN_US
+        people, nows_us = np.array([transition.person], np.uint32), np.array([now_us], np.int64)
+        since_us, answer = Since(segments, people, nows_us, told).of(condition)
+        return int(since_us[0]) if answer[0] == transition.entered else UNKNOWN_US
 
     def _read(self, number: int, stored: Stored | None, also: Sequence[EventInTime]) -> PersonInTime:
         folder = self._context.folder
