@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstory.store.compaction import RATIO, MergeParts, MergeRuns, Move, Sizes, plan, restless
+from backstory.store.compaction import RATIO, RUNS_MAX, MergeParts, MergeRuns, Move, Sizes, plan, restless
 from backstory.store.manifest import KeyRun, Part
 
 SIZES = Sizes(tail_rows=10, move_rows=4, part_rows=100, run_rows=100)
@@ -30,6 +30,13 @@ def test_a_tail_that_is_long_enough_moves_first() -> None:
     assert plan(parts, [], {"event": 10, "write": 3}, SIZES) == Move("event")
     assert plan(parts, [], {"event": 10, "write": 3}, SIZES, may_move=False) == MergeParts(tuple(parts))
     assert plan([], [], {"event": 9, "write": 9}, SIZES) is None
+
+
+def test_many_small_runs_of_keys_are_merged_before_more_rows_move() -> None:
+    """Whether an event is known is asked of each run; a few more cost little."""
+    runs = [run(number, 4) for number in range(1, RUNS_MAX + 1)]
+    assert plan([], runs[1:], {"event": 10}, SIZES) == Move("event")
+    assert plan([], [run(0, 90), *runs], {"event": 10}, SIZES) == MergeRuns(tuple(runs))
 
 
 def test_large_files_and_lonely_ones_rest() -> None:

@@ -14,6 +14,9 @@ from backstory.store.manifest import KeyRun, Part
 
 F = TypeVar("F", Part, KeyRun)
 RATIO = 2
+# Whoever asks whether an event is known looks into every run: so many small ones are merged before more rows leave the
+# tail.
+RUNS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +57,27 @@ def plan(
     parts: Sequence[Part], runs: Sequence[KeyRun], tail: dict[str, int], sizes: Sizes, *, may_move: bool = True
 ) -> Task | None:
     """What to do next, None: all is at rest. ``tail`` has the rows of each kind, counted up to ``sizes.tail_rows``."""
-    if may_move:
+    group = _restless_runs(runs, sizes)
+    if len(group) < RUNS_MAX and may_move:
         for kind in sorted(tail):
             if tail[kind] >= sizes.tail_rows:
                 return Move(kind)
-    for key in sorted({(run.import_id, run.duplicate) for run in runs}):
-        group = restless([run for run in runs if (run.import_id, run.duplicate) == key], sizes.run_rows)
-        if group:
-            return MergeRuns(tuple(sorted(group, key=lambda run: run.run_id)))
+    if group:
+        return MergeRuns(tuple(sorted(group, key=lambda run: run.run_id)))
     for kind in sorted({part.kind for part in parts}):
         some = restless([part for part in parts if part.kind == kind], sizes.part_rows)
         if some:
             return MergeParts(tuple(sorted(some, key=lambda part: part.part_id)))
     return None
+
+
+def _restless_runs(runs: Sequence[KeyRun], sizes: Sizes) -> list[KeyRun]:
+    """The runs of one import that are to become one, of that with the most such runs."""
+    together: dict[tuple[int, bool], list[KeyRun]] = {}
+    for run in runs:
+        together.setdefault((run.import_id, run.duplicate), []).append(run)
+    groups = [restless(together[key], sizes.run_rows) for key in sorted(together)]
+    return max(groups, key=len) if groups else []
 
 
 def restless(files: Sequence[F], rows_max: int) -> list[F]:
