@@ -23,6 +23,7 @@ from backstory.core.condition import (
 )
 from backstory.core.operand import OPERATORS
 from backstory.core.time import SECOND_US
+from backstory.core.value_array import holds_each
 
 NOW_S = 1_717_243_200
 NOW_US = NOW_S * SECOND_US
@@ -107,6 +108,22 @@ def test_the_fast_comparison_says_what_the_oracle_says(
 ) -> None:
     """For any test, any document and any moment, both give one answer."""
     assert holds(test, read_path(document, test.field), now_us) == oracle.attribute_true(test, document, now_us)
+
+
+# As people have them: mostly of one sort.
+sorts = st.sampled_from([texts, integers, floats, seconds, seconds.map(str), integers | floats, scalars, values])
+
+
+@given(attribute_tests(), sorts.flatmap(lambda one: st.lists(one | st.none(), max_size=6)), moments_us)
+@example(AttributeTest("a", "timestamp_lt", b"1e300"), [1, 2], NOW_US)
+@example(AttributeTest("a", "timestamp_gt", b"-1e300"), [1, 2], NOW_US)
+@example(AttributeTest("a", "gt", b"9007199254740993"), [9007199254740992, 9007199254740993], NOW_US)
+@example(AttributeTest("a", "timestamp_lt", b"0"), [9_999_999_999, 0.5], 9_999_999_999_000_001)
+@example(AttributeTest("a", "!contains", b'"x"'), ["x", None, "y"], NOW_US)
+def test_many_values_at_once_are_judged_as_each_alone(test: AttributeTest, found: list[Json], now_us: int) -> None:
+    """Whatever they are, all of one sort or not."""
+    alone = [holds(test, [] if value is None else [value], now_us) for value in found]
+    assert holds_each(test, found, now_us).tolist() == alone
 
 
 @given(wheres, documents, moments_us)

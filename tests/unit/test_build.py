@@ -38,6 +38,16 @@ def told(live: Live, segment_id: int) -> list[tuple[str, bool, int | None, bool]
     return [(one.identifiers["id"] or "", one.entered, one.effective_us, one.by_build) for one in log(live, segment_id)]
 
 
+@pytest.mark.parametrize("name", ['o"dd', "back\\slash", "two\nlines", "st*r", "$", "ü x"])
+def test_an_attribute_may_have_any_name(live: Live, name: str) -> None:
+    """A segment over it is built, and asked about as of a day."""
+    live.identify("ann", **{name: 1})
+    live.identify("bob", **{name: 2})
+    segment = live.segment({"attribute": {"field": name, "operator": "gt", "value": 1}})
+    assert live.members(segment) == {"bob"}
+    assert live.workspace.reader.member_count(segment, as_of_us=live.now_us + SECOND_US) == 1
+
+
 class Held:
     """Pieces of work for the loop that wait until they are asked for."""
 

@@ -57,7 +57,7 @@ _COMPILED = 8192
 _PART = re.compile(r"([^.\[\]]+)((?:\[[0-9]*\])*)")
 _INDEX = re.compile(r"\[([0-9]*)\]")
 _BOOLEANS = {"true", "false"}
-_COMPARE: dict[str, Callable[[Number, Number], bool]] = {"gt": gt, "lt": lt, "ge": ge, "le": le}
+COMPARE: dict[str, Callable[[Number, Number], bool]] = {"gt": gt, "lt": lt, "ge": ge, "le": le}
 _decode = msgspec.json.Decoder().decode
 
 
@@ -134,7 +134,7 @@ def _step(values: list[Json], step: str | int | None) -> list[Json]:
 
 @lru_cache(maxsize=_COMPILED)
 def _judge(test: AttributeTest) -> Judge:
-    matches = _matches(test)
+    matches = matcher(test)
 
     def any_holds(values: list[Json], now_us: int) -> bool:
         for value in values:  # noqa: SIM110 - a generator costs more than most tests
@@ -181,7 +181,7 @@ def _until(decisive: bool, judges: list[WhereJudge]) -> WhereJudge:
 
 def _property_judge(test: AttributeTest) -> WhereJudge:
     """``_judge`` over ``read_path``, with a short way for the plain names that most tests have."""
-    field, matches, judge_values = test.field, _matches(test), _judge(test)
+    field, matches, judge_values = test.field, matcher(test), _judge(test)
     negated = test.operator.startswith("!")
 
     def judge(data: Mapping[str, Json], now_us: int) -> bool:
@@ -193,7 +193,7 @@ def _property_judge(test: AttributeTest) -> WhereJudge:
     return judge
 
 
-def _matches(test: AttributeTest) -> Matches:
+def matcher(test: AttributeTest) -> Matches:
     """What one value that is there has to be, whatever the sign of the operator."""
     value, value2 = cast("Json", _decode(test.value)), cast("Json", _decode(test.value2))
     match test.operator.removeprefix("!"):
@@ -232,10 +232,10 @@ def _among(operands: list[Json]) -> Matches:
 
 
 def _text_matches(operator: str, operand: Json) -> Matches:
-    folded = _folded(operand) or ""
+    folded = text_of(operand) or ""
 
     def matches(item: Json, now_us: int) -> bool:
-        text = _folded(item)
+        text = text_of(item)
         if text is None:
             return False
         if operator == "contains":
@@ -245,7 +245,7 @@ def _text_matches(operator: str, operand: Json) -> Matches:
     return matches
 
 
-def _folded(value: Json) -> str | None:
+def text_of(value: Json) -> str | None:
     """The text of a value without case: numbers and booleans as JSON writes them; lists and objects have none."""
     if isinstance(value, str):
         return value.casefold()
@@ -255,11 +255,11 @@ def _folded(value: Json) -> str | None:
 
 
 def _number_matches(operator: str, bound: Number, value2: Json) -> Matches:
-    compare = _COMPARE.get(operator)
-    upper = _number(value2)
+    compare = COMPARE.get(operator)
+    upper = number_of(value2)
 
     def matches(item: Json, now_us: int) -> bool:
-        number = _number(item)
+        number = number_of(item)
         if number is None:
             return False
         if compare is not None:
@@ -279,7 +279,7 @@ def _timestamp_matches(test: AttributeTest, operator: str, value: Json, value2: 
 
     if operator == "is_timestamp":
         return compared(lambda us, now_us: True)
-    bound_us = _rounded_us(_operand(test, value))
+    bound_us = rounded_us(_operand(test, value))
     match operator:
         case "timestamp_gt":
             return compared(lambda us, now_us: us > now_us + bound_us)
@@ -290,7 +290,7 @@ def _timestamp_matches(test: AttributeTest, operator: str, value: Json, value2: 
         case "timestamp_lta":
             return compared(lambda us, now_us: us < bound_us)
         case "timestamp_bw":
-            upper_us = _rounded_us(_operand(test, value2))
+            upper_us = rounded_us(_operand(test, value2))
             return compared(lambda us, now_us: bound_us <= us <= upper_us)
         case _:
             raise InvariantError(f"{test.operator} is no operator")
@@ -299,7 +299,8 @@ def _timestamp_matches(test: AttributeTest, operator: str, value: Json, value2: 
 # -- values ---------------------------------------------------------------------------------------------------
 
 
-def _number(value: Json) -> Number | None:
+def number_of(value: Json) -> Number | None:
+    """The number a value stands for; a boolean stands for none."""
     if type(value) is int or type(value) is float:
         return value
     if isinstance(value, str):
@@ -309,18 +310,19 @@ def _number(value: Json) -> Number | None:
 
 def _timestamp_us(value: Json) -> int | None:
     """The moment a value is; None when it cannot be unix seconds."""
-    number = _number(value)
+    number = number_of(value)
     if number is None or not 0 <= number < MILLISECONDS_FROM:
         return None
-    return _rounded_us(number)
+    return rounded_us(number)
 
 
-def _rounded_us(seconds: Number) -> int:
+def rounded_us(seconds: Number) -> int:
+    """Seconds as the nearest whole microseconds."""
     return seconds * SECOND_US if isinstance(seconds, int) else round(seconds * SECOND_US)
 
 
 def _operand(test: AttributeTest, value: Json) -> Number:
-    number = _number(value)
+    number = number_of(value)
     if number is None:
         raise InvariantError(f"{test} was never checked: {value!r} is no number")
     return number
@@ -332,4 +334,4 @@ def _offset(test: AttributeTest) -> tuple[str | None, int]:
     operator = test.operator.removeprefix("!")
     if operator not in ("timestamp_gt", "timestamp_lt"):
         return None, 0
-    return operator, _rounded_us(_operand(test, cast("Json", _decode(test.value))))
+    return operator, rounded_us(_operand(test, cast("Json", _decode(test.value))))

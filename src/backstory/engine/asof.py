@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.column import People, bitmap_of
-from backstory.core.comparison import holds, read_path
 from backstory.core.condition import Condition, Json, segments_in
 from backstory.core.known import KnownLeaf, KnownSince
 from backstory.core.leaf import NEVER_US, AttributeLeaf, CountLeaf, WindowLeaf
@@ -218,8 +217,7 @@ class _Question:
     ) -> NDArray[np.bool_]:
         verdicts = None if leaf.timed else self._verdicts.get(leaf.test)
         if verdicts is None:
-            found = [holds(leaf.test, read_path(one, leaf.field), at_us) for one in column.documents]
-            verdicts = self._verdicts[leaf.test] = np.array(found, dtype=bool)
+            verdicts = self._verdicts[leaf.test] = column.truths(leaf.test, at_us)
         return verdicts[codes] if len(codes) else np.zeros(0, dtype=bool)
 
 

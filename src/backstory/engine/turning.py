@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backstory.core.column import People, Truth
-from backstory.core.comparison import holds, next_change_us, read_path
+from backstory.core.comparison import holds
 from backstory.core.condition import (
     And,
     AttributeTest,
@@ -147,13 +147,10 @@ class Drawing:
         if root not in self._columns:
             self._columns[root] = read_shown(self.folder, root, until_us=self.at_us)
         column = self._columns[root]
-        values = [read_path(document, test.field) for document in column.documents]
         asked = _among(column.people, self.who)
         people, times_us, codes = column.people[asked], column.times_us[asked], column.codes[asked]
-        before = np.array([*(holds(test, found, EVER_US) for found in values), False])[codes]
-        after = np.array([*(holds(test, found, NEVER_US) for found in values), False])[codes]
-        moments = [next_change_us(test, found, EVER_US) for found in values]
-        turn_us = np.array([*(NEVER_US if moment is None else moment for moment in moments), 0], np.int64)[codes]
+        before, after = column.truths(test, EVER_US)[codes], column.truths(test, NEVER_US)[codes]
+        turn_us = column.moments_us(test)[codes]
         last = np.append(people[1:] != people[:-1], True) if len(people) else np.empty(0, bool)
         until_us = np.where(last, NEVER_US, np.append(times_us[1:], 0))
         meets = (turn_us > times_us) & (turn_us < until_us)

@@ -4,6 +4,7 @@ Only documents in which the attribute's name occurs at all are read, and of thos
 other people have nothing there, and one answer. From any thread; reads what is committed, a stretch at a time.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ PEOPLE_AT_ONCE = 5000
 VERDICTS_KEPT = 100_000
 # What people are called lies beside their documents.
 _BESIDE = frozenset(("id", "email", "phone", "cio_id"))
+# What msgspec does not take in the name of a field.
+_UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
 _value = msgspec.json.Decoder().decode
 # Whether the test holds, and when time changes that.
 Verdict = tuple[bool, int]
@@ -88,8 +91,7 @@ def _beside(test: AttributeTest, now_us: int) -> Callable[[tuple[Any, ...]], Ver
 
 def _inside(test: AttributeTest, root: str, now_us: int) -> Callable[[tuple[Any, ...]], Verdict]:
     """Judges rows of people by one attribute; whole documents are looked at only where paths may lie over it."""
-    shape = msgspec.defstruct("Chosen", [("chosen", Register | None, None)], rename={"chosen": root}, gc=False)
-    decode = msgspec.msgpack.Decoder(shape).decode
+    register_in = _chooser(root)
     # Names that begin like it: paths into it, and what only looks like a place in a list.
     dotted, listed = root.encode() + b".", root.encode() + b"["
     known: dict[bytes | None, Verdict] = {}
@@ -98,7 +100,7 @@ def _inside(test: AttributeTest, root: str, now_us: int) -> Callable[[tuple[Any,
         body = row[1]
         if not root or dotted in body or listed in body:
             return _verdict(test, values(decode_document(body)), now_us)
-        chosen: Register | None = getattr(decode(body), "chosen")  # noqa: B009 - the shape is made above
+        chosen = register_in(body)
         value = None if chosen is None else chosen.value
         verdict = known.get(value)
         if verdict is None:
@@ -109,3 +111,12 @@ def _inside(test: AttributeTest, root: str, now_us: int) -> Callable[[tuple[Any,
         return verdict
 
     return judge
+
+
+def _chooser(root: str) -> Callable[[bytes], Register | None]:
+    """Finds one attribute in a document and decodes nothing else, where its name can be that of a field."""
+    if _UNNAMEABLE.search(root):
+        return lambda body: decode_document(body).get(root)
+    shape = msgspec.defstruct("Chosen", [("chosen", Register | None, None)], rename={"chosen": root}, gc=False)
+    decode = msgspec.msgpack.Decoder(shape).decode
+    return lambda body: getattr(decode(body), "chosen")  # noqa: B009 - the shape is made above

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,9 @@ from backstory.core.error import StorageError
 
 # Few sizes, so that their statements stay prepared.
 ROWS_PER_STATEMENT = (512, 64, 8, 1)
+
+# A text of so many values is a few hundred kilobytes long.
+ROWS_PER_BLOCK = 4096
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -52,6 +55,27 @@ def insert_rows(connection: sqlite3.Connection, into: str, values: str, rows: Se
             parameters = tuple(chain.from_iterable(rows[at : at + size]))
             connection.execute(f"{into} VALUES {', '.join([values] * size)}", parameters)
             at += size
+
+
+def read_blocks(
+    connection: sqlite3.Connection, table: str, key: str, columns: Sequence[str], where: str, values: tuple[Any, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Rows of a table by its numbered key, some thousands at a time: each column as the text of one JSON array.
+
+    Columns must hold JSON, numbers or null. A row of its own for each would cost ten times as much.
+    """
+    each = ", ".join(f"'[' || group_concat(ifnull(column_{place}, 'null')) || ']'" for place in range(len(columns)))
+    names = ", ".join(f"{column} AS column_{place}" for place, column in enumerate(columns))
+    found = (
+        f"SELECT max({key}), {each} FROM (SELECT {key}, {names} FROM {table} WHERE {key} > ? AND ({where})"
+        f" ORDER BY {key} LIMIT {ROWS_PER_BLOCK})"
+    )
+    last: int | None = -1
+    while True:
+        last, *texts = connection.execute(found, (last, *values)).fetchone()
+        if last is None:
+            return
+        yield tuple(texts)
 
 
 def among(numbers: Iterable[int], column: str = "seq") -> str:

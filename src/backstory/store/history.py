@@ -28,6 +28,7 @@ from backstory.store.manifest import Part
 from backstory.store.reading import Readings
 from backstory.store.state import State
 
+Numbers = NDArray[Any]
 NEVER_BEFORE_US = -(1 << 62)
 NO_END_SEQ = (1 << 63) - 1
 # A stored event, as the tail has it.
@@ -317,30 +318,35 @@ def sorted_rows(table: pa.Table) -> Rows:
     return Rows(people=people[order], times_us=times_us[order])
 
 
+def order_of(people: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order by person, then time, of rows that mostly stand in it; equal ones keep theirs."""
+    packed = _packed(people, times_us)
+    return np.lexsort((times_us, people)) if packed is None else np.argsort(packed[0], kind="stable")
+
+
 def _by_person(table: pa.Table) -> Rows:
     people = np.sort(numpy_of(table.column("person"), np.uint32))
     return Rows(people=people, times_us=np.zeros(len(people), np.int64))
 
 
-def _packed(people: NDArray[np.uint32], times_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int, int] | None:
+def _packed(people: Numbers, times_us: Numbers) -> tuple[Numbers, int, int, int] | None:
     """Person and time as one number each, which sorts ten times as fast as the pair: (numbers, bits, unit, lowest).
 
-    None where they do not fit into 63 bits. Times are mostly whole seconds or milliseconds, which saves bits.
+    None where they do not fit into 63 bits. Times are mostly whole seconds or milliseconds, which can save bits.
     """
     if not len(people):
         return None
     low_us = int(times_us.min())
-    since = times_us - low_us
-    unit_us = 1
+    since, unit_us = times_us - low_us, 1
+    room = 63 - int(people.max()).bit_length()
     for unit in (1_000_000, 1000):
-        units, rest = np.divmod(since, unit)
+        if int(since.max()).bit_length() <= room:
+            break
+        units, rest = np.divmod(times_us - low_us, unit)
         if not rest.any():
             since, unit_us = units, unit
-            break
     bits = int(since.max()).bit_length()
-    if bits + int(people.max()).bit_length() > 63:
-        return None
-    return (people.astype(np.int64) << bits) | since, bits, unit_us, low_us
+    return None if bits > room else ((people.astype(np.int64) << bits) | since, bits, unit_us, low_us)
 
 
 def numpy_of(column: pa.ChunkedArray, kind: Any) -> NDArray[Any]:
