@@ -27,6 +27,7 @@ WORKLOADS: tuple[str, ...] = (
     "batch_call",
     "backfill_people",
     "backfill_events",
+    "backfill_onto",
     "event_at_scale",
     "restart",
     "memory",

@@ -80,9 +80,9 @@ def this_morning_s() -> int:
     return int(time.time()) // DAY_S * DAY_S
 
 
-def backfill(kind: str, source: Path, folder: Path) -> tuple[Cost, dict[str, Any]]:
+def backfill(kind: str, source: Path, folder: Path, *options: str) -> tuple[Cost, dict[str, Any]]:
     """Run the whole command without a server: what it cost, and its summary; raises if a row did not come in."""
-    cost = process.run(backfill_command(kind, source, folder))
+    cost = process.run([*backfill_command(kind, source, folder), *options])
     summary: dict[str, Any] = json.loads(cost.output)
     if summary["errors"] or summary["state"] != "imported":
         raise RuntimeError(f"the import did not take every row: {summary}")
