@@ -74,8 +74,8 @@ WORKLOAD = Workload(
     name="backfill_onto",
     expects=(
         "ten million events come in at most 1.5 times as slowly where there are fifty million already: what is there "
-        "is asked one question for each chunk, whether its keys are known, by searches in sorted runs that lie in memory "
-        "maps; segments keep what they know of people and read nothing again"
+        "is asked one question for each chunk, whether its keys are known, and a sieve in memory answers it for nearly "
+        "every key; segments keep what they know of people and read nothing again"
     ),
     run=run,
 )

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.event import canonical_of, content_key, id_key
+from backstory.engine.event_chunk import count_known
 from backstory.engine.event_fast import read_fast
 from backstory.engine.event_row import RowError, RowShape, decode_line, read_event
 from backstory.engine.event_scan import scan
 from backstory.engine.field_column import values_at
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.key_count import count_many
+from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KnownKeys
 from backstory.engine.source import Chunk, Place
 from backstory.engine.text_column import gather
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
@@ -206,6 +208,51 @@ def test_keys_are_counted_as_one_by_one(held: list[tuple[int, int]], asked: list
     assert count_many(run, keys, people).tolist() == expected
     assert run.count_many(keys, people).tolist() == expected
     assert [run.count(key, person) for key, person in asked] == expected
+
+
+spread = st.lists(st.tuples(st.integers(0, 200).map(lambda n: (n * 0x9E3779B97F4A7C15) % 2**63), st.integers(0, 2)))
+
+
+@given(st.lists(st.tuples(spread, st.integers(1, 2), st.booleans()), max_size=5), st.lists(spread, max_size=3))
+def test_keys_are_counted_behind_a_sieve_as_without_it(
+    held: list[tuple[list[tuple[int, int]], int, bool]], asked: list[list[tuple[int, int]]]
+) -> None:
+    """Whatever runs there are, of whichever import, and though more come in between."""
+    runs: list[OpenRun] = []
+    known = KnownKeys()
+    for number, (some, import_id, duplicate) in enumerate(held):
+        marks = KeyRun(
+            run_id=number, path=str(number), rows=len(some), checksum="", import_id=import_id, duplicate=duplicate
+        )
+        runs.append(OpenRun(marks, *columns(sorted(some))))
+        for wanted in asked:
+            keys, people = columns(sorted(wanted))
+            for found, expected in zip(
+                known.count(runs, keys, people, 1), count_known(runs, keys, people, 1), strict=True
+            ):
+                assert found.tolist() == expected.tolist()
+
+
+def test_a_sieve_grows_and_lets_few_through() -> None:
+    """No key that is there is left out, and of those that are not hardly one in a hundred is looked for."""
+    numbers = np.random.default_rng(1)
+    keys = np.sort(numbers.integers(-(2**63), 2**63, 2 * KEYS_PER_WORD * WORDS_MIN))
+    halves = [keys[: len(keys) // 3], keys[len(keys) // 3 :]]
+    runs = [
+        OpenRun(
+            KeyRun(run_id=at, path=str(at), rows=len(some), checksum="", import_id=1, duplicate=False),
+            some,
+            np.zeros(len(some), np.uint32),
+        )
+        for at, some in enumerate(halves)
+    ]
+    known = KnownKeys()
+    for count in (1, 2):
+        known.count(runs[:count], keys[:1], np.zeros(1, np.uint32), 1)
+        for some in halves[:count]:
+            assert known.may_hold(some).all()
+    others = numbers.integers(-(2**63), 2**63, 10_000)
+    assert known.may_hold(others).sum() < 100
 
 
 @given(pairs)

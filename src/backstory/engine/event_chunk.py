@@ -3,7 +3,7 @@
 Nothing here changes what is true: people are made by the loop, and the part counts once the loop has named it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backstory.core.column import Truth
 from backstory.core.fact import IdentifierKind
-from backstory.store.keyrun import KeyIndex, Keys, OpenRun, PeopleArray, order_by_key
+from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
 
 _FIT_BITS = 63
 # The columns rows are staged in, whichever lane they came by.
@@ -38,6 +38,7 @@ STAGED = {
 # The kinds of identifiers by which rows name people.
 NAMED_BY: tuple[IdentifierKind, ...] = ("id", "email", "cio_id")
 CountMany = Callable[[OpenRun, Keys, PeopleArray], NDArray[np.int64]]
+CountKnown = Callable[[Sequence[OpenRun], Keys, PeopleArray, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
 
 
@@ -198,15 +199,30 @@ def key_order(rows: Rows) -> NDArray[np.int64]:
     return keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
 
 
+def count_known(
+    runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int, count_many: CountMany = OpenRun.count_many
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How often each key and person is in runs of events that count, and in those of an import (of both sorts)."""
+    kept = np.zeros(len(keys), dtype=np.int64)
+    mine = np.zeros(len(keys), dtype=np.int64)
+    for run in runs:
+        counts = count_many(run, keys, people)
+        if not run.run.duplicate:
+            kept += counts
+        if run.run.import_id == import_id:
+            mine += counts
+    return kept, mine
+
+
 def repeated(
     rows: Rows,
     order: NDArray[np.int64],
-    index: KeyIndex,
+    runs: Sequence[OpenRun],
     tail: Seen,
     import_id: int,
-    count_many: CountMany = OpenRun.count_many,
+    count: CountKnown = count_known,
 ) -> Truth:
-    """Which rows are already known (design section 7); ``count_many`` counts keys in a run.
+    """Which rows are already known (design section 7); ``count`` counts keys in runs.
 
     ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the
     row's ordinal among equals within this import is at most the number kept so far over all sources.
@@ -215,14 +231,7 @@ def repeated(
     if not len(order):
         return known
     keys, people = rows.keys[order], rows.people[order]
-    kept = np.zeros(len(order), dtype=np.int64)
-    mine = np.zeros(len(order), dtype=np.int64)
-    for run in index.runs:
-        counts = count_many(run, keys, people)
-        if not run.run.duplicate:
-            kept += counts
-        if run.run.import_id == import_id:
-            mine += counts
+    kept, mine = count(runs, keys, people, import_id)
     _count_tail(keys, people, tail, import_id, kept, mine)
     rank = _ranks(keys, people, rows.places[order])
     has_id = rows.has_id[order]

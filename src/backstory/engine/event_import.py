@@ -23,9 +23,10 @@ from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import (
     NAMED_BY,
     STAGED,
-    CountMany,
+    CountKnown,
     Rows,
     Seen,
+    count_known,
     joined,
     key_order,
     order_of,
@@ -41,7 +42,7 @@ from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 from backstory.engine.row_shape import RowShape
 from backstory.engine.row_value import RowError
 from backstory.engine.source import PEEK_BYTES, Chunk, Place
-from backstory.store.keyrun import OpenRun, write_run
+from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun
 from backstory.store.tombstone import Gone
 
@@ -84,7 +85,7 @@ class EventImport:
         # One chunk is read while the one before is written; the rows of that are fed while the next one is written.
         self._read_into = (Buffers(), Buffers())
         self._take_into = (Buffers(), Buffers())
-        self._count_many: CountMany = OpenRun.count_many
+        self._count: CountKnown = count_known
         # As of which renaming of people the tables are.
         self._tables_of = -1
 
@@ -99,12 +100,12 @@ class EventImport:
         # Only here: it brings Numba with it.
         from backstory.engine.event_fast import Tables, read_fast
         from backstory.engine.field_column import values_at
-        from backstory.engine.key_count import count_many
+        from backstory.engine.known_key import KnownKeys
         from backstory.engine.text_column import taken
 
         self._bulk.values_at = values_at
         self._take_texts = taken
-        self._count_many = count_many
+        self._count = KnownKeys().count
         self._tables = Tables(self._newcomers.known)
         self._newcomers.watch(self._tables.add)
         self._tables_of = self._renamed()
@@ -290,7 +291,7 @@ class EventImport:
     def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
         seen, upto_seq = self._tail_keys()
         by_key = key_order(everything)
-        known = repeated(everything, by_key, self._folder.keys, seen, self._job.import_id, self._count_many)
+        known = repeated(everything, by_key, self._folder.keys.runs, seen, self._job.import_id, self._count)
         if self._job.options.same_rows == "all":
             known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
