@@ -21,8 +21,9 @@ from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Identifier, Identify, Receipt
 from backstory.edge import track_answer
 from backstory.edge.app_local import LocalTools
+from backstory.edge.dispatch import build_app
 from backstory.edge.listener import bind_local
-from backstory.edge.server import Running, build_app, serve
+from backstory.edge.server import Running, serve
 from backstory.engine.settings import load
 from backstory.store.credential import CredentialStore
 from tests.unit.fake_workspace import AsgiClient, FakeWorkspace

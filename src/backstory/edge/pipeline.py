@@ -14,7 +14,7 @@ from backstory.core.fact import Receipt
 from backstory.core.limit import PIPELINES_BATCH_BYTES, PIPELINES_CALL_BYTES
 from backstory.edge import pipeline_answer
 from backstory.edge.bridge import Bridge, Intake
-from backstory.edge.pipeline_batch import decode_calls
+from backstory.edge.decoding import Decoding
 from backstory.edge.pipeline_semantic import call_facts
 from backstory.edge.receiving import BodyReader, BodyTooSlowError, CallerGone, unpacked
 from backstory.edge.submission import WAIT_HEADER, WAIT_S, Submission, wants_applied
@@ -51,11 +51,13 @@ class PipelinesApi:
         *,
         wait_s: float = WAIT_S,
         reader: BodyReader | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         self._workspaces = workspaces
         self._authorise = authorise
         self._submission = Submission(bridge, wait_s=wait_s)
         self._reader = reader or BodyReader(bridge.loop)
+        self._decoding = decoding or Decoding(bridge.loop, processes=0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -100,7 +102,7 @@ class PipelinesApi:
             return pipeline_answer.UNAUTHORISED
         if name == "batch":
             self._workspaces[workspace].check_room(len(raw))
-            decoded = decode_calls(raw)
+            decoded = await self._decoding.read("calls", raw)
         else:
             decoded = _single(name, raw)
         if decoded.refused and _is_strict(headers):

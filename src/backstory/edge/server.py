@@ -27,15 +27,16 @@ from backstory.edge.app_key import KeyTools
 from backstory.edge.app_local import LocalTools, local_tools
 from backstory.edge.auth import WORKSPACE_NAME, Authenticator, first_keys, prepare_keys, tell_keys
 from backstory.edge.bridge import Bridge, Intake
+from backstory.edge.decoding import Decoding
+from backstory.edge.dispatch import build_app, starting
 from backstory.edge.express import Express
 from backstory.edge.gate import Gate, Rooms
 from backstory.edge.listener import Listener, bind_local, bind_tcp, collect_seldom, listener, unlink_local
-from backstory.edge.pipeline import PipelinesApi, is_pipelines
+from backstory.edge.pipeline import PipelinesApi
 from backstory.edge.rate import Rate
 from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
 from backstory.edge.track import TrackApi
-from backstory.edge.track_route import raw_path
 from backstory.engine.clock import Clock, SystemClock
 from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
@@ -130,36 +131,11 @@ def serve(
     return 0
 
 
-def build_app(track: ASGIApp, pipelines: ASGIApp, app: ASGIApp, health: Callable[[], track_answer.Answer]) -> ASGIApp:
-    """The ASGI application of a listener: Track, Pipelines, the App API, health, told apart by their paths.
-
-    A plain function that hands on the coroutine: the hot path gets no layer of its own.
-    """
-
-    def dispatch(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http":
-            return _no_http(scope, receive, send)
-        path = raw_path(scope)
-        if path.startswith(b"/api/"):
-            return track(scope, receive, send)
-        if path.startswith((b"/v1/", b"/local/")):
-            return (pipelines if is_pipelines(path) else app)(scope, receive, send)
-        if path.startswith((b"/push/", b"/unsubscribe/")):
-            return track(scope, receive, send)
-        if path == b"/health":
-            return _send(health(), send)
-        shown = path[:200].decode("latin-1")
-        message = f"there is nothing at {shown}: the Track API is under /api/v1/ and /api/v2/, the others under /v1/"
-        return _send(track_answer.errors(404, message), send)
-
-    return dispatch
-
-
 class _Front:
     """What the public listener calls: 503 until ``inner`` is set to the real application."""
 
     def __init__(self) -> None:
-        self.inner: ASGIApp = _starting
+        self.inner: ASGIApp = starting
         self.express: Express | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -190,6 +166,7 @@ class _Server(Generic[W]):
         self._workspaces: dict[str, W] = {}
         self._sending: list[Sending] = []
         self._tools: list[LocalTools] = []
+        self._decoding: Decoding | None = None
 
     async def run(self) -> None:
         """Listen, open, serve until stopped, finish what was accepted, close."""
@@ -214,6 +191,8 @@ class _Server(Generic[W]):
             for one in self._listeners:
                 one.should_exit = True
             await asyncio.gather(*tasks, *(one.stop() for one in self._sending), return_exceptions=True)
+            if self._decoding is not None:
+                await self._decoding.close()
             await asyncio.to_thread(self._close)
 
     def stop(self) -> None:
@@ -257,14 +236,15 @@ class _Server(Generic[W]):
         )
         keys = Authenticator(stores)
         self._bridge = Bridge(self._loop)
+        self._decoding = Decoding(self._loop, self._settings.decoders)
         rate = Rate(self._settings.rate_per_s, self._clock.monotonic_us) if self._settings.rate_per_s else None
         self._gate = Gate[W](keys, keys.paced("app", rate))
         for name, workspace in self._workspaces.items():
             self._gate.admit(name, workspace, self._rooms(name, workspace, stores[name]))
         track = keys.paced("track", rate)
         public = build_app(
-            TrackApi(self._gate.workspaces, track, self._bridge),
-            PipelinesApi(self._gate.workspaces, keys.paced("cdp", rate), self._bridge),
+            TrackApi(self._gate.workspaces, track, self._bridge, decoding=self._decoding),
+            PipelinesApi(self._gate.workspaces, keys.paced("cdp", rate), self._bridge, decoding=self._decoding),
             self._gate.public,
             self._health,
         )
@@ -284,8 +264,8 @@ class _Server(Generic[W]):
             self._tools.append(tools)
         only = {name: workspace}
         local = build_app(
-            TrackApi(only, lambda authorization: name, self._bridge),
-            PipelinesApi(only, lambda authorization: name, self._bridge),
+            TrackApi(only, lambda authorization: name, self._bridge, decoding=self._decoding),
+            PipelinesApi(only, lambda authorization: name, self._bridge, decoding=self._decoding),
             app_api(workspace, lambda scope: True, trusted=True, tools=tools, keys=keys, desk=tools and tools.desk),
             lambda: self._health(named=True),
         )
@@ -379,22 +359,3 @@ class _Server(Generic[W]):
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     with contextlib.suppress(RuntimeError):  # The loop is closed: stopped already.
         loop.call_soon_threadsafe(call)
-
-
-async def _starting(scope: Scope, receive: Receive, send: Send) -> None:
-    health = scope["type"] == "http" and raw_path(scope) == b"/health"
-    await _send(track_answer.NOT_READY if health else track_answer.STARTING, send)
-
-
-async def _send(answer: track_answer.Answer, send: Send) -> None:
-    await send(answer[0])
-    await send(answer[1])
-
-
-async def _no_http(scope: Scope, receive: Receive, send: Send) -> None:
-    """Under another ASGI server: the lifespan needs nothing of us; anything else is not spoken here."""
-    if scope["type"] != "lifespan":
-        raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
-    for moment in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{moment}.complete"})

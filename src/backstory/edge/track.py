@@ -17,10 +17,10 @@ from backstory.core.fact import Fact, Receipt, ReportMetric
 from backstory.core.limit import BATCH_BODY_BYTES, ENTITY_BODY_BYTES, TRACK_BODY_BYTES, Limit
 from backstory.edge.auth import workspace_number
 from backstory.edge.bridge import Bridge, Waiter
+from backstory.edge.decoding import Decoding
 from backstory.edge.receiving import BodyReader, CallerGone
 from backstory.edge.submission import WAIT_HEADER, WAIT_S, Submission, wants_applied
 from backstory.edge.track2_answer import batch_answer, entity_answer, operation_refusal
-from backstory.edge.track2_batch import decode_batch
 from backstory.edge.track_answer import ACCEPTED, DONE, UNAUTHORISED, Answer, answer, refusal
 from backstory.edge.track_request import TrackWorkspace, members, merge_refusal, public_fact, request_facts
 from backstory.edge.track_route import Action, find_route, raw_path
@@ -41,12 +41,14 @@ class TrackApi:
         *,
         wait_s: float = WAIT_S,
         reader: BodyReader | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         self._workspaces = workspaces
         self._authorise = authorise
         self._bridge = bridge
         self._submission = Submission(bridge, wait_s=wait_s)
         self._reader = reader or BodyReader(bridge.loop)
+        self._decoding = decoding or Decoding(bridge.loop, processes=0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         action: Action | None = None
@@ -96,7 +98,7 @@ class TrackApi:
     async def _batch(self, workspace: TrackWorkspace, raw: bytes, wanted: bytes | None) -> Answer:
         waits = wants_applied(wanted)
         workspace.check_room(len(raw))
-        decoded = decode_batch(raw)
+        decoded = await self._decoding.read("operations", raw)
         receipts: list[Receipt] | None = None
         if waits:
             receipts = await self._submission.apply(workspace, decoded.facts)

@@ -75,6 +75,7 @@ class Settings:
     tls_key: Path | None
     tls_dev: bool
     rate_per_s: int
+    decoders: int
     import_max_mb: int
     private_urls: bool
     purge_days: float
@@ -227,6 +228,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="rate_per_s", read=_whole(0, 1_000_000), default=0,
         help="how many calls a second each key may make, above which it is 429; 0: as many as it likes",
+    ),
+    Setting(
+        name="decoders", read=_whole(0, 64), default=1,
+        help="processes that read large batches beside the server, started by the first one; 0: it does so itself",
     ),
     Setting(
         name="import_max_mb", read=_whole(1, 100_000_000), default=20_000,
