@@ -303,11 +303,12 @@ class _Run:
             batches = iter(source)
             coming = reading.submit(next, batches, None)
             try:
-                while (batch := coming.result()) is not None:
+                while (some := coming.result()) is not None:
                     coming = reading.submit(next, batches, None)
-                    with self._job.workspace.turns.chunk():
-                        importer.take(batch)
-                    self.tell("importing", batch.end.offset)
+                    for batch in some:
+                        with self._job.workspace.turns.chunk():
+                            importer.take(batch)
+                        self.tell("importing", batch.end.offset)
             finally:
                 wait([coming])
                 source.close()

@@ -29,13 +29,14 @@ _BOM = b"\xef\xbb\xbf"
 class Block:
     """Some rows in a row: ``columns`` in the order of the header, as text, a value for each row that can be used.
 
-    ``lines`` are where those rows begin; ``bad`` are the rows that are no rows. ``end`` is the place behind all.
+    ``lines`` are where those rows begin; ``bad`` are the rows that are no rows. ``ends`` are places to go on from, each
+    behind some more of the rows, the last one behind all.
     """
 
     columns: list[pa.Array]
     lines: NDArray[np.int64]
     bad: list[CsvRow]
-    end: Place
+    ends: list[Place]
 
     def cells(self, row: int) -> list[str]:
         """One row's cells."""
@@ -51,14 +52,17 @@ class CsvBlocks:
         place: Place | None = None,
         *,
         rows_max: int,
+        steps: int = 1,
         line_bytes: int = LINE_BYTES,
         dialect: Dialect | None = None,
     ) -> None:
+        """At most ``rows_max`` rows lie between two places; a block of plain rows has up to ``steps`` of them."""
         source = CsvSource(path, place, line_bytes=line_bytes, dialect=dialect)
         source.close()
         self.header, self.written = source.header, source.written
         self.place = source.place
         self._rows_max = rows_max
+        self._steps = steps
         self._line_bytes = line_bytes
         self._source = Source(path, source.place, reading=source.reading)
         # What was read and not given out yet: all of it lies behind ``place``.
@@ -69,9 +73,12 @@ class CsvBlocks:
         self._peculiar = (b"\r", b"\0", quote) if quote else (b"\r", b"\0")
 
     def __iter__(self) -> Iterator[Block]:
-        while lines := self._lines():
-            block = self._plain(lines) or self._quoted(lines) or self._row_by_row(lines)
-            self.place = block.end
+        while lines := self._lines(self._rows_max * self._steps):
+            block = self._plain(lines)
+            if block is None:
+                lines = self._first(lines)
+                block = self._plain(lines) or self._quoted(lines) or self._row_by_row(lines)
+            self.place = block.ends[-1]
             yield block
 
     def close(self) -> None:
@@ -79,26 +86,33 @@ class CsvBlocks:
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
-    def _lines(self) -> bytes:
+    def _lines(self, count: int) -> bytes:
         """Up to so many whole lines; of one that is too long its beginning; b"" at the end."""
-        cut = self._behind_lines(self._held)
+        cut = self._behind_lines(self._held, count)
         while cut is None and (more := self._source.read(BLOCK_BYTES)):
             self._held += more
             if len(self._held) > self._line_bytes and b"\n" not in self._held:
                 break
-            cut = self._behind_lines(self._held)
+            cut = self._behind_lines(self._held, count)
         lines = self._held if cut is None else self._held[:cut]
         self._held = self._held[len(lines) :]
         return lines
 
-    def _behind_lines(self, text: bytes) -> int | None:
-        """Where the ``rows_max``-th line ends; None when there are not so many."""
+    def _first(self, lines: bytes) -> bytes:
+        """The first ``rows_max`` of some lines; the others are given back."""
+        cut = self._behind_lines(lines, self._rows_max)
+        if cut is not None:
+            self._held = lines[cut:] + self._held
+        return lines[:cut]
+
+    def _behind_lines(self, text: bytes, count: int) -> int | None:
+        """Where the ``count``-th line ends; None when there are not so many."""
         # Searched a stretch at a time: a block holds many times the lines of a small ``rows_max``.
         ends = 0
         for low in range(0, len(text), 1 << 18):
             found = np.flatnonzero(np.frombuffer(text, np.uint8, min(1 << 18, len(text) - low), low) == 10)
-            if ends + len(found) >= self._rows_max:
-                return low + int(found[self._rows_max - ends - 1]) + 1
+            if ends + len(found) >= count:
+                return low + int(found[count - ends - 1]) + 1
             ends += len(found)
         return None
 
@@ -109,10 +123,6 @@ class CsvBlocks:
         cut = self._held.find(b"\n", 0, size) + 1 or min(size, len(self._held))
         piece, self._held = self._held[:cut], self._held[cut:]
         return piece
-
-    def _behind(self, lines: bytes, count: int) -> Place:
-        place = self.place
-        return Place(place.offset + len(lines), place.line + count, zlib.crc32(lines, place.checksum))
 
     # -- three readers ------------------------------------------------------------------------------------------------
 
@@ -126,7 +136,18 @@ class CsvBlocks:
             return None
         first = self.place.line + 1
         numbers = np.arange(first, first + count, dtype=np.int64)
-        return Block(columns=columns, lines=numbers, bad=[], end=self._behind(lines, count))
+        return Block(columns=columns, lines=numbers, bad=[], ends=list(self._steps_behind(lines, count)))
+
+    def _steps_behind(self, lines: bytes, count: int) -> Iterator[Place]:
+        """The places behind each ``rows_max`` lines, and behind all."""
+        place, low = self.place, 0
+        while count > self._rows_max:
+            cut = self._behind_lines(lines[low:], self._rows_max)
+            assert cut is not None
+            place = _behind(place, lines[low : low + cut], self._rows_max)
+            yield place
+            low, count = low + cut, count - self._rows_max
+        yield _behind(place, lines[low:], count)
 
     def _keeps_all(self, columns: list[pa.Array]) -> bool:
         """Do columns without a name hold nothing?"""
@@ -155,7 +176,7 @@ class CsvBlocks:
                 behind = reader.line_num
         except (csv.Error, UnicodeDecodeError):
             return None
-        return self._block(good, begins, bad, self._behind(lines, behind))
+        return self._block(good, begins, bad, _behind(self.place, lines, behind))
 
     def _row_by_row(self, lines: bytes) -> Block:
         """Strictly; a row that begins in these lines may go on behind them."""
@@ -177,8 +198,13 @@ class CsvBlocks:
             columns=columns or [pa.array([], pa.string()) for _ in self.header],
             lines=np.array(begins, np.int64),
             bad=bad,
-            end=end,
+            ends=[end],
         )
+
+
+def _behind(place: Place, lines: bytes, count: int) -> Place:
+    """The place behind so many lines."""
+    return Place(place.offset + len(lines), place.line + count, zlib.crc32(lines, place.checksum))
 
 
 class _Part:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core import comparison
-from backstory.core.condition import Json
+from backstory.core.column import Truth
+from backstory.core.condition import AttributeTest, Json
 from backstory.core.fact import IdentifierKind
 from backstory.core.leaf import AttributeLeaf
 from backstory.engine.context import shown_values
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder().decode
 T = TypeVar("T")
 IDENTIFIERS = ("id", "email", "cio_id")
+VERDICTS_REMEMBERED = 20_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,26 +61,48 @@ class Batch:
     end: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Quick rows with their times, documents and attributes as text."""
+
+    quick: PersonRows
+    times_us: NDArray[np.int64]
+    documents: list[bytes]
+    texts: list[str]
+
+    def part(self, low: int, high: int) -> Ready:
+        """Some of them in a row."""
+        if (low, high) == (0, len(self.quick)):
+            return self
+        return Ready(
+            self.quick.part(low, high), self.times_us[low:high], self.documents[low:high], self.texts[low:high]
+        )
+
+
+def ready(quick: PersonRows, untold_us: NDArray[np.int64]) -> Ready:
+    """Make rows ready; ``untold_us`` are the times of those that name none."""
+    times_us = quick.times_us(untold_us)
+    return Ready(quick, times_us, quick.documents(times_us), quick.texts())
+
+
 def batch_of(
-    quick: PersonRows,
+    rows: Ready,
     odd: list[PersonRow],
     *,
-    untold_us: NDArray[np.int64],
     counts: Counts,
     errors: list[tuple[int, str]],
     warnings: list[tuple[int, str]],
     line_of: Callable[[int, str], str],
     end: Place,
 ) -> Batch:
-    """Make rows ready; ``untold_us`` are the times of quick rows that name none."""
-    times_us = quick.times_us(untold_us)
+    """What the loop takes in one step."""
     return Batch(
-        quick=quick,
-        times_us=times_us,
-        documents=quick.documents(times_us),
-        texts=quick.texts(),
+        quick=rows.quick,
+        times_us=rows.times_us,
+        documents=rows.documents,
+        texts=rows.texts,
         odd=odd,
-        apart=stand_apart(quick, odd),
+        apart=stand_apart(rows.quick, odd),
         counts=counts,
         errors=errors,
         warnings=warnings,
@@ -102,6 +126,9 @@ class PeopleImport:
         self._history: list[tuple[int, int, str, str | None, bool]] = []
         # Did the rows before name people who exist?
         self._known_expected = False
+        # Of questions that time does not change: for which values they hold, and for those coded together last.
+        self._verdicts: dict[AttributeTest, dict[bytes | None, bool]] = {}
+        self._held: dict[AttributeTest, tuple[Coded, Truth]] = {}
 
     def take(self, batch: Batch) -> None:
         """Take in a batch: people, their writes and the place in the source, in one commit."""
@@ -201,15 +228,46 @@ class PeopleImport:
                 for person, id_, email in zip(people.tolist(), ids, emails, strict=True):
                     leaf.set(person, shown_values(Profile(person, id_, email, None, 0), {}), now_us)
             else:
-                _judge(leaf, people, quick.coded(leaf.root, rows), now_us)
+                coded, codes = quick.coded(leaf.root)
+                self._judge(leaf, people, coded, codes if rows is None else codes[rows])
         return made
+
+    def _judge(self, leaf: AttributeLeaf, people: NDArray[np.uint32], values: Coded, codes: NDArray[np.int32]) -> None:
+        """Each distinct value of the attribute is judged once."""
+        now_us = self._folder.state.now_us
+        if leaf.timed:
+            verdicts = [_verdict(leaf, value, now_us) for value in values.distinct]
+            holds = np.array([verdict[0] for verdict in verdicts], bool)
+            changing = np.array([verdict[1] is not None for verdict in verdicts], bool)[codes]
+            for at in np.flatnonzero(changing).tolist():
+                leaf.take(int(people[at]), *verdicts[int(codes[at])])
+        else:
+            holds = self._holding(leaf, values)
+        leaf.true |= BitMap(people[holds[codes]])
+        if leaf.judged_live is not None:
+            leaf.judged_live.update(people.tolist())
+
+    def _holding(self, leaf: AttributeLeaf, values: Coded) -> Truth:
+        """For which values a question holds that time does not change; remembered for the rows and values to come."""
+        known = self._held.get(leaf.test)
+        if known is not None and known[0] is values:
+            return known[1]
+        verdicts = self._verdicts.setdefault(leaf.test, {})
+        if len(verdicts) > VERDICTS_REMEMBERED:
+            verdicts.clear()
+        for value in values.distinct:
+            if value not in verdicts:
+                verdicts[value] = _verdict(leaf, value, 0)[0]
+        holds = np.array([verdicts[value] for value in values.distinct], bool)
+        self._held[leaf.test] = (values, holds)
+        return holds
 
     # -- the end of a step ----------------------------------------------------------------------------------------
 
     def _keep(self, merge: Merge) -> None:
         """The writes go into the tail."""
         history, self._history = self._history, []
-        history += ((w.person, w.time_us, w.attributes, w.traced(), w.created) for w in merge.written)
+        history += merge.written
         merge.written.clear()
         if not history:
             return
@@ -234,20 +292,6 @@ class PeopleImport:
             for segment_id in self._segments.closure(set(self._segments.segments)):
                 if self._segments.segments[segment_id].condition is not None:
                     settle_moved(self._workspace.context, segment_id, people, self._job.import_id)
-
-
-def _judge(leaf: AttributeLeaf, people: NDArray[np.uint32], values: Coded, now_us: int) -> None:
-    """Each distinct value of the attribute is judged once."""
-    verdicts = [_verdict(leaf, value, now_us) for value in values.distinct]
-    codes = values.codes
-    holds = np.array([verdict[0] for verdict in verdicts], bool)[codes]
-    leaf.true |= BitMap(people[holds])
-    if leaf.timed:
-        changing = np.array([verdict[1] is not None for verdict in verdicts], bool)[codes]
-        for at in np.flatnonzero(changing).tolist():
-            leaf.take(int(people[at]), *verdicts[int(codes[at])])
-    if leaf.judged_live is not None:
-        leaf.judged_live.update(people.tolist())
 
 
 def _verdict(leaf: AttributeLeaf, value: bytes | None, now_us: int) -> tuple[bool, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
@@ -31,21 +31,14 @@ _decode = msgspec.json.Decoder().decode
 UNCHANGED = "{}"
 
 
-@dataclass(slots=True)
-class Written:
-    """One identify call's worth of attributes, for the history; ``changes`` None: all of it, of a new person."""
+# One identify call's worth of attributes, for the history: the person, the time, the attributes, the changes (None: all
+# of it, of a new person) and whether the person was made by it.
+Written = tuple[int, int, str, str | None, bool]
 
-    person: int
-    time_us: int
-    attributes: str
-    changes: str | None
-    created: bool
-    # What lost against newer values: a JSON object, "" for nothing.
-    lost: str = ""
 
-    def traced(self) -> str | None:
-        """What the activity log shows of a row: its changes, with what was lost behind them."""
-        return f"[{self.changes},{self.lost}]" if self.lost else self.changes
+def _traced(changes: str, lost: str) -> str:
+    """What the activity log shows of a row: its changes, with what was lost behind them."""
+    return f"[{changes},{lost}]" if lost else changes
 
 
 class Merge:
@@ -91,14 +84,21 @@ class Merge:
         if self._job.options.rows == "only_new":
             self._counts.skipped += len(rows)
             return
+        if not rows:
+            return
         named_by: tuple[tuple[IdentifierKind, list[str | None]], ...] = (("id", quick.ids), ("email", quick.emails))
         for kind, sent in named_by:
             named = [person for at, person, _ in rows if sent[at] is not None]
             self._folder.namings.heard_many(kind, named)
-        known_us = self._segments.known.gather_us(np.array([person for _, person, _ in rows], np.uint32)).tolist()
+        people = np.array([person for _, person, _ in rows], np.uint32)
+        # Rows come in any order, but columns are read in that of people.
+        order = np.argsort(people)
+        known_us = np.empty(len(rows), np.int64)
+        known_us[order] = self._segments.known.gather_us(people[order])
         updates: list[tuple[bytes, int]] = []
-        for (at, person, document), since_us in zip(rows, known_us, strict=True):
-            time_us = int(times_us[at])
+        all_us = times_us.tolist()
+        for (at, person, document), since_us in zip(rows, known_us.tolist(), strict=True):
+            time_us: int = all_us[at]
             newer = restamped(document, documents[at]) if time_us >= since_us else None
             if newer is None:
                 self._apply(quick.row(at), Apply(person, ()))
@@ -107,8 +107,9 @@ class Merge:
             if newer:
                 updates.append((documents[at], person))
             # Kept though it changes nothing: it stands when another import that said the same is taken back.
-            self.written.append(Written(person, time_us, texts[at], UNCHANGED, False))
-        self._folder.people.set_documents(sorted(updates, key=lambda update: update[1]))
+            self.written.append((person, time_us, texts[at], UNCHANGED, False))
+        updates.sort(key=itemgetter(1))
+        self._folder.people.set_documents(updates)
 
     # -- rows that need a decision --------------------------------------------------------------------------------
 
@@ -188,7 +189,7 @@ class Merge:
         changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
         lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
         text = attributes_text(row.attributes, self._keys)
-        self.written.append(Written(person, time_us, text, encode_json(changes).decode(), is_new, lost))
+        self.written.append((person, time_us, text, _traced(encode_json(changes).decode(), lost), is_new))
         touched = self._segments.feed_known(person, time_us, now_us)
         roots = None if is_new else root_names(written.changed) | {identifier.kind for identifier in assign}
         if is_new or roots:

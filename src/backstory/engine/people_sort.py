@@ -75,21 +75,35 @@ def _all_known(folder: Folder, quick: PersonRows) -> list[tuple[int, int, bytes]
     """As when a file is read again: each row's id is somebody's, and its email is theirs; None where one is not."""
     if None in quick.ids:
         return None
-    found: dict[str, tuple[str | None, int, bytes]] = {}
-    for marks, some in _stretches(quick.ids):
-        query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
-        rows = folder.state.db.execute(query, some).fetchall()
-        if len(rows) < len(some):
+    rows = _in_a_row(folder, quick)
+    if rows is None:
+        found: dict[str | None, _Found] = {}
+        for marks, some in _stretches(quick.ids):
+            query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
+            found.update((row[0], row) for row in folder.state.db.execute(query, some))
+        if len(found) < len(quick):
             return None
-        found.update((row[0], row[1:]) for row in rows)
-    known: list[tuple[int, int, bytes]] = []
-    for at, (id_, key) in enumerate(zip(quick.ids, quick.email_keys, strict=True)):
-        assert id_ is not None
-        theirs, person, document = found[id_]
-        if key is not None and key != theirs:
-            return None
-        known.append((at, person, document))
-    return known
+        rows = [found[id_] for id_ in quick.ids]
+    if any(key is not None and key != row[1] for key, row in zip(quick.email_keys, rows, strict=True)):
+        return None
+    return [(at, row[2], row[3]) for at, row in enumerate(rows)]
+
+
+# Id, email as it is compared, number, document.
+_Found = tuple[str, str | None, int, bytes]
+
+
+def _in_a_row(folder: Folder, quick: PersonRows) -> list[_Found] | None:
+    """People who lie in the order of the rows, as the import that made them left them; None when they do not."""
+    db, count = folder.state.db, len(quick)
+    first = db.execute("SELECT person FROM person WHERE id = ?", (quick.ids[0],)).fetchone()
+    if first is None:
+        return None
+    query = "SELECT id, email_key, person, document FROM person WHERE person BETWEEN ? AND ? ORDER BY person"
+    if db.execute("SELECT id FROM person WHERE person = ?", (first[0] + count - 1,)).fetchone() != (quick.ids[-1],):
+        return None
+    rows = db.execute(query, (first[0], first[0] + count - 1)).fetchall()
+    return rows if [row[0] for row in rows] == quick.ids else None
 
 
 def _in_order(quick: PersonRows, odd: list[PersonRow]) -> Iterator[tuple[int, PersonRow | None]]:

@@ -112,7 +112,7 @@ class PersonColumns:
             and all(_is_simple(name) for name, _ in self._attributes)
         )
 
-    def judge(self, block: Block) -> tuple[PersonRows, list[int]]:
+    def judge(self, block: Block) -> tuple[PersonRows, NDArray[np.int64]]:
         """The rows about which nothing is to be decided, and which the others are."""
         count = len(block.lines)
         ids, id_good = _plain(block, self._id_at)
@@ -147,7 +147,7 @@ class PersonColumns:
             removes=self._clear,
             email_first=self._email_first,
         )
-        return rows, np.flatnonzero(~good).tolist()
+        return rows, np.flatnonzero(~good)
 
     def _encoder(self, name: str) -> Callable[[str], bytes | None]:
         return lambda cell: self._cells.encode(name, cell)

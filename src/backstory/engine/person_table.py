@@ -22,12 +22,33 @@ STAMP_FROM_US, STAMP_TO_US = 1 << 32, 1 << 56
 _key = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Coded:
     """Values of rows by the place of each among the distinct ones."""
 
     distinct: list[bytes | None]
     codes: NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class Codes:
+    """Columns of many rows coded together, each when it is first asked for; parts of these rows share it."""
+
+    json: dict[str, pa.Array]
+    _found: dict[str, Coded] = field(default_factory=dict[str, Coded])
+
+    def of(self, name: str) -> Coded | None:
+        """None: there is no such column."""
+        if name not in self.json:
+            return None
+        if name not in self._found:
+            coded = self.json[name].dictionary_encode(null_encoding="encode")
+            self._found[name] = Coded(coded.dictionary.to_pylist(), coded.indices.to_numpy(zero_copy_only=False))
+        return self._found[name]
+
+
+# Nobody has a value of an attribute that is no column.
+NO_COLUMN = Coded([None], np.zeros(0, np.int32))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +69,9 @@ class PersonRows:
     email_first: bool = False
     # The rows themselves, where they were read one by one.
     whole: list[PersonRow] | None = None
+    # The columns of the rows these are a part of, and from which of them on.
+    codes: Codes | None = None
+    low: int = 0
     _values: dict[str, list[bytes | None]] = field(default_factory=dict[str, list[bytes | None]])
 
     def __len__(self) -> int:
@@ -59,14 +83,32 @@ class PersonRows:
             self._values[name] = self.json[name].to_pylist()
         return self._values[name]
 
-    def coded(self, name: str, rows: list[int] | None) -> Coded:
-        """One attribute of the rows at these places, None for all."""
-        column = self.json.get(name)
-        if column is None:
-            return Coded([None], np.zeros(len(self) if rows is None else len(rows), np.int32))
-        coded = column.dictionary_encode(null_encoding="encode")
-        codes = coded.indices.to_numpy(zero_copy_only=False)
-        return Coded(coded.dictionary.to_pylist(), codes if rows is None else codes[rows])
+    def part(self, low: int, high: int) -> "PersonRows":
+        """Some of the rows in a row."""
+        if self.codes is None:
+            self.codes = Codes(self.json)
+        return PersonRows(
+            lines=self.lines[low:high],
+            ids=self.ids[low:high],
+            emails=self.emails[low:high],
+            email_keys=self.email_keys[low:high],
+            told_us=self.told_us[low:high],
+            json={name: column.slice(low, high - low) for name, column in self.json.items()},
+            removes=self.removes,
+            email_first=self.email_first,
+            whole=None if self.whole is None else self.whole[low:high],
+            codes=self.codes,
+            low=self.low + low,
+        )
+
+    def coded(self, name: str) -> tuple[Coded, NDArray[np.int32]]:
+        """One attribute: the values of all rows that were coded together, and which of them each row here has."""
+        if self.codes is None:
+            self.codes = Codes(self.json)
+        found = self.codes.of(name)
+        if found is None:
+            return NO_COLUMN, np.zeros(len(self), np.int32)
+        return found, found.codes[self.low : self.low + len(self)]
 
     def identifiers(self, at: int) -> tuple[Identifier, ...]:
         """A row's identifiers in the form in which they are compared."""

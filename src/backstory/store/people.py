@@ -11,7 +11,7 @@ import msgspec
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.person import Document, decode_document, encode_document
-from backstory.store.database import among
+from backstory.store.database import among, insert_rows
 from backstory.store.knowledge import Knowledge
 from backstory.store.provenance import Namings
 
@@ -22,10 +22,7 @@ INSERT_PERSON = (
     "INSERT INTO person (person, id, email, email_key, created_us, accept_us, import_id, document, phone)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_PLAIN = (
-    "INSERT INTO person (person, id, email, email_key, created_us, accept_us, import_id, document)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_INSERT_PLAIN = "INSERT INTO person (person, id, email, email_key, created_us, accept_us, import_id, document)"
 # The columns of a ``Profile``, in its order.
 PROFILE_COLUMNS = "person, id, email, phone, created_us"
 # Where each kind of identifier is found, in the form in which it is compared.
@@ -234,10 +231,8 @@ class People:
     ) -> None:
         """Insert people whose identifiers nobody has; raises ``sqlite3.IntegrityError`` where somebody does."""
         self.version += 1
-        self._db.executemany(
-            _INSERT_PLAIN,
-            zip(people, ids, emails, email_keys, created_us, repeat(accept_us), repeat(import_id), documents),
-        )
+        rows = zip(people, ids, emails, email_keys, created_us, repeat(accept_us), repeat(import_id), documents)
+        insert_rows(self._db, _INSERT_PLAIN, "(?, ?, ?, ?, ?, ?, ?, ?)", list(rows))
 
     def assign(self, person: int, identifiers: tuple[Identifier, ...]) -> None:
         """Give a person identifiers, in place of any of the same kind."""
