@@ -623,7 +623,7 @@ def test_segment_campaigns_judge_the_difference_an_import_made(
 
 
 def test_people_files_trigger_segment_campaigns_too(tmp_path: Path) -> None:
-    """Entering and leaving; values of long ago start nothing."""
+    """Entering and leaving; values of long ago start nothing, nor do those that have no time."""
     live = Live(tmp_path / "default")
     for name in ("ann", "bob"):
         live.identify(name, NOW_US - 100 * HOUR_US, plan="pro")
@@ -631,21 +631,22 @@ def test_people_files_trigger_segment_campaigns_too(tmp_path: Path) -> None:
     entering = start_campaign(live, {"segment": {"id": segment_id, "transition": "entered"}})
     leaving = start_campaign(live, {"segment": {"id": segment_id, "transition": "left"}})
     live.advance(SECOND_US)
-    old = NOW_S - 80 * 3600
+    old, recent = NOW_S - 80 * 3600, NOW_S - 3600
     summary = people(
         live,
         tmp_path,
         [
-            {"id": "ann", "plan": "free"},
+            {"id": "ann", "plan": "free", "_timestamp": recent},
             {"id": "bob", "plan": "free", "_timestamp": old},
-            {"id": "new", "plan": "pro"},
+            {"id": "new", "plan": "pro", "_timestamp": recent},
+            {"id": "untold", "plan": "pro"},
             {"id": "once", "plan": "pro", "_timestamp": old},
             {"id": "never", "plan": "free"},
         ],
     )
     assert journeys(live, entering) == ["new"]
     assert journeys(live, leaving) == ["ann"]
-    assert summary.held_back.segment == 2
+    assert summary.held_back.segment == 3
     live.close()
 
 

@@ -110,22 +110,26 @@ def test_a_row_that_a_later_row_takes_back_starts_nothing(live: Live) -> None:
     assert live.members(2) == set()
 
 
-@pytest.mark.parametrize(("policy", "started"), [("recent", {"ann", "bob"}), ("none", set[str]())])
+@pytest.mark.parametrize(
+    ("policy", "started"), [("recent", set[str]()), ("none", set[str]()), ("all", {"ann", "bob"})]
+)
 def test_members_start_what_waits_for_their_segment(live: Live, policy: Policy, started: set[str]) -> None:
-    """They enter when the import puts them there: the manual segment, and those that follow from it."""
+    """They enter the manual segment, and those that follow from it; their rows have no time, as "recent" wants it."""
     numbers = [campaign(live, 1), campaign(live, 3)]
     asked = options(live, "members", MEMBERS, triggers=policy)
     said = foreseen(live, asked)
     assert [(one.id, one.enter) for one in said.segments if one.enter] == [(1, 2), (3, 2)]
-    backfill.run(live.workspace, asked, lambda progress: None)
+    done = backfill.run(live.workspace, asked, lambda progress: None)
     assert [journeys(live, number) for number in numbers] == [started, started]
+    assert done.held_back.segment + done.journeys_started == 4
+    assert {(one.policy, one.journeys) for one in said.campaigns} == {("recent", 0), ("none", 0), ("all", 2)}
     assert live.members(1) == live.members(3) == {"ann", "bob"}
 
 
 def test_taking_back_ends_the_journeys_and_says_what_went(live: Live) -> None:
     """The counts name writes and entries; what calls said beside the import stays."""
     number = campaign(live, 1)
-    load(live, "members", MEMBERS)
+    load(live, "members", MEMBERS, triggers="all")
     live.send(ChangeMembers(segment_id=1, people=(Identifier("id", "bob"),), add=True))
     done = undo.undo(live.workspace, 1)
     assert (done.members, done.records, done.journeys_ended) == (2, 0, 2)

@@ -76,7 +76,7 @@ def _flags(function: F) -> F:
                 type=click.Choice(["recent", "none", "all"]),
                 default="recent",
                 show_default=True,
-                help="What may start campaigns: what is at most 72 hours old, nothing, or everything as if live.",
+                help="What may start campaigns: what is at most 72 hours old, nothing, or all as if live.",
             ),
             click.option("--time", metavar="COLUMN", help="The column with the time of each row."),
             click.option("--as-of", metavar="TIME", help="The time of rows that have none; otherwise now."),

@@ -107,7 +107,8 @@ class Saved(msgspec.Struct, kw_only=True):
     # What the columns of each CSV file were found to hold, but for text; how many lines there are before each file.
     columns: dict[int, dict[str, str]] = {}
     starts: dict[int, int] = {}
-    # Lines of the files before this one.
+    # How many lines the input had, when it first was retried; lines of the files before this one.
+    input_lines: int = 0
     lines_before: int = 0
     sizes: list[int] = []
     counts: Counts = msgspec.field(default_factory=Counts)
@@ -249,6 +250,11 @@ class Job:
         """How many lines the files before the ``file``-th have."""
         saved = self.saved
         return saved.lines_before + (saved.line if file != saved.file else 0)
+
+    @property
+    def lines(self) -> int:
+        """How many lines of the input were read, also where a retry is at work."""
+        return max(self.saved.input_lines, self.lines_before(len(self.options.paths)))
 
     def note_people(self, count: int) -> None:
         """On the loop, with people who come to be before the rows that name them."""

@@ -208,6 +208,7 @@ def _put(workspace: Workspace, row: ImportRow, options: BackfillOptions, saved: 
         line=0,
         checksum=0,
         lines_before=0,
+        input_lines=saved.input_lines or saved.lines_before + saved.line,
         # Rows of theirs that are forgotten since are no longer there.
         error_bytes=lengths[0],
         warning_bytes=lengths[1],

@@ -54,7 +54,7 @@ def judge_segments(job: Job) -> None:
         return
     held = 0
     for number, entered, people in _moved_people(job):
-        fresh = _maybe_fresh(job, number, people) if job.options.triggers != "none" else BitMap()
+        fresh = _maybe_fresh(job, number, people) if _may_fire(job) else BitMap()
         held += len(people) - len(fresh)
         waiting = list(fresh)
         for low in range(0, len(waiting), PEOPLE_AT_ONCE):
@@ -67,6 +67,11 @@ def judge_segments(job: Job) -> None:
         job.put()
 
     job.workspace.call(note)
+
+
+def _may_fire(job: Job) -> bool:
+    """May any move fire? Rows of members have no time at all."""
+    return job.options.triggers == "all" or (job.options.triggers == "recent" and job.options.kind != "members")
 
 
 # -- who was moved ----------------------------------------------------------------------------------------------------
@@ -183,17 +188,28 @@ def _judge_some(job: Job, number: int, entered: bool, people: list[int]) -> int:
     if kept is None:
         return 0
     # The last rows that named no time may be true from a moment that is still to come.
-    now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines_before(len(job.options.paths)))
+    now_us = max(workspace.folder.state.now_us, job.row.accept_us + job.lines)
     condition = kept.condition or InSegment(number)
     read = read_people(workspace.folder, workspace.segments, people)
     effective_us = {person: history.since_us(condition, now_us)[0] for person, history in read.items()}
-    policy, accept_us, age_us = job.options.triggers, job.accept_us, workspace.context.trigger_age_us
-    fires = {p: us for p, us in effective_us.items() if policy == "all" or triggers(us, accept_us, age_us)}
+    fires = {person: us for person, us in effective_us.items() if _fires(job, us)}
     # What a crash interrupted goes on behind the last journeys begun.
     begin = {person: us for person, us in fires.items() if (number, entered, person) > job.saved.judged}
     if begin:
         job.call(lambda: _begin(job, number, entered, begin))
     return len(effective_us) - len(fires)
+
+
+def _fires(job: Job, since_us: int) -> bool:
+    """Does a move of that age start anything by the import's policy?
+
+    Rows without any time fire nothing unless all do (design section 9). They stand in the microseconds behind the start
+    of the import, one for each line, where no other fact and hardly a row with a time does.
+    """
+    if job.options.triggers == "all":
+        return True
+    untold = job.options.as_of_us is None and job.row.accept_us <= since_us <= job.row.accept_us + job.lines
+    return not untold and triggers(since_us, job.accept_us, job.workspace.context.trigger_age_us)
 
 
 def _begin(job: Job, number: int, entered: bool, effective_us: dict[int, int]) -> None:
