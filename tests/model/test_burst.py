@@ -80,6 +80,19 @@ class Twins(RuleBasedStateMachine):
         if len(numbers) < 7:
             self.put(data.draw(conditions(numbers)))
 
+    @rule(data=st.data())
+    def a_build_that_waits(self, data: st.DataObject) -> None:
+        """A segment is made or edited, and facts come before it is built."""
+        numbers = tuple(self.burst.segments.segments)
+        edited = data.draw(st.sampled_from([*numbers, *([None] if len(numbers) < 7 else [])]))
+        condition = encoded(to_json(data.draw(conditions(numbers))))
+        self.send([PutSegment(name="some", segment_id=edited, conditions=condition)])
+
+    @rule()
+    def builds_end(self) -> None:
+        for workspace in (self.burst, self.single):
+            workspace.builder.work_off()
+
     def track(self, data: st.DataObject) -> Track:
         age_us = data.draw(ages_us)
         return Track(
@@ -125,6 +138,8 @@ class Twins(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 20), data=st.data())
     def a_kill_between_accept_and_apply(self, count: int, data: st.DataObject) -> None:
+        # Whom facts have moved during a build is forgotten with a crash, and then it is the build that moved them.
+        self.builds_end()
         facts: list[Fact] = [self.track(data) for _ in range(count)]
         copies: list[Path] = []
         if facts:

@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from backstory.core.column import PAGE_ROWS
 from backstory.core.condition import Json
-from backstory.core.fact import DeletePerson, Identifier
+from backstory.core.fact import DeletePerson, Identifier, Track
 from backstory.core.membership import page_members
 from backstory.core.time import DAY_US, SECOND_US
 from backstory.engine.view import TransitionView
@@ -108,6 +108,24 @@ def test_a_build_logs_whom_it_moved_and_since_when(live: Live) -> None:
     assert all(one.at_us == live.workspace.folder.state.now_us for one in log(live, seen))
     live.track("cem", "seen")
     assert told(live, seen)[0] == ("cem", True, live.workspace.folder.state.now_us, False)
+
+
+def test_bursts_go_on_while_a_build_asks_for_other_events(live: Live) -> None:
+    """Only events that a segment being built asks for, over another segment too, are applied one by one."""
+    for number in range(60):
+        live.identify(f"p{number}")
+    bought, plan = live.segment({"event": {"name": "bought"}}), live.segment(GOLD)
+    live.segment({"or": [SEEN, {"segment": {"id": bought}}]}, build=False)
+    live.segment(SEEN, segment_id=plan, build=False)
+    bursts, now_us = live.workspace.applier.bursts, live.workspace.folder.state.now_us
+
+    def left(name: str) -> int:
+        facts = [Track(person=Identifier("id", f"p{number}"), name=name, data=b"{}") for number in range(60)]
+        return len(bursts.apply(facts, [now_us] * 60))
+
+    assert (left("left"), left("bought"), left("seen")) == (0, 60, 60)
+    live.workspace.builder.work_off()
+    assert (left("left"), left("bought"), left("seen")) == (0, 0, 0)
 
 
 def test_an_edit_keeps_the_old_members_and_then_applies_the_difference_once(live: Live) -> None:

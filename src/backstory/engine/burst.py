@@ -81,9 +81,6 @@ class Bursts:
 
         Time alone must have nothing to do from the first to the last of these moments.
         """
-        if any(kept.building for kept in self._segments.segments.values()):
-            # What an event changes is not known before a segment is complete: whom it may move is noted one by one.
-            return list(range(len(facts)))
         columns = self._columns(facts, nows_us)
         feed = BurstFeed(self._segments, columns.names)
         rows = self._plain(columns, feed)
@@ -130,7 +127,7 @@ class Bursts:
         people = columns.people
         odd = (people == _NOBODY) | (columns.times_us > columns.nows_us)
         odd |= np.array([fact.rescaled for fact in columns.facts], dtype=bool)
-        odd |= self._starting(columns.names)[columns.codes]
+        odd |= self._alone(columns.names)[columns.codes]
         odd |= self._repeating(columns)
         odd |= self._crowding(people)
         watched = self._audience.people_waiting()
@@ -157,16 +154,22 @@ class Bursts:
             return np.arange(len(odd))
         return np.nonzero(~np.isin(columns.people, np.append(columns.people[odd], _NOBODY)))[0]
 
-    def _starting(self, names: list[tuple[str, str]]) -> Truth:
-        """Which names may start journeys, by themselves or by whom their events move into and out of segments."""
-        triggers = self._audience.segment_triggers()
+    def _alone(self, names: list[tuple[str, str]]) -> Truth:
+        """The events of which names are applied one by one.
+
+        Those that may start journeys, by themselves or by whom they move into and out of segments; and those that a
+        segment under construction asks for: what they change is not known yet, so whom they may move is noted of each.
+        """
+        asked = self._audience.segment_triggers() | {
+            segment_id for segment_id, kept in self._segments.segments.items() if kept.building
+        }
         out: list[bool] = []
         for name in names:
-            starts = self._audience.waits_for(*name)
-            if triggers and not starts:
+            alone = self._audience.waits_for(*name)
+            if asked and not alone:
                 over = self._segments.segments_over([leaf.test for leaf in self._segments.event_leaves([name])])
-                starts = not triggers.isdisjoint(self._segments.closure(over))
-            out.append(starts)
+                alone = not asked.isdisjoint(self._segments.closure(over))
+            out.append(alone)
         return np.array(out, dtype=bool)
 
     def _repeating(self, columns: _Columns) -> Truth:
