@@ -138,8 +138,6 @@ class Twins(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 20), data=st.data())
     def a_kill_between_accept_and_apply(self, count: int, data: st.DataObject) -> None:
-        # Whom facts have moved during a build is forgotten with a crash, and then it is the build that moved them.
-        self.builds_end()
         facts: list[Fact] = [self.track(data) for _ in range(count)]
         copies: list[Path] = []
         if facts:

@@ -12,10 +12,13 @@ from backstory.core.condition import Json
 from backstory.core.fact import DeletePerson, Identifier, Track
 from backstory.core.membership import page_members
 from backstory.core.time import DAY_US, SECOND_US
+from backstory.engine.import_job import Chunking
+from backstory.engine.options import BackfillOptions
 from backstory.engine.view import TransitionView
 from backstory.store.people import INSERT_PERSON
 from backstory.store.transition import blocks_of, drop_from_blocks
 from tests.live import NOW_US, Live
+from tests.model.imported import bring_in, json_lines, written
 from tests.model.test_backfill import start_campaign
 
 SEEN: Json = {"event": {"name": "seen"}}
@@ -258,9 +261,12 @@ def test_who_is_purged_is_in_no_block(live: Live) -> None:
 TWICE: Json = {"event": {"name": "seen", "count": {"at_least": 2}}}
 
 
+@pytest.mark.parametrize("crash", [False, True], ids=["on", "crash"])
 @pytest.mark.parametrize("pieces", range(7))
-def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(live: Live, pieces: int) -> None:
-    """Logged as a change, since the fact, and starting journeys; whom it does not move the build does."""
+def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(
+    live: Live, pieces: int, crash: bool
+) -> None:
+    """Logged as a change, since the fact, and starting journeys; whom it does not move the build does. Over a crash."""
     for name, times in (("ann", 1), ("bob", 2), ("cem", 2)):
         for at in range(times):
             live.track(name, "seen", NOW_US - DAY_US + at)
@@ -271,7 +277,11 @@ def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(
     finished = live.workspace.reader.segment(segment_id).state == "finished"
     live.track("ann", "seen", NOW_US - SECOND_US)
     live.track("cem", "seen", NOW_US - SECOND_US)
-    held.run()
+    if crash:
+        live.crash_and_wait()
+        live.workspace.builder.work_off()
+    else:
+        held.run()
     assert live.members(segment_id) == {"ann", "bob", "cem"}
     assert sorted((name, by_build) for name, _, _, by_build in told(live, segment_id)) == [
         ("ann", False), ("bob", True), ("cem", True)
@@ -280,6 +290,24 @@ def test_a_fact_that_moves_somebody_while_a_segment_is_built_moves_them_as_ever(
     assert since_us == NOW_US - SECOND_US
     rows = live.workspace.folder.state.rows("SELECT count(*) FROM journey WHERE campaign_id = ?", (campaign_id,))
     assert rows == [(1,)], finished
+
+
+def test_a_crash_does_not_make_what_an_import_told_the_work_of_facts(live: Live, tmp_path: Path) -> None:
+    """Whom an import told something meanwhile the build moves, also when it goes on after a crash."""
+    live.track("ann", "seen", NOW_US - DAY_US)
+    held = Held(live)
+    segment_id = live.segment(TWICE, build=False)
+    held.run(1)
+    path = written(tmp_path, "seen.jsonl", json_lines([{"customer_id": "ann", "name": "seen", "timestamp": 1}]))
+    bring_in(live, BackfillOptions(kind="events", paths=(path,), triggers="none"), Chunking())
+    live.track("bob", "seen")
+    live.track("bob", "seen")
+    live.crash_and_wait()
+    live.workspace.builder.work_off()
+    assert sorted((name, by_build) for name, _, _, by_build in told(live, segment_id)) == [
+        ("ann", True), ("bob", False)
+    ]  # fmt: skip
+    assert live.workspace.folder.state.rows("SELECT * FROM build_told") == []
 
 
 @pytest.mark.parametrize("pieces", range(12))

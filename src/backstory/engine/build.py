@@ -27,6 +27,7 @@ from backstory.core.membership import page_members
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.record_time import Row
 from backstory.core.segment import Kept, LeafKey, SegmentEngine, Transition, leaf_keys
+from backstory.engine.build_memory import note_told
 from backstory.engine.build_progress import BUILD, BUILD_QUEUED, EVENTS, EVENTS_QUEUED, Progress
 from backstory.engine.context import Context, shown_values
 from backstory.engine.doubt import Resolved, resolve
@@ -64,8 +65,7 @@ class Builder:
         # Without history nobody knows since when people are known: no segment that asks for it can be completed.
         self.known_whole = True
         self._log = MembershipLog(context.folder, context.segments, lambda work: self.run_on_loop(work))
-        # When builds were asked for.
-        self._asked_us: dict[int, int] = {}
+        context.before_commit.append(partial(note_told, context.segments, context.folder.builds))
         # Hears whom facts have moved meanwhile, and since when that is so.
         self.on_live: Callable[[Sequence[Transition], Sequence[int], int], None] = lambda moves, since_us, now_us: None
         # Hears who was moved by a build, on the loop: filters of campaigns may wait for them.
@@ -142,7 +142,7 @@ class Builder:
     def _begin(self, segment_id: int, condition: Condition) -> None:
         self._segments.put(segment_id, condition, building=True)
         self._folder.definitions.set_unbuilt(segment_id)
-        self._asked_us[segment_id] = self._folder.state.now_us
+        self._folder.builds.begin(segment_id, self._folder.state.now_us)
         self._context.after_commit.append(lambda: self.ask(segment_id))
 
     def heard_of(self, key: LeafKey, person: int) -> None:
@@ -345,11 +345,11 @@ class Builder:
 
     def _resolve(self, kept: Kept, incoming: BitMap, doubt: BitMap, stop: int) -> None:
         """Beside the loop: whom of those in doubt has a fact moved? It may have been edited since that was asked."""
-        condition, found = kept.condition, Resolved()
+        condition, found, note = kept.condition, Resolved(), self._folder.builds.notes.get(kept.segment_id)
         if condition is None or kept.incoming is not incoming:
             return
+        asked_us = note.asked_us if note else self._folder.state.now_us
         try:
-            asked_us = self._asked_us.get(kept.segment_id, self._folder.state.now_us)
             found = resolve(self._folder, self._segments, condition, doubt, incoming & doubt, asked_us)
         except StorageError as error:
             self._folder.fault(f"whom facts moved while segment {kept.segment_id} was built cannot be told: {error}")

@@ -73,6 +73,8 @@ class Context:
     # The import on whose behalf the loop works, or that is being taken back: whom it moves is logged under its number.
     import_at_work: int = 0
     after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    # Done at the end of every transaction, inside it.
+    before_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def activity(
         self, person: int | None, kind: str, time_us: int, accept_us: int, data: object, delivery_id: str | None = None

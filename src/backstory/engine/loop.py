@@ -310,6 +310,8 @@ class Loop:
         try:
             db.execute("BEGIN IMMEDIATE")
             work()
+            for last in self._applier.context.before_commit:
+                last()
             self._folder.tail.flush()
             self._folder.namings.write_confirmed()
             self._folder.state.write_counters()

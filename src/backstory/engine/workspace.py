@@ -15,6 +15,7 @@ from backstory.core.time import DAY_US, HOUR_US, SECOND_US
 from backstory.engine.apply import Applier
 from backstory.engine.apply_campaign import Campaigns
 from backstory.engine.build import Builder
+from backstory.engine.build_memory import recall
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
@@ -92,6 +93,7 @@ class Workspace:
                 f"{self.folder.state.position}: the two do not belong together; restore both from one backup"
             )
         rebuild = self.checkpoint.restore()
+        recall(self.segments, self.folder.builds)
         self.campaigns.restore()
         self.folder.sweep()
         # What was complete before the crash is complete again before the journal goes on: the facts there may move it.

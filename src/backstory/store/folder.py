@@ -8,6 +8,7 @@ import numpy as np
 
 from backstory.core.error import StorageError
 from backstory.store.baseline import Baselines
+from backstory.store.build_note import BuildNotes
 from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
 from backstory.store.device import Devices
@@ -39,6 +40,7 @@ class Folder:
     state: State
     namings: Namings
     baselines: Baselines
+    builds: BuildNotes
     people: People
     devices: Devices
     objects: Objects
@@ -132,6 +134,7 @@ def open_folder_stores(
         state=state,
         namings=namings,
         baselines=Baselines(state.db),
+        builds=BuildNotes(state.db),
         people=People(state.db, namings),
         devices=Devices(state.db),
         objects=Objects(state.db),

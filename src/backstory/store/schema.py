@@ -155,6 +155,11 @@ CREATE TABLE segment (
     segment_id INTEGER PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, conditions TEXT,
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, built INTEGER NOT NULL
 );
+-- Builds of segments under way: when they were asked for, and people of whom a fact or an import told something since.
+CREATE TABLE build (segment_id INTEGER PRIMARY KEY, asked_us INTEGER NOT NULL);
+CREATE TABLE build_told (
+    number INTEGER PRIMARY KEY, segment_id INTEGER NOT NULL, imported INTEGER NOT NULL, people BLOB NOT NULL
+);
 CREATE TABLE manual_member (
     segment_id INTEGER NOT NULL, person INTEGER NOT NULL, PRIMARY KEY (segment_id, person)
 ) WITHOUT ROWID;
