@@ -7,7 +7,7 @@ are left to ``apply_event``, one by one: people do not touch each other, so thes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -21,7 +21,6 @@ from backstory.core.identity import normal
 from backstory.core.segment import Transition
 from backstory.core.since import UNKNOWN_US
 from backstory.engine.addressee import Addressees
-from backstory.engine.apply_event import LIVE
 from backstory.engine.context import Audience, Context
 from backstory.engine.past import Stored
 from backstory.engine.transition import Transitions
@@ -33,7 +32,7 @@ _decode = msgspec.json.Decoder(list[dict[str, object]]).decode
 BURST_MIN = 48
 # A round costs the same for however few people: whoever would be in a later one with fewer, or in too many rounds, has
 # all their events applied one by one.
-ROUND_MIN = 32
+ROUND_MIN = 4
 ROUNDS_MAX = 8
 _NOBODY = np.uint32(0xFFFFFFFF)
 
@@ -250,32 +249,30 @@ class Bursts:
         first = self._folder.state.take_seq(len(rows) + len(order))
         seqs = first + np.arange(len(rows)) + np.searchsorted(at_rows, np.arange(len(rows)))
         self._folder.tail.add_block(*_block(columns, rows, seqs))
-        found = zip(
+        moves = (
             (seqs[at_rows] + 1 + _nth_of_run(at_rows)).tolist(),
             np.concatenate([moves.segment_ids for moves, _ in moved])[order].tolist(),
             burst.people[at_rows].tolist(),
             np.concatenate([moves.entered for moves, _ in moved])[order].tolist(),
             np.concatenate([np.array(moments_us, np.int64) for _, moments_us in moved])[order].tolist(),
             burst.nows_us[at_rows].tolist(),
-            strict=True,
         )
-        self._folder.tail.add_transitions(list(found))
+        self._folder.tail.add_transitions(moves)
 
 
-def _block(columns: _Columns, rows: Rows, seqs: Rows) -> tuple[list[tuple[object, ...]], Block]:
+def _block(columns: _Columns, rows: Rows, seqs: Rows) -> tuple[list[list[Any]], Block]:
     places: list[int] = rows.tolist()
     facts = [columns.facts[row] for row in places]
     keys, keyed = columns.keys[rows], columns.keyed[rows]
     at = np.nonzero(keyed)[0]
     at = at[np.argsort(keys[at], kind="stable")]
-    found = zip(
+    found: list[list[Any]] = [
         seqs.tolist(), columns.people[rows].tolist(), [fact.name for fact in facts], [fact.kind for fact in facts],
-        columns.times_us[rows].tolist(), columns.nows_us[rows].tolist(), [fact.data for fact in facts],
+        columns.times_us[rows].tolist(), columns.nows_us[rows].tolist(), [fact.data.decode() for fact in facts],
         [fact.event_id for fact in facts],
         [key if has else None for key, has in zip(keys.tolist(), keyed.tolist(), strict=True)],
-        [LIVE] * len(facts), [False] * len(facts), strict=True,
-    )  # fmt: skip
-    return list(found), Block(seqs=seqs, people=columns.people[rows], keys=keys[at], keyed=at)
+    ]  # fmt: skip
+    return found, Block(seqs=seqs, people=columns.people[rows], keys=keys[at], keyed=at)
 
 
 def _transition(burst: Burst, moves: Moves, at: int) -> Transition:

@@ -57,6 +57,21 @@ def insert_rows(connection: sqlite3.Connection, into: str, values: str, rows: Se
             at += size
 
 
+def insert_columns(connection: sqlite3.Connection, into: str, values: str, columns: Sequence[Sequence[Any]]) -> None:
+    """The same of rows that come as columns, one for each question mark: no row is made of them."""
+    width, count = len(columns), len(columns[0])
+    flat: list[Any] = [None] * (width * count)
+    for place, column in enumerate(columns):
+        flat[place::width] = column
+    at = 0
+    for size in ROWS_PER_STATEMENT:
+        while count - at >= size:
+            connection.execute(
+                f"{into} VALUES {', '.join([values] * size)}", flat[at * width : (at + size) * width]
+            )
+            at += size
+
+
 def read_blocks(
     connection: sqlite3.Connection, table: str, key: str, columns: Sequence[str], where: str, values: tuple[Any, ...]
 ) -> Iterator[tuple[str, ...]]:

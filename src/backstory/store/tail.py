@@ -9,12 +9,14 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from backstory.core.event import Event
-from backstory.store.database import among, insert_rows
+from backstory.store.database import among, insert_columns, insert_rows
 from backstory.store.sieve import Sieve
 from backstory.store.tail_index import Block, TailIndex
 
 # The columns are the fields of an event, in their order; data is bytes there.
 _EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
+# Of live events that count and repeat none; data is text.
+_LIVE_EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)")
 _WRITE = ("INSERT INTO attribute_write", "(?, ?, ?, ?, ?, ?, ?, ?)")
 _ACTIVITY = ("INSERT INTO activity", "(?, ?, ?, ?, ?, ?, ?, ?)")
 _TRANSITION = ("INSERT INTO transition", "(?, ?, ?, ?, ?, ?)")
@@ -23,6 +25,8 @@ INDEX_ROWS = 10_000
 INDEX_ROWS_MAX = 50_000
 # So many rows are asked for by one statement.
 ROWS_ASKED = 10_000
+
+Columns = Sequence[Sequence[Any]]
 
 
 class Tail:
@@ -34,6 +38,9 @@ class Tail:
         self._writes: list[tuple[Any, ...]] = []
         self._activities: list[tuple[Any, ...]] = []
         self._transitions: list[tuple[Any, ...]] = []
+        # Events and transitions that came together.
+        self._blocks: list[Columns] = []
+        self._moves: list[Columns] = []
         self._index = TailIndex()
         self._index.restore(db)
         # Every key of the tail, so that most new ones are known to be new without a look into the index.
@@ -67,15 +74,15 @@ class Tail:
         if event.key is not None:
             self._sieve.put(event.key)
 
-    def add_block(self, rows: list[tuple[Any, ...]], block: Block) -> None:
-        """Live events that count and repeat none; ``rows`` are their fields, in order."""
-        self._events += rows
+    def add_block(self, columns: Columns, block: Block) -> None:
+        """Live events that count and repeat none; ``columns`` are their fields up to the key, data as text."""
+        self._blocks.append(columns)
         self._index.put_block(block)
         self._sieve.put_many(block.keys)
 
-    def add_transitions(self, rows: list[tuple[int, int, int, bool, int, int]]) -> None:
-        """Many of what ``add_transition`` takes."""
-        self._transitions += rows
+    def add_transitions(self, columns: Columns) -> None:
+        """Many of what ``add_transition`` takes, a column for each."""
+        self._moves.append(columns)
 
     def add_write(self, seq: int, person: int, time_us: int, accept_us: int, attributes: str) -> None:
         self._writes.append((seq, person, time_us, accept_us, attributes, None, False, 0))
@@ -169,6 +176,9 @@ class Tail:
         return self._db.execute(query, (person,)).fetchall()
 
     def flush_events(self) -> None:
+        for columns in self._blocks:
+            insert_columns(self._db, *_LIVE_EVENT, columns)
+        self._blocks.clear()
         if self._events:
             insert_rows(self._db, *_EVENT, self._events)
             self._events.clear()
@@ -177,6 +187,9 @@ class Tail:
         """Inside the transaction: write what waits."""
         self.flush_events()
         self._flush_writes()
+        for columns in self._moves:
+            insert_columns(self._db, *_TRANSITION, columns)
+        self._moves.clear()
         for table, rows in ((_ACTIVITY, self._activities), (_TRANSITION, self._transitions)):
             if rows:
                 insert_rows(self._db, *table, rows)
@@ -189,6 +202,6 @@ class Tail:
 
     def discard(self) -> None:
         """After a rollback."""
-        for rows in (self._events, self._writes, self._activities, self._transitions):
+        for rows in (self._events, self._blocks, self._writes, self._activities, self._transitions, self._moves):
             rows.clear()
         self._index.clear()
