@@ -45,7 +45,10 @@ class Inbox:
 
     def put(self, ticket: Ticket) -> None:
         """Raises ``Busy`` when the backlog is full or the engine is closing."""
-        ticket.size_bytes = sum(map(_weight, ticket.facts))
+        # Events of people are many, and weighed without a call for each.
+        ticket.size_bytes = sum(
+            [FACT_BYTES + len(fact.data) if isinstance(fact, Track) else _weight(fact) for fact in ticket.facts]
+        )
         with self._lock:
             if self.closed:
                 raise Busy("the server is stopping", retry_after_s=5)

@@ -151,15 +151,14 @@ class People:
     @property
     def listening(self) -> bool:
         """Does it matter who is meant by an identifier (``hear``)?"""
-        return self._namings.unheard
+        return bool(self._namings.unheard)
 
     def hear(self, identifiers: Sequence[Identifier], people: Sequence[int]) -> None:
         """These people, found together, were meant by these identifiers."""
-        by_kind: dict[IdentifierKind, list[int]] = {}
-        for one, person in zip(identifiers, people, strict=True):
-            by_kind.setdefault(one.kind, []).append(person)
-        for kind, some in by_kind.items():
-            self._namings.heard_all(kind, some)
+        for kind in self._namings.unheard:
+            self._namings.heard_all(
+                kind, [person for one, person in zip(identifiers, people, strict=True) if one.kind == kind]
+            )
 
     def _remember(self, name: str, person: int) -> None:
         self._cache[name] = person

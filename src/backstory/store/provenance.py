@@ -6,7 +6,7 @@ where it matters: the first time they name somebody by an identifier that an imp
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +63,13 @@ class Namings:
             self.confirm(kind, person)
 
     @property
-    def unheard(self) -> bool:
-        """Is there an identifier that imports alone have named?"""
-        return any(self._unconfirmed.values())
+    def unheard(self) -> list[IdentifierKind]:
+        """The kinds of identifiers of which there are some that imports alone have named."""
+        return [kind for kind, people in self._unconfirmed.items() if people]
 
-    def heard_all(self, kind: IdentifierKind, people: Iterable[int]) -> None:
+    def heard_all(self, kind: IdentifierKind, people: Sequence[int]) -> None:
         """The same of many at once, who were found by others than imports."""
-        if self._unconfirmed[kind]:
+        if people and self._unconfirmed[kind]:
             self._confirm(kind, self._unconfirmed[kind] & BitMap(people))
 
     def confirm(self, kind: IdentifierKind, person: int) -> None:
