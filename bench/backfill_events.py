@@ -1,7 +1,7 @@
 """Events from JSON lines into a folder with people and segments: the whole command, against bare DuckDB.
 
-Without event ids and with them; then the same file once more, which must add nothing. Rounds alternate, and who goes
-first does too, so that a slow moment of the machine or a cold file hits both.
+Without event ids and with them; then the same file once more, which must add nothing, and before the last round its
+preview. Rounds alternate, and who goes first does too, so that a slow moment of the machine or a cold file hits both.
 """
 
 import shutil
@@ -47,8 +47,11 @@ def _figures(size: Size, place: Place, *, ids: bool) -> list[Figure]:
     ours: list[Cost] = []
     own_s: list[float] = []
     again: Cost | None = None
+    seen: Cost | None = None
     for number in range(size.rounds):
         folder = stock.copy(place, base, "round")
+        if number == size.rounds - 1:
+            seen = stock.preview("events", source, folder)
         if number % 2:
             bare.append(_bare(source, place))
         cost, summary = stock.backfill("events", source, folder)
@@ -65,12 +68,15 @@ def _figures(size: Size, place: Place, *, ids: bool) -> list[Figure]:
             _check(summary, size.events, again=True)
         shutil.rmtree(folder)
     assert again is not None
+    assert seen is not None
     least, real = median(cost.seconds for cost in bare), median(cost.seconds for cost in ours)
     peak = max(cost.peak_bytes for cost in [*ours, again])
     kind = "with ids" if ids else "no ids"
     return [
         Figure(name=f"{kind}: seconds, ours / bare DuckDB", value=real / least, unit="x", most=size.most),
         Figure(name=f"{kind}: seconds, the same file again / its import", value=again.seconds / real, unit="x", most=1),
+        Figure(name=f"{kind}: seconds, its preview / the import", value=seen.seconds / real, unit="x", most=1),
+        Figure(name=f"{kind}: processor seconds, its preview", value=seen.cpu_s, unit="s"),
         Figure(name=f"{kind}: seconds, bare DuckDB", value=least, unit="s"),
         Figure(name=f"{kind}: seconds, ours, the whole command", value=real, unit="s"),
         Figure(name=f"{kind}: seconds, ours, by its own clock", value=median(own_s), unit="s"),

@@ -89,6 +89,15 @@ def backfill(kind: str, source: Path, folder: Path, *options: str) -> tuple[Cost
     return cost, summary
 
 
+def preview(kind: str, source: Path, folder: Path) -> Cost:
+    """Run the whole command of its preview without a server; raises if a row would not come in."""
+    cost = process.run([*backfill_command(kind, source, folder), "--preview"])
+    seen: dict[str, Any] = json.loads(cost.output)
+    if seen["errors"]:
+        raise RuntimeError(f"the import would not take every row: {seen}")
+    return cost
+
+
 def backfill_command(kind: str, source: Path, folder: Path) -> list[str]:
     return [*process.BACKSTORY, "backfill", kind, str(source), "--data", str(folder), "--yes", "--json"]
 

@@ -29,7 +29,7 @@ from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED, Paused, Running
 from backstory.engine.import_hint import hint
-from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
+from backstory.engine.import_job import Chunking, Counts, Job, Saved, Tally, row_of
 from backstory.engine.mended import Mended
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
@@ -48,9 +48,14 @@ OnProgress = Callable[[Progress], None]
 
 
 def run(
-    workspace: Workspace, options: BackfillOptions, on_progress: OnProgress, *, chunking: Chunking | None = None
+    workspace: Workspace,
+    options: BackfillOptions,
+    on_progress: OnProgress,
+    *,
+    chunking: Chunking | None = None,
+    tally: Tally | None = None,
 ) -> Summary:
-    """Bring files in; returns when every row is durable and every count exact.
+    """Bring files in; returns when every row is durable and every count exact. ``tally`` is for previews.
 
     Raises ``RequestError`` for options that cannot be, ``SourceError`` for files that cannot be read (the import stays
     resumable), and whatever ``on_progress`` raises.
@@ -59,6 +64,7 @@ def run(
     check_segment(workspace, options)
     with workspace.turns.importing(msgspec.json.encode(options).decode()) as place:
         job = _begin(workspace, options, chunking or Chunking())
+        job.tally = tally
         running = workspace.imports.begun(job.import_id)
         try:
             while (paused := _passed(job, running, on_progress)) is not None:

@@ -17,7 +17,7 @@ def hint(options: BackfillOptions) -> str:
     Raises ``SourceError`` for a file that cannot be read any more.
     """
     for name in options.paths:
-        said = _said(outline_of(Path(name), options, typed=False), options)
+        said = _said(outline_of(Path(name), options, found={}), options)
         if said:
             return said
     return ""

@@ -1,7 +1,8 @@
 """What every import keeps while it runs: counts, places, reports; committed with each chunk in the import's row."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -41,6 +42,13 @@ class Chunking:
     fast: bool = True
     fast_bytes_min: int = 8 << 20
     tell_every_s: float = 0.5
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a preview wants counted while its run is at work: new people without any peculiarity, by attribute."""
+
+    new_people: Counter[str] = field(default_factory=Counter[str])
 
 
 class Retry(BackstoryError):
@@ -136,6 +144,8 @@ class Job:
         self.saved = msgspec.json.decode(row.progress, type=Saved)
         # The run this is of, which others may pause; None: nobody can.
         self.running: Running | None = None
+        # Of a preview.
+        self.tally: Tally | None = None
         # Of a retry: which rows are to be taken. None: all.
         self.mended: Mended | None = None
         self.extra_seconds: Callable[[], float] = lambda: 0.0

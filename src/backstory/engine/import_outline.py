@@ -4,7 +4,7 @@ Columns of CSV files are judged over all their rows, as the run does; of JSON li
 looked at, where every value says itself what it is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -55,17 +55,20 @@ class FileOutline(msgspec.Struct, frozen=True, kw_only=True):
     rows_unreadable: int
 
 
-def outline(options: BackfillOptions) -> list[FileOutline]:
-    """Raises ``SourceError`` for a file that cannot be read."""
-    return [outline_of(Path(name), options) for name in options.paths]
+def outline(options: BackfillOptions, *, found: Mapping[int, Mapping[str, str]] | None = None) -> list[FileOutline]:
+    """Raises ``SourceError`` for a file that cannot be read. ``found``: the types of columns where a run knows them."""
+    return [
+        outline_of(Path(name), options, found=None if found is None else found.get(at))
+        for at, name in enumerate(options.paths)
+    ]
 
 
-def outline_of(path: Path, options: BackfillOptions, *, typed: bool = True) -> FileOutline:
-    """One file. ``typed`` False: the types of CSV columns, which take a look at all rows, are not found."""
+def outline_of(path: Path, options: BackfillOptions, *, found: Mapping[str, str] | None = None) -> FileOutline:
+    """One file. ``found``: the types of CSV columns that are no text; else they are found by a look at all rows."""
     packing = packing_of(path)
     packed = f", {packing}" if packing else ""
     if is_csv(path):
-        cells = Cells(path, Place(), options, found=None if typed else {})
+        cells = Cells(path, Place(), options, found=found)
         try:
             seen = [None if row.error else cells.texts(row.cells) for row in islice(cells.rows(), SAMPLE_ROWS)]
             types = {name: cells.type_name(name) for name in cells.names}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
@@ -214,6 +215,10 @@ class PeopleImport:
         )
         state.next_person += count
         self._history += zip(range(first, first + count), times, some(batch.texts), repeat(None), repeat(True))
+        if self._job.tally is not None:
+            for name, column in quick.json.items():
+                there = column if rows is None else column.take(pa.array(rows))
+                self._job.tally.new_people[name] += len(there) - there.null_count
         people = np.arange(first, first + count, dtype=np.uint32)
         made = BitMap(people)
         self._folder.namings.gave_many("cio_id", people)

@@ -21,7 +21,6 @@ import msgspec
 from backstory.core.error import BackstoryError, RequestError
 from backstory.core.time import SECOND_US
 from backstory.engine.import_check import check
-from backstory.engine.import_outline import outline
 from backstory.engine.options import BackfillOptions, Policy, Progress
 from backstory.engine.preview_view import CampaignEffect, Preview
 from backstory.store.replica import make_replica
@@ -78,7 +77,6 @@ def preview(
         finally:
             shutil.rmtree(replica, ignore_errors=True)
 
-    files = outline(options)
     first = under(options.triggers)
     effects = list(first.campaigns)
     for policy in POLICIES:
@@ -86,7 +84,7 @@ def preview(
             effects += _effects_under(policy, options.triggers, first, under)
     order = {policy: place for place, policy in enumerate(POLICIES)}
     effects.sort(key=lambda effect: (effect.id, order[effect.policy]))
-    return msgspec.structs.replace(first, campaigns=effects, files=files)
+    return msgspec.structs.replace(first, campaigns=effects)
 
 
 def _effects_under(

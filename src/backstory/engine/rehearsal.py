@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from backstory.core.step import messages_max
 from backstory.core.time import HOUR_US
 from backstory.engine import backfill
 from backstory.engine.clock import ManualClock
+from backstory.engine.import_job import Saved, Tally, row_of
+from backstory.engine.import_outline import outline
 from backstory.engine.options import Policy, Progress, Summary
 from backstory.engine.preview import Outcome, Rehearsal, replica_of
 from backstory.engine.preview_view import (
@@ -39,6 +42,7 @@ from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import MemoryJournal
 from backstory.store.state import State
 
+LOG_PAGES = 4000
 SAMPLES_MAX = 10
 CHANGES_MAX = 5
 SAME_SETTINGS = ("duckdb_memory_mb", "duckdb_threads", "auto_merge", "change_by_cio_id", "change_email_by_id")
@@ -50,9 +54,10 @@ def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Previ
     with opened(replica_of(tried), tried.now_us, trigger_hours=tried.trigger_age_us / HOUR_US) as workspace:
         before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
         marks = _Marks(workspace)
-        summary = backfill.run(workspace, tried.options, on_progress)
+        tally = Tally()
+        summary = backfill.run(workspace, tried.options, on_progress, tally=tally)
         seconds = time.monotonic() - started_s
-        return _preview(workspace, tried, summary, before, marks, seconds)
+        return _preview(workspace, tried, summary, before, marks, tally, seconds)
 
 
 @contextmanager
@@ -66,6 +71,9 @@ def opened(path: Path, now_us: int, *, trigger_hours: float) -> Generator[Worksp
     workspace = open_workspace(
         path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False
     )
+    # Nothing is to last, and nobody else moves the log into the file: long ones make every reading slow.
+    workspace.folder.state.db.execute("PRAGMA synchronous = OFF")
+    workspace.folder.state.db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     try:
         workspace.loop.turn()
         workspace.builder.work_off()
@@ -86,7 +94,13 @@ class _Marks:
 
 
 def _preview(
-    workspace: Workspace, tried: Rehearsal, summary: Summary, before: dict[int, BitMap], marks: _Marks, seconds: float
+    workspace: Workspace,
+    tried: Rehearsal,
+    summary: Summary,
+    before: dict[int, BitMap],
+    marks: _Marks,
+    tally: Tally,
+    seconds: float,
 ) -> Preview:
     kept = {name: getattr(summary, name) for name in Summary.__struct_fields__ if name in _SAME}
     return Preview(
@@ -95,10 +109,16 @@ def _preview(
         seconds=round(seconds, 3),
         segments=list(segment_effects(workspace, before)),
         campaigns=list(_campaigns(workspace, tried.options.triggers, marks)),
-        attributes=_attributes(workspace, summary.import_id) if tried.options.kind == "people" else [],
+        attributes=_attributes(workspace, summary.import_id, tally) if tried.options.kind == "people" else [],
+        files=outline(tried.options, found=_types_found(workspace, summary.import_id)),
         error_samples=_samples(summary.error_file, tried.options.paths),
         warning_samples=_samples(summary.warning_file, tried.options.paths),
     )
+
+
+def _types_found(workspace: Workspace, import_id: int) -> dict[int, dict[str, str]]:
+    """The types of columns as the run found them, by file: there is no need to look twice."""
+    return msgspec.json.decode(row_of(workspace, import_id).progress, type=Saved).columns
 
 
 def _samples(report: str | None, paths: Sequence[str]) -> list[Sample]:
@@ -159,17 +179,17 @@ def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks) -> Iterator[
 # -- attributes -------------------------------------------------------------------------------------------------------
 
 
-def _attributes(workspace: Workspace, import_id: int) -> list[AttributeEffect]:
-    """Counted in DuckDB over the writes the run left; ``changes`` may be a pair of what changed and what was lost."""
+def _attributes(workspace: Workspace, import_id: int, tally: Tally) -> list[AttributeEffect]:
+    """What the run counted of plain new people, and the writes of all others that changed something, in DuckDB.
+
+    ``changes`` may be a pair of what changed and what was lost.
+    """
     duck = workspace.folder.duck.fresh()
     try:
         duck.register("writes", _writes(workspace, import_id))
-        new = dict(
-            duck.execute(
-                "SELECT name, count(*) FROM (SELECT unnest(json_keys(attributes)) AS name FROM writes WHERE created)"
-                " GROUP BY 1"
-            ).fetchall()
-        )
+        new = Counter(tally.new_people)
+        of_made = "SELECT j.key, count(*) FROM writes, json_each(attributes) j WHERE created AND j.type <> 'NULL'"
+        new.update(dict(duck.execute(of_made + " GROUP BY 1").fetchall()))
         changes = duck.execute(
             "SELECT j.key, j.value, count(*) FROM (SELECT CASE WHEN starts_with(changes, '[') THEN changes->0"
             " ELSE changes END AS made FROM writes WHERE NOT created AND changes IS NOT NULL), json_each(made) j"
@@ -184,7 +204,7 @@ def _attributes(workspace: Workspace, import_id: int) -> list[AttributeEffect]:
     return [
         AttributeEffect(
             name=name,
-            new_people=new.get(name, 0),
+            new_people=new[name],
             changed=sum(change.people for change in changed.get(name, [])),
             overwritten=sum(change.people for change in changed.get(name, []) if change.before != ""),
             changes=changed.get(name, [])[:CHANGES_MAX],
@@ -193,9 +213,13 @@ def _attributes(workspace: Workspace, import_id: int) -> list[AttributeEffect]:
     ]
 
 
+# Of writes that made plain new people, what changed is not told (``PeopleImport._insert``): all did.
+_CHANGING = "changes IS NOT NULL AND changes <> '{}'"
+
+
 def _writes(workspace: Workspace, import_id: int) -> pa.Table:
     rows = workspace.folder.state.rows(
-        "SELECT attributes, changes, created FROM attribute_write WHERE import_id = ?", (import_id,)
+        f"SELECT attributes, changes, created FROM attribute_write WHERE import_id = ? AND {_CHANGING}", (import_id,)
     )
     table = pa.table(
         {
@@ -208,7 +232,7 @@ def _writes(workspace: Workspace, import_id: int) -> pa.Table:
     files = history.files(history.parts, "write")
     if not files:
         return table
-    found = "SELECT attributes, changes, created FROM read_parquet($1) WHERE import_id = $2"
+    found = f"SELECT attributes, changes, created FROM read_parquet($1) WHERE import_id = $2 AND {_CHANGING}"
     return pa.concat_tables([table, history.table(found, files, (import_id,)).cast(table.schema)])
 
 
