@@ -84,7 +84,8 @@ WORKLOAD = Workload(
         "people come in at no more than 3 times what a plain executemany into two SQLite tables takes: both write the "
         "same rows into SQLite, ours also judges every value by its time, finds people by id and by email, and keeps "
         "the history; a preview does the same on a replica, and a file that is read again writes newer times into the "
-        "same rows: neither takes longer than the import; of a small file's time most is the start of the program, so quick has no budget"
+        "same rows: neither takes longer than the import; of a small file's time most is the start of the program, so "
+        "quick has no budget"
     ),
     run=run,
 )
