@@ -44,7 +44,17 @@ PREVIEW = Preview(
     warnings=0,
     held_back=Held(event=900), people_created=2, seconds=2.0,
     segments=[SegmentEffect(id=1, name="Regulars", enter=5, leave=2, members=30)],
-    campaigns=[CampaignEffect(id=4, name="Thanks", policy="all", journeys=7, messages=7, messages_later_at_most=14)],
+    campaigns=[
+        CampaignEffect(
+            id=4,
+            name="Thanks",
+            policy="all",
+            journeys=7,
+            journeys_later_at_most=5,
+            messages=7,
+            messages_later_at_most=14,
+        )
+    ],
     attributes=[
         AttributeEffect(
             name="plan", new_people=2, changed=3, overwritten=3,

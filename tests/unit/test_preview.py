@@ -8,6 +8,7 @@ import pytest
 
 from backstory.core.error import RequestError
 from backstory.core.fact import PutCampaign, SetCampaignState
+from backstory.core.time import SECOND_US
 from backstory.engine import backfill, preview
 from backstory.engine.options import BackfillOptions, Progress
 from backstory.engine.preview_view import Preview
@@ -119,6 +120,43 @@ def test_segment_campaigns_are_previewed(live: Live, tmp_path: Path) -> None:
         (number, "none"): 0,
         (number, "all"): 2,
     }
+
+
+@pytest.mark.parametrize("policy", ["recent", "none", "all"])
+@pytest.mark.parametrize("frequency", ["once", "every"])
+def test_what_rows_of_the_future_may_start_is_counted_apart(
+    live: Live, tmp_path: Path, policy: Any, frequency: str
+) -> None:
+    """Event and segment campaigns: never fewer than then start, and here just as many; nothing under none."""
+    dear: dict[str, Any] = {"attribute": {"field": "n", "operator": "gt", "value": 1}}
+    bought: Any = {"event": {"name": "purchased", "within": {"last_s": 60}}}
+    without: Any = {"not": {"segment": {"id": (segment := live.segment(bought))}}}
+    over = live.segment(without)
+    often: dict[str, Any] = {"frequency": {"mode": frequency}}
+    numbers = [
+        campaign(live, {"event": {"name": "purchased"}}, MAIL, **often),
+        campaign(live, {"event": {"name": "purchased", "where": dear}}, MAIL, **often),
+        campaign(live, {"segment": {"id": segment, "transition": "entered"}}, MAIL, **often),
+        campaign(live, {"segment": {"id": over, "transition": "left"}}, MAIL, **often),
+        campaign(live, {"event": {"name": "seen"}}, MAIL, **often),
+    ]
+    live.advance(SECOND_US)
+    soon = live.now_us // SECOND_US + 100
+    rows = [("ann", 0, 1), ("ann", 500, 2), ("bob", 900, 3), ("cid", 0, 0)]
+    lines = [
+        {"customer_id": who, "name": "purchased", "timestamp": soon + after, "n": n} for who, after, n in rows
+    ]
+    path = written(tmp_path, "e.jsonl", json_lines(lines))
+    asked = BackfillOptions(kind="events", paths=(path,), triggers=policy)
+    said = seen(live, asked)
+    foreseen = {one.id: one.journeys_later_at_most for one in said.campaigns if one.policy == policy}
+    assert {one.journeys for one in said.campaigns} == {0}
+    backfill.run(live.workspace, asked, ignore)
+    assert live.workspace.folder.state.rows("SELECT count(*) FROM journey") == [(0,)]
+    live.advance(2000 * SECOND_US)
+    began = dict(live.workspace.folder.state.rows("SELECT campaign_id, count(*) FROM journey GROUP BY 1"))
+    each = [0, 0, 0, 0, 0] if policy == "none" else [3, 2, 3, 3, 0] if frequency == "once" else [4, 2, 4, 4, 0]
+    assert [foreseen[number] for number in numbers] == [began.get(number, 0) for number in numbers] == each
 
 
 def test_a_process_of_its_own_says_the_same(live: Live, tmp_path: Path) -> None:

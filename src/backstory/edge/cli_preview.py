@@ -110,7 +110,8 @@ def _segments(seen: dict[str, Json]) -> str:
 
 def _campaigns(seen: dict[str, Json]) -> str:
     rows = rows_of(seen, "campaigns")
-    names = ("id", "name", "policy", "journeys", "messages", "messages_later_at_most")
+    later = ("journeys_later_at_most",) if any(row["journeys_later_at_most"] for row in rows) else ()
+    names = ("id", "name", "policy", "journeys", *later, "messages", "messages_later_at_most")
     return _table("running campaigns, under each --triggers policy:", rows, names)
 
 

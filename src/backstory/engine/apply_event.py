@@ -196,10 +196,13 @@ class Events:
         now_us: int,
         *,
         told: Told | None = None,
+        silent: bool = False,
     ) -> None:
-        """``told``: the event that touched the leaves, if that is dated before now."""
+        """``told``: the event that touched the leaves, if dated before now; ``silent``: nothing starts by it."""
         moved = self._segments.settle(person, touched, now_us, noted=True)
-        if moved:
+        if moved and silent:
+            self._transitions.note(moved)
+        elif moved:
             self._transitions.take(moved, now_us, late=told is not None, told=told)
 
     def _wait(self, event: Event) -> None:
@@ -262,7 +265,7 @@ class Events:
                 touched = self._segments.feed_event(
                     event.person, event.kind, event.name, event.time_us, Data(event.data), now_us
                 )
-                self._settle(event.person, touched, now_us)
+                self._settle(event.person, touched, now_us, silent=not event.fires)
                 self._audience.on_person(event.person, now_us)
                 if event.fires and self._audience.waits_for(event.kind, event.name):
                     # What begins by it is the import's, if that brought it.

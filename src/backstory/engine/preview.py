@@ -103,7 +103,8 @@ def _effects_under(
 
 
 def _nothing(effect: CampaignEffect) -> CampaignEffect:
-    return msgspec.structs.replace(effect, policy="none", journeys=0, messages=0, messages_later_at_most=0)
+    nothing = dict.fromkeys(("journeys", "journeys_later_at_most", "messages", "messages_later_at_most"), 0)
+    return msgspec.structs.replace(effect, policy="none", **nothing)
 
 
 def _in_a_process(tried: Rehearsal, on_progress: OnProgress) -> Preview:

@@ -20,12 +20,14 @@ class CampaignEffect(msgspec.Struct, frozen=True, kw_only=True):
     """How many journeys a running campaign would start under a trigger policy.
 
     ``messages`` are those composed at once; ``messages_later_at_most`` bounds those behind delays and filters.
+    ``journeys_later_at_most`` bounds what rows dated in the future start when their moment comes.
     """
 
     id: int
     name: str
     policy: Policy
     journeys: int
+    journeys_later_at_most: int
     messages: int
     messages_later_at_most: int
 

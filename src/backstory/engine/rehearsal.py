@@ -26,6 +26,7 @@ from backstory.engine import backfill
 from backstory.engine.clock import ManualClock
 from backstory.engine.import_job import Saved, Tally, row_of
 from backstory.engine.import_outline import outline
+from backstory.engine.later import most_later
 from backstory.engine.options import Policy, Progress, Summary
 from backstory.engine.preview import Outcome, Rehearsal, replica_of
 from backstory.engine.preview_view import (
@@ -108,7 +109,7 @@ def _preview(
         now_us=tried.now_us,
         seconds=round(seconds, 3),
         segments=list(segment_effects(workspace, before)),
-        campaigns=list(_campaigns(workspace, tried.options.triggers, marks)),
+        campaigns=list(_campaigns(workspace, tried.options.triggers, marks, summary.import_id)),
         attributes=_attributes(workspace, summary.import_id, tally) if tried.options.kind == "people" else [],
         files=outline(tried.options, found=_types_found(workspace, summary.import_id)),
         error_samples=_samples(summary.error_file, tried.options.paths),
@@ -147,7 +148,7 @@ def segment_effects(workspace: Workspace, before: dict[int, BitMap]) -> Iterator
             )
 
 
-def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks) -> Iterator[CampaignEffect]:
+def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks, import_id: int) -> Iterator[CampaignEffect]:
     rows = workspace.folder.state.rows
     journeys = dict(
         rows("SELECT campaign_id, count(*) FROM journey WHERE journey_id > ? GROUP BY 1", (marks.journey,))
@@ -160,19 +161,24 @@ def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks) -> Iterator[
         )
     )
     messages = dict(rows("SELECT campaign_id, count(*) FROM delivery WHERE seq > ? GROUP BY 1", (marks.delivery,)))
-    for view in workspace.reader.campaigns():
-        if view.state != "running":
-            continue
-        number, definition = view.campaign_id, campaign.parse(view.definition)
-        made = messages.get(number, 0)
-        most = journeys.get(number, 0) * messages_max(definition.steps)
+    running = {
+        view.campaign_id: campaign.parse(view.definition)
+        for view in workspace.reader.campaigns()
+        if view.state == "running"
+    }
+    once = [(number, definition.frequency.mode == "once") for number, definition in running.items()]
+    later = most_later(workspace, import_id, once)
+    for number, definition in running.items():
+        made, of_each = messages.get(number, 0), messages_max(definition.steps)
+        behind = max(journeys.get(number, 0) * of_each - made, 0) if waiting.get(number) else 0
         yield CampaignEffect(
             id=number,
             name=definition.name,
             policy=policy,
             journeys=journeys.get(number, 0),
+            journeys_later_at_most=later[number],
             messages=made,
-            messages_later_at_most=max(most - made, 0) if waiting.get(number) else 0,
+            messages_later_at_most=behind + later[number] * of_each,
         )
 
 
