@@ -18,7 +18,8 @@ from tests.live import Live
 from tests.model.imported import csv_text, json_lines, state, written
 
 HOUR_US = 3_600_000_000
-EVENTS = {"event": {"name": "purchased", "count": {"at_least": 2}}}
+BOUGHT: dict[str, Any] = {"event": {"name": "purchased", "within": {"last_s": 60}}}
+EVENTS: dict[str, Any] = {"event": {"name": "purchased", "count": {"at_least": 2}}}
 
 
 @pytest.fixture
@@ -129,9 +130,8 @@ def test_what_rows_of_the_future_may_start_is_counted_apart(
 ) -> None:
     """Event and segment campaigns: never fewer than then start, and here just as many; nothing under none."""
     dear: dict[str, Any] = {"attribute": {"field": "n", "operator": "gt", "value": 1}}
-    bought: Any = {"event": {"name": "purchased", "within": {"last_s": 60}}}
-    without: Any = {"not": {"segment": {"id": (segment := live.segment(bought))}}}
-    over = live.segment(without)
+    segment = live.segment(BOUGHT)
+    over = live.segment({"not": {"segment": {"id": segment}}})
     often: dict[str, Any] = {"frequency": {"mode": frequency}}
     numbers = [
         campaign(live, {"event": {"name": "purchased"}}, MAIL, **often),
