@@ -1,6 +1,7 @@
 """Random conditions over the whole language, with few values that often meet, and facts about records."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
 from hypothesis import strategies as st
@@ -135,12 +136,19 @@ objects = st.sampled_from(OBJECTS).map(lambda key: ObjectKey(*key))
 
 @st.composite
 def record_facts(
-    draw: st.DrawFn, people: st.SearchStrategy[Identifier], times_us: st.SearchStrategy[int | None]
+    draw: st.DrawFn,
+    people: st.SearchStrategy[Identifier],
+    times_us: st.SearchStrategy[int | None],
+    browsers: Sequence[str] = (),
 ) -> Fact:
-    """A device, an object or a relationship, put or gone."""
+    """A device, an object or a relationship, put or gone; relationships of people not yet known with ``browsers``."""
     kinds = ("device", "device", "relate", "relate", "object", "unrelate", "no device", "no object")
     kind = draw(st.sampled_from(kinds))
     time_us, person = draw(times_us), draw(people)
+    nobody = draw(st.sampled_from((None, None, *browsers)))
+    who: dict[str, Any] = {"person": person, "anonymous_id": None}
+    if nobody is not None:
+        who = {"person": None, "anonymous_id": nobody}
     match kind:
         case "device":
             platform = draw(st.sampled_from(("ios", "android")))
@@ -153,9 +161,9 @@ def record_facts(
         case "no object":
             return DeleteObject(object=draw(objects))
         case "relate":
-            return Relate(object=draw(objects), person=person, attributes=encoded(draw(nested)), time_us=time_us)
+            return Relate(object=draw(objects), attributes=encoded(draw(nested)), time_us=time_us, **who)
         case _:
-            return Unrelate(object=draw(objects), person=person, time_us=time_us)
+            return Unrelate(object=draw(objects), time_us=time_us, **who)
 
 
 reported = st.sampled_from([metric for metric in METRICS if metric in REPORTED])

@@ -351,6 +351,16 @@ class Naive:
                 if person is not None:
                     self.records.put_device(fact, person, now_us)
                     person.known.append((LIVE, min(effective_us(fact.time_us, now_us), now_us)))
+            case Relate() if fact.anonymous_id is not None:
+                if (person := self._anonymous(fact.anonymous_id, fact.time_us)) is not None:
+                    self.records.relate(fact, person, ("anonymous_id", fact.anonymous_id), now_us)
+                    if isinstance(person, Person):
+                        person.known.append((LIVE, min(effective_us(fact.time_us, now_us), now_us)))
+            case Unrelate() if fact.anonymous_id is not None:
+                if (person := self._anonymous(fact.anonymous_id, fact.time_us)) is not None:
+                    ended_us = self.records.unrelate(fact, person, ("anonymous_id", fact.anonymous_id), now_us)
+                    if isinstance(person, Person):
+                        person.known.append((LIVE, min(ended_us, now_us)))
             case Relate():
                 assert fact.person is not None
                 person = self._subject(fact.person, fact.time_us)
@@ -360,6 +370,17 @@ class Naive:
             case Unrelate():
                 assert fact.person is not None
                 self._unrelate(fact, fact.person, now_us)
+
+    def _anonymous(self, anonymous_id: str, time_us: int | None) -> "Person | str | None":
+        """Who has claimed an anonymous id, else the id itself; None: what is told of it is refused."""
+        key = ("anonymous_id", anonymous_id)
+        try:
+            self.meant(key, time_us)
+        except LookupError:
+            return None
+        if anonymous_id in self.claims:
+            return self.claims[anonymous_id]
+        return None if key in self.blocked else anonymous_id
 
     def _unrelate(self, fact: Unrelate, named: Identifier, now_us: int) -> None:
         key = _key(named)
@@ -395,6 +416,8 @@ class Naive:
                 timed = fact if fact.time_us is not None else msgspec.structs.replace(fact, time_us=accept_us)
                 self._add(person, timed, now_us)
         self.unclaimed = [one for one in self.unclaimed if one[0].anonymous_id != anonymous_id]
+        for told_us in self.records.claim(anonymous_id, person):
+            person.known.append((LIVE, min(told_us, now_us)))
 
     # -- going --------------------------------------------------------------------------------------------------------
 

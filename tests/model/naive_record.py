@@ -34,9 +34,9 @@ class DeviceWrite:
 
 @dataclass(kw_only=True, eq=False)
 class RelationWrite:
-    """Attributes None: the relationship ended."""
+    """Attributes None: the relationship ended. ``person``: or the anonymous id of somebody not yet known."""
 
-    person: "Person"
+    person: "Person | str"
     object: ObjectId
     time_us: int
     attributes: Attributes
@@ -114,7 +114,14 @@ class Records:
     def object_writes(self, key: ObjectId) -> list[tuple[int, Attributes]]:
         return [write[1:] for write in self.objects if write[0] == key]
 
-    def relate(self, fact: Relate, person: "Person", key: tuple[str, str], now_us: int) -> None:
+    def claim(self, anonymous_id: str, person: "Person") -> list[int]:
+        """What was told of an anonymous id was told of a person; returns the times."""
+        mine = [one for one in self.relations if one.person == anonymous_id]
+        for one in mine:
+            one.person = person
+        return [one.time_us for one in mine]
+
+    def relate(self, fact: Relate, person: "Person | str", key: tuple[str, str], now_us: int) -> None:
         thing = (fact.object.type_id, fact.object.object_id or "")
         time_us = effective_us(fact.time_us, now_us)
         self.objects.append((thing, time_us, {}))
@@ -124,7 +131,7 @@ class Records:
         attributes = msgspec.json.decode(fact.attributes)
         self.relations.append(RelationWrite(person=person, object=thing, time_us=time_us, attributes=attributes))
 
-    def unrelate(self, fact: Unrelate, person: "Person | None", key: tuple[str, str], now_us: int) -> int:
+    def unrelate(self, fact: Unrelate, person: "Person | str | None", key: tuple[str, str], now_us: int) -> int:
         """Returns when it ended."""
         thing = (fact.object.type_id, fact.object.object_id or "")
         time_us = effective_us(fact.time_us, now_us)
@@ -137,8 +144,8 @@ class Records:
         self.relations.append(RelationWrite(person=person, object=thing, time_us=time_us, attributes=None))
         return time_us
 
-    def _relation_writes(self, person: "Person", key: ObjectId) -> list[tuple[int, Attributes]]:
-        mine = [(one.time_us, one.attributes) for one in self.relations if one.person is person and one.object == key]
+    def _relation_writes(self, person: "Person | str", key: ObjectId) -> list[tuple[int, Attributes]]:
+        mine = [(one.time_us, one.attributes) for one in self.relations if one.person == person and one.object == key]
         return mine + [write for write in self.object_writes(key) if write[1] is None]
 
     # -- people merge and go ------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ class Life(RuleBasedStateMachine):
         """Something about a device, an object or a relationship."""
         now_us = self.clock.now_us()
         times_us = write_ages_us.map(lambda age_us: None if age_us is None else now_us - age_us)
-        return data.draw(record_facts(identifiers, times_us))
+        return data.draw(record_facts(identifiers, times_us, BROWSERS))
 
     def some_facts(self, data: st.DataObject) -> list[Fact]:
         makers = (

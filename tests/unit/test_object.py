@@ -13,6 +13,7 @@ from backstory.core.fact import (
     DeletePerson,
     Fact,
     Identifier,
+    Identify,
     IdentifyObject,
     ObjectKey,
     Receipt,
@@ -151,6 +152,18 @@ def test_deleting_an_object_ends_its_relationships_for_older_facts_too(live: Liv
     live.advance(S)
     one(live, rel())
     assert related(live) == {"acme": ({}, {})}
+
+
+def test_what_is_older_than_a_deletion_is_refused_under_an_anonymous_id_too(live: Live) -> None:
+    """As under any other identifier: whoever claims the id later does not inherit it, and the log says why."""
+    live.send(Identify(person=Identifier("id", "old"), attributes=b"{}", anonymous_id="anon"))
+    live.send(DeletePerson(person=Identifier("id", "old")))
+    key = ObjectKey(1, "acme")
+    assert one(live, Relate(object=key, anonymous_id="anon", time_us=T)).result == "dropped"
+    assert one(live, Unrelate(object=key, anonymous_id="anon", time_us=T)).result == "dropped"
+    assert one(live, Relate(object=ObjectKey(1, "new"), anonymous_id="anon")).result == "applied"
+    live.send(Identify(person=Identifier("id", "next"), attributes=b"{}", anonymous_id="anon"))
+    assert list(related(live, "next")) == ["new"]
 
 
 def test_relationships_of_an_anonymous_id_move_when_it_is_claimed(live: Live) -> None:

@@ -18,7 +18,7 @@ from backstory.core.trace import (
     object_type,
     relationship_type,
 )
-from backstory.engine.addressee import NAMELESS, SUPPRESSED
+from backstory.engine.addressee import FORGOTTEN, NAMELESS, SUPPRESSED
 from backstory.engine.apply_object import (
     NO_OBJECT,
     ObjectFacts,
@@ -27,11 +27,12 @@ from backstory.engine.apply_object import (
     identifiers_of_object,
     receipt_of,
 )
-from backstory.engine.apply_record import UNKNOWN, Found, Subjects, past, written_json
+from backstory.engine.apply_record import TOO_OLD, UNKNOWN, Found, Subjects, past, written_json
 from backstory.engine.context import Context, encode_json
 from backstory.engine.record_feed import RecordFeed
 from backstory.store.object import ObjectRow
 from backstory.store.people import cio_id_of
+from backstory.store.tombstone import Gone
 
 STALE = "older than the end of this relationship, or than the deletion of the object"
 NOBODY_TO_UPDATE = "nobody has this identifier, and the call asked to make nothing"
@@ -76,11 +77,7 @@ class RelationFacts:
     def _person(self, fact: Relate, now_us: int) -> Found | None:
         """Who is meant; None: somebody not yet known."""
         if fact.person is None:
-            assert fact.anonymous_id is not None
-            claimant = self.claimant(fact.anonymous_id)
-            if claimant is None and self._folder.tombstones.blocked("anonymous_id", fact.anonymous_id):
-                return Found(None, reason=SUPPRESSED)
-            return None if claimant is None else Found(claimant)
+            return self._claimant(fact)
         if fact.update_only:
             found = self._subjects.find(fact.person, fact.time_us)
             return Found(None, reason=NOBODY_TO_UPDATE) if found.reason == UNKNOWN else found
@@ -166,8 +163,17 @@ class RelationFacts:
     def _holder(self, fact: Unrelate) -> Found | None:
         if fact.person is not None:
             return self._subjects.find(fact.person, fact.time_us)
+        return self._claimant(fact)
+
+    def _claimant(self, fact: Relate | Unrelate) -> Found | None:
+        """Who has claimed the anonymous id; None: nobody yet, what is told of it waits."""
         assert fact.anonymous_id is not None
+        fate = self._folder.tombstones.fate("anonymous_id", fact.anonymous_id, fact.time_us)
+        if isinstance(fate, Gone):
+            return Found(None, reason=FORGOTTEN if fate.hidden else TOO_OLD)
         claimant = self.claimant(fact.anonymous_id)
+        if claimant is None and self._folder.tombstones.blocked("anonymous_id", fact.anonymous_id):
+            return Found(None, reason=SUPPRESSED)
         return None if claimant is None else Found(claimant)
 
     def _unrelate(self, found: Found, row: ObjectRow, effective_us: int, now_us: int, *, placed: bool) -> Receipt:
