@@ -81,6 +81,25 @@ def test_explain_as_of_a_day_and_as_known_then(client: httpx.Client, buyers: int
     assert (early["member"], early["exists"]) == (False, False)
 
 
+def test_explain_tells_who_was_put_into_a_manual_segment(client: httpx.Client, live: Live, buyers: int) -> None:
+    """By itself and inside another segment, as of a day too; taken out, it says so."""
+    manual = live.segment(None)
+    over = live.segment({"not": {"segment": {"id": manual}}})
+    path, whole = f"/v1/segments/{manual}/members", f"/v1/customers/ann/segments/{manual}/explain"
+    assert (get(client, whole)["member"], get(client, whole)["tree"]["because"]) == (False, [])
+    client.post(path, json={"ids": ["ann"]})
+    added = get(client, whole)
+    assert (added["member"], added["tree"]["condition"]) == (True, {"segment": {"id": manual}})
+    (because,) = added["tree"]["because"]
+    assert (because["by_hand"], because["at"] >= NOW_S) == ("added", True)
+    (below,) = get(client, f"/v1/customers/ann/segments/{over}/explain")["tree"]["children"]
+    assert below["because"] == [because]
+    assert get(client, whole, as_of=NOW_S - 1)["member"] is False
+    client.post(f"{path}/remove", json={"ids": ["ann"]})
+    (because,) = get(client, whole)["tree"]["because"]
+    assert because["by_hand"] == "removed"
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -88,16 +107,14 @@ def test_explain_as_of_a_day_and_as_known_then(client: httpx.Client, buyers: int
         ("/v1/customers/nobody/segments/1/explain", 404),
         ("/v1/customers/nobody/segments/history", 404),
         ("/v1/customers/ann/segments/1/explain?as_of=yesterday", 400),
-        ("/v1/customers/ann/segments/2/explain", 400),
         ("/v1/segments/77/history", 404),
         ("/v1/segments/1/history?step=0", 400),
         ("/v1/segments/1/history?step=1", 400),
         ("/v1/segments/1/history?start=9&end=8", 400),
     ],
 )
-def test_what_cannot_be_asked_is_refused(client: httpx.Client, live: Live, buyers: int, path: str, status: int) -> None:
-    """Unknown people and segments, times that are none, too many points, a manual segment."""
-    live.segment(None)
+def test_what_cannot_be_asked_is_refused(client: httpx.Client, buyers: int, path: str, status: int) -> None:
+    """Unknown people and segments, times that are none, too many points."""
     assert client.get(path).status_code == status
 
 

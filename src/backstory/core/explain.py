@@ -52,7 +52,14 @@ class ByKnown(Struct, frozen=True, kw_only=True):
     long_enough: bool
 
 
-Reason = ByEvent | ByAttribute | ByKnown
+class ByHand(Struct, frozen=True, kw_only=True):
+    """When the person was last put into a manual segment (``entered``), or taken out of it."""
+
+    at_us: int
+    entered: bool
+
+
+Reason = ByEvent | ByAttribute | ByKnown | ByHand
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -101,7 +108,10 @@ def _node(condition: Condition, timeline: Timeline, segments: Segments, at_us: i
             children = [condition.child]
         case InSegment():
             segment = segments.get(condition.segment_id, frozenset())
-            children = [] if isinstance(segment, frozenset) else [segment]
+            if isinstance(segment, frozenset):
+                because = _of_placements(condition, timeline, at_us)
+            else:
+                children = [segment]
         case AttributeTest():
             because = [_of_attribute(condition, timeline, at_us)]
         case EventTest():
@@ -130,6 +140,15 @@ def _of_events(test: EventTest, timeline: Timeline, at_us: int) -> tuple[list[Re
     if guard_of(test) is not None:
         because.append(ByKnown(at_us=timeline.life.known_us, long_enough=timeline.known_long_enough(test, at_us)))
     return because, len(inside)
+
+
+def _of_placements(condition: InSegment, timeline: Timeline, at_us: int) -> list[Reason]:
+    placed = [
+        ByHand(at_us=moment_us, entered=entered)
+        for number, moment_us, entered in timeline.life.placements
+        if number == condition.segment_id and moment_us <= at_us
+    ]
+    return [*placed[-1:]]
 
 
 def _of_attribute(test: AttributeTest, timeline: Timeline, at_us: int) -> ByAttribute:

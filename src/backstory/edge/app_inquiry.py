@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from backstory.core.condition import Condition, Json, parse, to_json
 from backstory.core.error import LimitError, RequestError
-from backstory.core.explain import ByAttribute, ByEvent, ByKnown, Node, Reason
+from backstory.core.explain import ByAttribute, ByEvent, ByHand, ByKnown, Node, Reason
 from backstory.core.limit import HISTORY_POINTS
 from backstory.core.operand import ConditionError, moment_us
 from backstory.core.time import DAY_US, SECOND_US
@@ -180,6 +180,8 @@ def _reason(reason: Reason) -> Shape:
             return {"attribute": reason.field, "values": reason.found, "at": at, "import_id": origin}
         case ByKnown():
             return {"known_since": seconds(reason.at_us), "long_enough": reason.long_enough}
+        case ByHand():
+            return {"by_hand": "added" if reason.entered else "removed", "at": seconds(reason.at_us)}
         case _:
             assert_never(reason)
 

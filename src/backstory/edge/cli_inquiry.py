@@ -165,6 +165,8 @@ def _reason(reason: Row) -> str:
         assert isinstance(values, list)
         since = f" since {_when(reason['at'])}" if reason["at"] is not None else ""
         return f"{cell(reason['attribute'])} is {', '.join(map(cell, values)) or 'missing'}{since}{origin}"
+    if "by_hand" in reason:
+        return f"{cell(reason['by_hand'])} by hand at {_when(reason['at'])}"
     enough = "long enough" if reason["long_enough"] else "not long enough"
     return f"known since {_when(reason['known_since'])}: {enough}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 from backstory.core.condition import Condition, InSegment
-from backstory.core.error import NotFoundError, RequestError
+from backstory.core.error import NotFoundError
 from backstory.core.explain import Explanation, explain
 from backstory.core.timeline import Timeline
 from backstory.engine.asof import members_as_of, members_over
@@ -41,7 +41,8 @@ def explanation(
         raise NotFoundError("nothing was known of this person then")
     segment = segments[segment_id]
     if isinstance(segment, frozenset):
-        raise RequestError(f"segment {segment_id} is manual: it has no condition, whoever was put into it is in it")
+        # It has no condition: that somebody was put into it is all there is.
+        segment = InSegment(segment_id)
     return explain(segment, Timeline(life, segments), segments, at_us)
 
 
