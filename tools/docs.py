@@ -163,7 +163,7 @@ def settings_table() -> list[typing.Any]:
 
 def settings(table: Iterable[typing.Any]) -> str:
     rows = ((f"`{one.name}`", _code(one.variable), _code(one.default), one.help) for one in table)
-    return f"# Settings\n\n{MADE}\nA flag wins over the environment, the environment over the default.\n\n" + _table(
+    return f"# Settings\n\n{MADE}\nA flag wins over the environment, the environment over the default. A variable that\nbegins with `BACKSTORY_` and is no setting is refused.\n\n" + _table(
         ("setting", "environment", "default", "what it does"), rows
     )
 

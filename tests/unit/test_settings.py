@@ -101,9 +101,17 @@ def test_the_table_is_the_settings() -> None:
 
 
 def test_misspelt_variables_are_told() -> None:
-    """A variable that looks like a setting and is none gets a warning with the nearest name."""
+    """A variable that looks like a setting and is none is told with the nearest name."""
     environment = {**DATA, "BACKSTORY_PROT": "80", "BACKSTORY_QQQQQ": "1", "PATH": "/bin"}
     assert unknown_variables(environment) == [
         "BACKSTORY_PROT is no setting; did you mean BACKSTORY_PORT?",
         "BACKSTORY_QQQQQ is no setting",
     ]
+
+
+def test_misspelt_variables_are_refused() -> None:
+    """Whoever mistyped the workspace would work on another one; the error names the setting that was meant."""
+    with pytest.raises(SettingError, match="BACKSTORY_WORKSPAEC is no setting; did you mean BACKSTORY_WORKSPACE"):
+        load({**DATA, "BACKSTORY_WORKSPAEC": "staging"})
+    with pytest.raises(SettingError, match="did you mean BACKSTORY_DATA"):
+        load({"BACKSTORY_DATAA": "/data"})

@@ -35,6 +35,7 @@ from backstory.edge import (
 from backstory.edge.app_answer import TooLargeError, failure, refusal, unauthorised
 from backstory.edge.app_key import KeyTools
 from backstory.edge.app_local import LocalTools
+from backstory.edge.app_query import read_query
 from backstory.edge.app_request import Answer, Call, Desk, Handler
 from backstory.edge.app_upload import Receiving
 from backstory.engine.port import Workspace
@@ -80,7 +81,7 @@ def app_api(
     if trusted and tools is not None:
         table += app_local.routes(tools)
     guard = _everybody if trusted else authorise
-    endpoints = [(path, _Endpoint(workspace, guard, methods, desk)) for path, methods in _by_path(table)]
+    endpoints = [(path, _Endpoint(workspace, guard, path, methods, desk)) for path, methods in _by_path(table)]
     router = Router(
         [Route(path, _receiving(path, desk, guard, endpoint)) for path, endpoint in endpoints],
         redirect_slashes=False,
@@ -112,9 +113,10 @@ class _Endpoint:
     """All methods of one path."""
 
     def __init__(
-        self, workspace: Workspace, authorise: Authorise, methods: Mapping[str, Handler], desk: Desk | None
+        self, workspace: Workspace, authorise: Authorise, path: str, methods: Mapping[str, Handler], desk: Desk | None
     ) -> None:
         self._workspace = workspace
+        self._path = path
         self._desk = desk
         self._authorise = authorise
         self._methods = methods
@@ -139,7 +141,7 @@ class _Endpoint:
         call = Call(
             workspace=self._workspace,
             path={name: unquote(value) for name, value in scope["path_params"].items()},
-            query=QueryParams(scope["query_string"]),
+            query=read_query(QueryParams(scope["query_string"]), method, self._path),
             body=await _body(scope, receive),
             wants_receipt=Headers(scope=scope).get("backstory-wait", "").strip().lower() == "applied",
             desk=self._desk,

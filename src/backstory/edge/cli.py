@@ -27,7 +27,7 @@ from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
 from backstory.edge.cli_workspace import workspaces
 from backstory.edge.local import Opened
-from backstory.engine.settings import SETTINGS, Setting, Settings, load, unknown_variables
+from backstory.engine.settings import SETTINGS, Setting, Settings, load
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -86,8 +86,6 @@ def serve(runtime: Runtime, **flags: Any) -> None:
       backstory serve --data ./data --host 0.0.0.0 --port 8443 --tls-cert chain.pem --tls-key key.pem
       BACKSTORY_SMTP_URL=smtp://localhost:25 backstory serve --data ./data --tls-dev
     """
-    for warning in unknown_variables(runtime.environment):
-        click.echo(f"Warning: {warning}", err=True)
     try:
         code = runtime.serve(load(runtime.environment, flags))
     except BackstoryError as error:

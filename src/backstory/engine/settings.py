@@ -252,8 +252,11 @@ def load(environment: Mapping[str, str], overrides: Mapping[str, Value] | None =
     """The settings of a process; raises ``SettingError`` that names the flag or variable, its value and what it takes.
 
     ``overrides`` are by setting name, as text or as values of the right type; None means not given. An empty
-    environment variable counts as not set.
+    environment variable counts as not set; one that looks like a setting and is none is refused, since whoever mistyped
+    it would otherwise work on another folder or workspace than they think.
     """
+    if unknown := unknown_variables(environment):
+        raise SettingError("; ".join(unknown))
     given = dict(overrides or {})
     values: dict[str, Value] = {}
     for setting in SETTINGS:
@@ -264,15 +267,15 @@ def load(environment: Mapping[str, str], overrides: Mapping[str, Value] | None =
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A warning for each variable that looks like a setting and is none, such as a misspelt one."""
+    """A sentence for each variable that looks like a setting and is none, such as a misspelt one."""
     known = [setting.variable.removeprefix(PREFIX) for setting in SETTINGS]
-    warnings: list[str] = []
+    found: list[str] = []
     for name in sorted(environment):
         short = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and short not in known:
             near = difflib.get_close_matches(short, known, n=1)
-            warnings.append(f"{name} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
-    return warnings
+            found.append(f"{name} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
+    return found
 
 
 def _value(setting: Setting, text: str, override: Value) -> Value:
