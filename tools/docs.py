@@ -163,8 +163,8 @@ def settings_table() -> list[typing.Any]:
 
 def settings(table: Iterable[typing.Any]) -> str:
     rows = ((f"`{one.name}`", _code(one.variable), _code(one.default), one.help) for one in table)
-    rule = "A flag wins over the environment, the environment over the default. A variable that begins with `BACKSTORY_`\n"
-    rule += "and is no setting is refused."
+    rule = "A flag wins over the environment, the environment over the default. A variable that begins with\n"
+    rule += "`BACKSTORY_` and is no setting is refused."
     return f"# Settings\n\n{MADE}\n{rule}\n\n" + _table(
         ("setting", "environment", "default", "what it does"), rows
     )
