@@ -194,13 +194,19 @@ class Compactor:
         finally:
             duck.close()
 
+        self.swap_parts(parts, merged)
+
+    # What was written is given up where the files it was made of are others by now: an import was taken back meanwhile.
+
+    def swap_parts(self, parts: tuple[Part, ...], merged: File) -> None:
+        """Put one part in the place of some."""
+
         def swap() -> None:
             manifest = self._folder.manifest
             manifest.add_part(named_part(merged, manifest.next_part_id(), parts[0].kind))
             manifest.remove_parts(part.part_id for part in parts)
-            self._folder.reload_manifest()
 
-        self._swap(swap, [part.path for part in parts])
+        self._swap(swap, parts, merged)
 
     def swap_part(self, part: Part, written: File | None, events: dict[int, int]) -> None:
         """Put a part that lost rows in the place of what it was, None: nothing; ``events``: lost of each import."""
@@ -213,9 +219,8 @@ class Compactor:
             manifest.remove_parts([part.part_id])
             for import_id, count in events.items():
                 manifest.drift(import_id, -count)
-            self._folder.reload_manifest()
 
-        self._swap(swap, [part.path])
+        self._swap(swap, (part,), written)
 
     def swap_runs(self, runs: tuple[KeyRun, ...], merged: File | None) -> None:
         """Put one run in the place of some, None: nothing."""
@@ -226,15 +231,28 @@ class Compactor:
                 named = named_run(merged, manifest.next_run_id())
                 manifest.add_key_run(replace(named, retracted=runs[0].retracted))
             manifest.remove_key_runs(run.run_id for run in runs)
-            self._folder.reload_manifest()
 
-        self._swap(swap, [run.path for run in runs])
+        self._swap(swap, runs, merged)
 
-    def _swap(self, swap: Callable[[], None], replaced: list[str]) -> None:
+    def _swap(
+        self, swap: Callable[[], None], replaced: tuple[Part, ...] | tuple[KeyRun, ...], written: File | None
+    ) -> None:
         """Commit, and make that durable before what was replaced may go: a power cut takes unsynced commits back."""
-        self._workspace.call(swap)
-        self._folder.state.sync()
-        self._folder.history.readings.retire(replaced)
+
+        def commit() -> bool:
+            db = self._folder.state.db
+            standing = [*read_parts(db, retracted=None), *read_key_runs(db, retracted=None)]
+            if not all(one in standing for one in replaced):
+                return False
+            swap()
+            self._folder.reload_manifest()
+            return True
+
+        if self._workspace.call(commit):
+            self._folder.state.sync()
+            self._folder.history.readings.retire([one.path for one in replaced])
+        elif written is not None:
+            (self._folder.parts_path / written.path).unlink(missing_ok=True)
 
     def delete_unread(self) -> None:
         """Delete the files that were replaced and that nobody reads any more."""

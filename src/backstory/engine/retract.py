@@ -68,7 +68,12 @@ class Plan:
 
 
 def take_out_or_in(workspace: Workspace, one: Retraction) -> Plan:
-    """Swap the files of history; returns what was done."""
+    """Swap the files of history; returns what was done. Nobody merges files meanwhile: they are read here for long."""
+    with workspace.compactor.turn:
+        return _swap(workspace, one)
+
+
+def _swap(workspace: Workspace, one: Retraction) -> Plan:
     for _ in range(RETRIES_MAX):
         workspace.compactor.move_everything()
         plan = _prepare(workspace, one)

@@ -1,0 +1,67 @@
+"""What the compactor wrote counts only where it was made of what is still there."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backstory.engine import undo, verify
+from backstory.engine.options import BackfillOptions
+from backstory.store.manifest import Part, read_key_runs, read_parts
+from backstory.store.rewrite import merge_parts, merge_runs
+from tests.live import NOW_US, Live
+from tests.model.imported import Row, bring_in, json_lines, written
+
+THEN_S = NOW_US // 1_000_000 - 5
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Live]:
+    live = Live(tmp_path / "world")
+    yield live
+    live.close()
+
+
+def load(world: Live, name: str) -> int:
+    row: Row = {"customer_id": "ann", "name": name, "timestamp": THEN_S}
+    path = written(world.path.parent, f"{name}.jsonl", json_lines([row]))
+    return bring_in(world, BackfillOptions(kind="events", paths=(path,))).import_id
+
+
+def event_parts(world: Live) -> tuple[Part, ...]:
+    return tuple(part for part in world.workspace.folder.state.read(read_parts) if part.kind == "event")
+
+
+def test_a_merge_of_files_that_an_undo_changed_is_given_up(world: Live) -> None:
+    """What was taken back stays so, and the file that was written goes."""
+    segment = world.segment({"event": {"name": "first"}})
+    first = load(world, "first")
+    load(world, "second")
+    parts = event_parts(world)
+    folder, compactor = world.workspace.folder, world.workspace.compactor
+    merged = merge_parts(folder.duck.fresh(), folder.parts_path, parts)
+    runs = tuple(run for run in folder.state.read(read_key_runs) if run.import_id == first)
+    run = merge_runs(folder.parts_path, runs)
+    undo.undo(world.workspace, first)
+    before = event_parts(world), folder.state.read(lambda db: read_key_runs(db, retracted=None))
+    compactor.swap_parts(parts, merged)
+    compactor.swap_runs(runs, run)
+    assert (event_parts(world), folder.state.read(lambda db: read_key_runs(db, retracted=None))) == before
+    assert not [one for one in (merged, run) if (folder.parts_path / one.path).exists()]
+    assert world.members(segment) == set()
+    assert verify.run(world.workspace, lambda line: None).ok
+
+
+def test_an_undo_waits_for_the_merge_at_hand(world: Live) -> None:
+    """Files are not merged while it reads them."""
+    first = load(world, "first")
+    other = threading.Thread(target=undo.undo, args=(world.workspace, first))
+    with world.workspace.compactor.turn:
+        other.start()
+        # It would be over long before.
+        other.join(0.5)
+        assert other.is_alive()
+        assert event_parts(world)
+    other.join()
+    assert not event_parts(world)
