@@ -65,3 +65,18 @@ def test_an_undo_waits_for_the_merge_at_hand(world: Live) -> None:
         assert event_parts(world)
     other.join()
     assert not event_parts(world)
+
+
+def test_verify_finds_events_that_count_though_they_were_taken_back(world: Live) -> None:
+    """As in a folder in which a merge came in the way of an undo."""
+    first = load(world, "first")
+    folder = world.workspace.folder
+    undo.undo(world.workspace, first)
+    assert verify.run(world.workspace, lambda line: None).ok
+    world.workspace.call(lambda: folder.state.db.execute("UPDATE part SET retracted = 0"))
+    lines: list[str] = []
+    assert not verify.run(world.workspace, lambda line: lines.append(str(line))).ok
+    assert any("taken back" in line for line in lines)
+    undo.redo(world.workspace, first)
+    undo.undo(world.workspace, first)
+    assert verify.run(world.workspace, lambda line: None).ok

@@ -128,20 +128,23 @@ def verify_imports(folder: Folder, findings: Findings, *, whole: bool) -> None:
     """Rows in = rows accounted for, and the events an import made are there (when history is whole)."""
     imports = folder.state.read(read_imports)
     held = _events_held(folder) if whole else {}
+    drift = folder.state.read(read_drift)
     for row in imports:
         with findings.reading("import"):
-            _verify_import(row, held.get(row.import_id, 0) if whole else None, findings)
+            events = held.get(row.import_id, 0)
+            _verify_import(row, events - drift.get(row.import_id, 0) if whole else None, findings)
+            if row.state == "retracted" and events:
+                problem = f"it was taken back, and {events} of its events count: redo it, and undo it again"
+                findings.difference("import", problem, import_id=row.import_id)
     findings.checked("import", len(imports))
 
 
 def _events_held(folder: Folder) -> dict[int, int]:
-    """Events in parts by the import they came with; those of imports that are running may be counted too early."""
+    """Events that count, in parts, by the import they came with; those of imports that run may be counted too early."""
     with folder.history.reading():
         files = folder.history.files(folder.state.read(read_parts), "event")
         counted = "SELECT import_id, count(*) FROM read_parquet($1) WHERE NOT duplicate GROUP BY import_id"
         held: dict[int, int] = dict(folder.history.rows(counted, files)) if files else {}
-    for import_id, events in folder.state.read(read_drift).items():
-        held[import_id] = held.get(import_id, 0) - events
     return held
 
 
@@ -157,6 +160,8 @@ def _verify_import(row: ImportRow, held: int | None, findings: Findings) -> None
         problem = f"{counted.rows} rows were read, {told} are accounted for"
         findings.difference("import", problem, import_id=row.import_id)
     kind = msgspec.json.decode(row.options, type=_Options).kind
-    if held is not None and kind == "events" and row.state in _OVER and held != counted.created:
+    if held is None:
+        return
+    if kind == "events" and row.state in _OVER and held != counted.created:
         problem = f"it made {counted.created} events, history holds {held} of it"
         findings.difference("import", problem, import_id=row.import_id)
