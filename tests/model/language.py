@@ -177,7 +177,7 @@ ImportRows = list[tuple[dict[str, Json], Identify | Track]]
 
 @st.composite
 def import_rows(draw: st.DrawFn, kind: str, now_us: int) -> ImportRows:
-    """Of people named by one identifier each, all with a time of their own; few, as of a small file."""
+    """Events of people named by one identifier, people named by an id and an email too; few, as of a small file."""
     rows: ImportRows = []
     for _ in range(draw(st.integers(1, 5))):
         name = draw(st.sampled_from(("ann", "bob", "cid", "ann@x.org", "Bob@x.org")))
@@ -189,7 +189,9 @@ def import_rows(draw: st.DrawFn, kind: str, now_us: int) -> ImportRows:
             values = draw(st.dictionaries(st.sampled_from(("p", "q.x", "when")), attribute_values, max_size=2))
             values = {key: value for key, value in values.items() if value != "" and value is not None}
             row = {person.kind: name, **values, "_timestamp": time_us // SECOND_US}
-            rows.append((row, Identify(person=person, attributes=encoded(values), time_us=time_us)))
+            email = draw(st.sampled_from((None, "ann@x.org", "Bob@x.org"))) if person.kind == "id" else None
+            row |= {} if email is None else {"email": email}
+            rows.append((row, Identify(person=person, attributes=encoded(values), body_email=email, time_us=time_us)))
         else:
             data = encoded(draw(event_data))
             event_id = draw(st.sampled_from((None, None, UUID, "bulk-1")))

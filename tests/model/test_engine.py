@@ -311,7 +311,7 @@ class Life(RuleBasedStateMachine):
                 assert one.effective_us == (expected_us if answer == one.entered else one.at_us), one
 
     def number_of(self, person: Person) -> int:
-        ((kind, value),) = person.identifiers.items()
+        kind, value = next(iter(person.identifiers.items()))
         column, sought = ("email_key", value.lower()) if kind == "email" else (kind, value)
         return self.workspace.folder.state.rows(f"SELECT person FROM person WHERE {column} = ?", (sought,))[0][0]
 
