@@ -167,6 +167,7 @@ def test_journeys_tell_each_decision(workspace: FakeWorkspace, client: httpx.Cli
             started_us=NOW_US + SECOND,
             effective_us=NOW_US,
             steps=[step],
+            failure="no such variable",
         )
     ]
     assert client.get("/v1/campaigns/1/journeys").json() == {
@@ -178,6 +179,7 @@ def test_journeys_tell_each_decision(workspace: FakeWorkspace, client: httpx.Cli
                 "started_at": NOW + 1,
                 "effective_at": NOW,
                 "steps": [{"type": "email", "decision": "sent", "reason": "", "at": NOW + 2}],
+                "failure": "no such variable",
             }
         ],
         "next": "",

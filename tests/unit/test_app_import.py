@@ -42,6 +42,8 @@ def test_an_import_has_the_published_shape_and_its_summary(client: httpx.Client)
         "people_to_process": "all",
         "error": "",
         "percent": 0,
+        "running": False,
+        "purged": False,
         "options": {
             "sources": ["/data/purchases.csv"],
             "rows": "all",

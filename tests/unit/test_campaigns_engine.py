@@ -123,6 +123,8 @@ def test_an_event_of_somebody_unknown_starts_a_journey(world: World) -> None:
     assert message.state == "failed"
     assert message.failure is not None
     assert "email" in message.failure
+    (journey,) = world.journeys()
+    assert (journey.state, journey.failure) == ("finished", message.failure)
 
 
 def test_leaving_a_segment_starts_a_journey(world: World) -> None:

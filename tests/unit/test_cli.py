@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+import httpx
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backstory import __version__
 from backstory.core.error import RequestError
@@ -83,6 +84,7 @@ class World:
     previewed: list[BackfillOptions] = field(default_factory=list)
     served: list[Settings] = field(default_factory=list)
     clock_moved_us: int = 0
+    server_goes: bool = False
 
     def run(
         self, *args: str, input: str | None = None, data: bool = True, environment: dict[str, str] | None = None
@@ -106,7 +108,14 @@ class World:
             preview=self.preview,
             accept_clock=lambda: self.clock_moved_us,
         )
-        return self.workspace, app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)
+        app = app_api(self.workspace, lambda scope: False, trusted=True, tools=tools)
+
+        async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+            if self.server_goes and scope["path"] in ("/local/backfill", "/local/preview"):
+                raise httpx.RemoteProtocolError("peer closed connection")
+            await app(scope, receive, send)
+
+        return self.workspace, breaks
 
     def preview(self, options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, object]:
         self.previewed.append(options)
@@ -267,7 +276,8 @@ def test_imports_are_listed_and_shown(world: World) -> None:
     """With what became of their rows."""
     assert "no imports yet" in world.run("imports", "list").stdout
     summary = msgspec.to_builtins(msgspec.structs.replace(SUMMARY, errors=1, error_file="/data/errors.csv"))
-    world.workspace.reader.kept_imports = [an_import(1, summary=summary), an_import(3, state="importing", summary={})]
+    running = an_import(3, state="importing", running=True, summary={})
+    world.workspace.reader.kept_imports = [an_import(1, summary=summary), running]
     assert "purchases.csv" in world.run("imports", "list").stdout
     shown = world.run("imports", "show", "1").stdout
     assert "/data/errors.csv" in shown
@@ -332,7 +342,42 @@ def test_campaigns_are_shown_started_stopped_and_followed(world: World) -> None:
         )
     ]
     assert "email: skipped" in world.run("campaigns", "journeys", "1").stdout
+    world.workspace.reader.kept_journeys[0].failure = "no first_name"
+    assert "failed: no first_name" in world.run("campaigns", "journeys", "1").stdout
     assert world.run("campaigns", "start", "2").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"state": "importing"}, "interrupted"),
+        ({"state": "preprocessing"}, "interrupted"),
+        ({"state": "importing", "running": True}, "importing"),
+        ({"state": "retracted", "purged": True}, "purged"),
+        ({"state": "retracted"}, "retracted"),
+    ],
+)
+def test_what_published_states_do_not_tell_apart_is_told(world: World, changes: dict[str, object], word: str) -> None:
+    """An import that nobody is at work on, and one whose rows are gone for good; list and show say so."""
+    world.workspace.reader.kept_imports = [an_import(3, summary={}, **changes)]
+    assert f" {word} " in world.run("imports", "list").stdout
+    told = world.run("imports", "show", "3").stdout
+    assert word in told
+    assert ("imports resume 3" in told) == (word == "interrupted")
+
+
+@pytest.mark.parametrize(("command", "next_step"), [((), "the same command"), (("--preview",), "run it again")])
+def test_a_server_that_goes_away_leaves_word_what_next(
+    tmp_path: Path, world: World, command: tuple[str, ...], next_step: str
+) -> None:
+    """The import is not lost: the error says how it goes on."""
+    world.server_goes = True
+    path = tmp_path / "rows.csv"
+    path.write_text("customer_id,name\n1,bought\n")
+    failed = world.run("backfill", "events", str(path), *command)
+    assert failed.exit_code == 1
+    assert "went away" in failed.stderr
+    assert next_step in " ".join(failed.stderr.split())
 
 
 def test_an_unfinished_import_is_canceled(world: World) -> None:

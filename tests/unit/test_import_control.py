@@ -78,7 +78,7 @@ def test_a_running_import_can_be_paused_and_resumed(tmp_path: Path, workspace: W
     go.set()
     thread.join(1)
     assert thread.is_alive()
-    assert shown(client)["state"] == "paused"
+    assert (shown(client)["state"], shown(client)["running"]) == ("paused", True)
     assert 0 < shown(client)["progress"]["percent"] < 100
     for _ in range(2):
         assert client.post("/v1/imports/1/resume").json()["running"] is True
@@ -112,6 +112,7 @@ def test_an_import_nobody_runs_any_more_is_run_by_the_server(
 
     with pytest.raises(InterruptedError):
         backfill.run(workspace, purchases(tmp_path), leave, chunking=SMALL)
+    assert (shown(client)["state"], shown(client)["running"]) == ("importing", False)
     client.post("/v1/imports/1/resume")
     with client.stream("GET", "/v1/imports/1/events") as stream:
         told = [msgspec.json.decode(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
@@ -138,7 +139,9 @@ def test_undo_redo_and_purge_say_what_they_do(tmp_path: Path, workspace: Workspa
     assert client.get("/v1/customers/p1/attributes").status_code == 200
     client.post("/v1/imports/1/undo")
     for _ in range(2):
+        assert not shown(client)["purged"] or _ == 1
         assert client.post("/v1/imports/1/purge").json()["import"]["error"].startswith("it was purged")
+    assert (shown(client)["state"], shown(client)["purged"]) == ("retracted", True)
     assert not list(workspace.folder.parts_path.iterdir())
     assert client.post("/v1/imports/1/redo").status_code == 409
 

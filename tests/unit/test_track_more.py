@@ -299,3 +299,41 @@ def test_repeated_keys_are_refused(client: WriteClient, body: bytes) -> None:
 def test_colons_in_texts_are_no_repeated_keys(client: WriteClient, body: bytes) -> None:
     """Colons and blanks in texts do not count as keys."""
     assert client.call("PUT", "/api/v1/customers/5", body, content_type="application/json").status == 200
+
+
+# --- bodies ---
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "Deflate", "identity, zstd"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/api/v1/customers/5"), ("POST", "/api/v1/customers/5/events"), ("POST", "/api/v2/batch"),
+        ("POST", "/api/v2/entity"), ("POST", "/api/v1/merge_customers"), ("POST", "/api/v1/metrics"),
+    ],
+)  # fmt: skip
+def test_packed_bodies_are_not_taken(client: WriteClient, method: str, path: str, encoding: str) -> None:
+    """Said as such, not as JSON with a wrong first letter."""
+    answer = client.call(method, path, b"\x1f\x8b\x08", **{"content-encoding": encoding})
+    assert answer.status == 400
+    assert "Content-Encoding" in str(answer.json)
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "utf-8"])
+def test_what_packs_nothing_is_let_be(client: WriteClient, encoding: str) -> None:
+    """Some clients name the character set there."""
+    answer = client.call("PUT", "/api/v1/customers/5", {"plan": "pro"}, **{"content-encoding": encoding})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"primary": {"id": "m1"}}, "secondary is missing"),
+        ({}, "primary is missing"),
+        ({"primary": {"id": "m1"}, "secondary": {}}, "$.secondary"),
+    ],
+)
+def test_a_refused_merge_says_which_of_both(client: WriteClient, body: dict[str, Any], place: str) -> None:
+    """Its one error has no place of its own: the words hold it."""
+    assert place in client.call("POST", "/api/v1/merge_customers", body).json["meta"]["error"]

@@ -171,6 +171,7 @@ def journey(view: JourneyView) -> Shape:
             {"type": step.type, "decision": step.decision, "reason": step.reason, "at": to_unix(step.at_us)}
             for step in view.steps
         ],
+        "failure": view.failure,
     }
 
 
@@ -225,7 +226,7 @@ def archived_message(view: MessageView) -> Shape:
 
 
 def import_(view: ImportView) -> Shape:
-    """An import; ``options`` and ``summary`` are ours. The original calls imports of events ``event``."""
+    """An import; from ``percent`` on it is ours. The original calls imports of events ``event``."""
     return {
         "id": view.import_id,
         "created_at": to_unix(view.created_us),
@@ -243,6 +244,8 @@ def import_(view: ImportView) -> Shape:
         **({} if view.object_type_id is None else {"object_type_id": str(view.object_type_id)}),
         **({} if view.segment_id is None else {"segment_id": view.segment_id}),
         "percent": view.percent,
+        "running": view.running,
+        "purged": view.purged,
         "options": _options(view),
         "summary": cast("Shape", view.summary),
         **_downloads(view),

@@ -19,7 +19,7 @@ from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, row
 from backstory.edge.cli_preview import hint_text, outline_text, preview_text
 from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
-from backstory.edge.local import Session
+from backstory.edge.local import ServerGone, Session
 from backstory.engine import options as engine_options
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.row_shape import PinnedType
@@ -235,6 +235,13 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         click.get_current_context().exit(EXIT_FOUND)
 
 
+# Which import it is tells the list: the command that began it may not have heard.
+_GOES_ON = (
+    "what came in stays, and the same command goes on from there, also without the server; so does 'backstory imports "
+    "resume ID' (see 'backstory imports list')"
+)
+
+
 def long_work(session: Session, path: str, body: object, answer: str) -> dict[str, Json]:
     """Have long work done behind a progress bar; returns what its last line holds under ``answer``."""
     found: list[dict[str, Json]] = []
@@ -248,6 +255,9 @@ def long_work(session: Session, path: str, body: object, answer: str) -> dict[st
 
         try:
             session.work(path, msgspec.to_builtins(body), on_line)
+        except ServerGone as error:
+            said = "run it again" if answer == "preview" else _GOES_ON
+            raise ServerGone(f"{error}; {said}") from None
         except KeyboardInterrupt:
             raise BackstoryError("stopped: the same command goes on from here") from None
     if not found:

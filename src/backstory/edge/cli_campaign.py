@@ -86,7 +86,7 @@ def stop_campaign(run: Run, campaign_id: int) -> None:
 @click.option("--start", default="", help="Where to go on, as the page before said.")
 @workspace_command
 def show_journeys(run: Run, campaign_id: int, limit: int, start: str) -> None:
-    """Who went which way through a campaign, and the last decision with its reason.
+    """Who went which way through a campaign, and the last decision with its reason, or why a message of it failed.
 
     \b
     Examples:
@@ -115,4 +115,6 @@ def _journey_row(journey: dict[str, Json]) -> dict[str, Json]:
     last = steps[-1] if steps else {}
     decided = f"{last['type']}: {last['decision']}" if last else ""
     customer = person.get("id") or person.get("email") or person.get("cio_id")
-    return {**journey, "customer": customer, "last": decided, "reason": last.get("reason")}
+    # A journey goes on behind a message that failed, and ends well: what went wrong must not be hidden by that.
+    reason = f"failed: {journey['failure']}" if journey["failure"] else last.get("reason")
+    return {**journey, "customer": customer, "last": decided, "reason": reason}

@@ -51,7 +51,8 @@ def list_imports(run: Run) -> None:
     with run.session() as session:
         body = session.ask("GET", "/v1/imports")
     empty = "no imports yet: 'backstory backfill events FILE' makes one"
-    run.show(body, columns(rows_of(body, "imports"), _COLUMNS, empty=empty))
+    rows = [{**row, "state": _state(row)} for row in rows_of(body, "imports")]
+    run.show(body, columns(rows, _COLUMNS, empty=empty))
 
 
 @imports.command("show")
@@ -227,10 +228,20 @@ def purge_import(run: Run, import_id: int, yes: bool) -> None:
     run.show(body, f"import {import_id} is purged")
 
 
+def _state(shown: dict[str, Json]) -> str:
+    """The state, in words for what the published ones do not tell apart."""
+    if shown["purged"]:
+        return "purged"
+    at_rest = shown["state"] in ("importing", "preprocessing") and not shown["running"]
+    return "interrupted" if at_rest else str(shown["state"])
+
+
 def _text(shown: dict[str, Json]) -> str:
     """What it is and was asked to do, then what became of its rows."""
-    asked = row_of(shown, "options")
-    text = fields(shown, _SHOWN) + "\n\nasked for\n"
+    asked, state = row_of(shown, "options"), _state(shown)
+    if state == "interrupted":
+        state += f": nobody is at work on it; 'backstory imports resume {shown['id']}' goes on"
+    text = fields({**shown, "state": state}, _SHOWN) + "\n\nasked for\n"
     text += "\n".join("  " + line for line in fields(asked | {"as of": _as_of(asked)}, _asked(asked)).splitlines())
     if not shown["summary"]:
         return text

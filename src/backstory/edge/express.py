@@ -26,7 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 # Visible ASCII without what ends a path segment: such a path is the same whoever reads it.
 _PLAIN = re.compile(rb"/api/v1/customers/([!-\"$-.0->@-~]+)(/events)?\Z")
 # With one of these headers a call is not plain.
-_UNUSUAL = frozenset({b"backstory-wait", b"expect", b"transfer-encoding", b"upgrade"})
+_UNUSUAL = frozenset({b"backstory-wait", b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
 # No plain body has a length of more digits.
 _DIGITS_MAX = len(str(TRACK_BODY_BYTES.value))
 

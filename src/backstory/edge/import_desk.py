@@ -60,7 +60,7 @@ class Desk:
         self._folder = spool_folder(workspace.folder.path.resolve())
         self._waiting: queue.Queue[int | None] = queue.Queue()
         # Imports that wait for a worker, or have one.
-        self._at_hand: set[int] = set()
+        self._at_hand = workspace.imports.at_hand
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._workers = [

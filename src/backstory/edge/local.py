@@ -35,6 +35,10 @@ class CommandError(BackstoryError):
     """What a command asked for was refused, with the server's own words."""
 
 
+class ServerGone(CommandError):
+    """The server ended while it was at work for a command; what it had done by then stays."""
+
+
 class Opened(Protocol):
     """A workspace this process opened; ``close`` finishes what was accepted and lets the folder go."""
 
@@ -114,7 +118,7 @@ class Session:
                 for text in response.iter_lines():
                     on_line(_line(text))
         except httpx.HTTPError as error:
-            raise CommandError(f"the server went away in the middle of it: {error}") from None
+            raise ServerGone(f"the server went away in the middle of it: {error}") from None
 
     def _reach(self) -> httpx.BaseTransport:
         """A server that is starting or stopping holds the folder and has no socket: it gets some time."""

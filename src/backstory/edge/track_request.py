@@ -32,6 +32,8 @@ from backstory.edge.track_route import Action, split_device
 from backstory.edge.value import path_identifier, read_body, read_object
 from backstory.engine.view import MessageView, SegmentView
 
+_PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+
 
 class TrackReader(Protocol):
     """The two reads these APIs make."""
@@ -92,6 +94,15 @@ def public_fact(action: Action, subject: bytes, content_type: bytes, raw: bytes)
             return unsubscribe_fact(subject, body)
 
 
+def check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Bodies come as they are: of the write APIs only Pipelines takes packed ones (api-surface section 1)."""
+    named = headers.get(b"content-encoding", b"").decode("latin-1")
+    # Whatever else clients write there ("utf-8") packs nothing.
+    if packed := _PACKED.intersection(name.strip().lower() for name in named.split(",")):
+        shown = min(packed)
+        raise RequestError(f"Content-Encoding {shown!r} is not taken here: send the body as it is, without the header")
+
+
 async def members(
     workspace: TrackWorkspace,
     action: Literal["add", "remove"],
@@ -125,6 +136,7 @@ def merge_refusal(error: Exception) -> Answer:
         case RouteError() | BodyTooLongError() | BodyTooSlowError() | NotFoundError() | ConflictError():
             return refusal(error)
         case RequestError():
-            return answer(400, {"meta": {"error": error.message}})
+            where = f" (at {error.path})" if error.path else ""
+            return answer(400, {"meta": {"error": f"{error.message}{where}"}})
         case _:
             return refusal(error)

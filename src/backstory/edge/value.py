@@ -121,7 +121,10 @@ def identifier(kind: IdentifierKind, value: str) -> Identifier:
 def read_person(value: Json, path: str = "$.identifiers") -> Identifier:
     """The person that ``identifiers`` name: exactly one of id, email, phone, cio_id (with or without ``cio_``)."""
     if not isinstance(value, dict):
-        raise RequestError("identifiers must be an object with exactly one of id, email, phone, cio_id", path=path)
+        named = "is missing: it must" if value is None else "must"
+        raise RequestError(
+            f"{path.rpartition('.')[2]} {named} be an object with exactly one of id, email, phone, cio_id", path=path
+        )
     if len(value) != 1:
         value = {kind: text for kind, text in value.items() if text is not None}
     if len(value) != 1:

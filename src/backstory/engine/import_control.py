@@ -57,6 +57,8 @@ class ImportControl:
         self._running: dict[int, Running] = {}
         # Imports that are being canceled: nobody takes them up once their run has ended.
         self._canceling: set[int] = set()
+        # Imports that wait for a worker of whoever takes imports by API, or have one.
+        self.at_hand: set[int] = set()
         self.changed = threading.Condition()
         # Held while an import is made one that goes on with mended rows.
         self.mending = threading.Lock()
@@ -121,6 +123,10 @@ class ImportControl:
     def runs(self, import_id: int) -> bool:
         """Is the import at work in this process (it may be paused)?"""
         return import_id in self._running
+
+    def attended(self, import_id: int) -> bool:
+        """Is somebody at work on it in this process, or will be by themselves when its turn comes?"""
+        return import_id in self._running or import_id in self.at_hand
 
     # -- the side of whoever asks ---------------------------------------------------------------------------------
 

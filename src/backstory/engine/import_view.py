@@ -12,8 +12,8 @@ from backstory.store.manifest import ImportRow
 _UNFINISHED = ("importing", "paused", "canceled", "failed")
 
 
-def import_view(row: ImportRow) -> ImportView:
-    """Row counts come from the progress committed last."""
+def import_view(row: ImportRow, *, running: bool, purged: bool) -> ImportView:
+    """Row counts come from the progress committed last; the row does not know who is at work, nor what was purged."""
     options = msgspec.json.decode(row.options, type=BackfillOptions)
     progress: dict[str, Json] = msgspec.json.decode(row.progress)
     summary = progress.get("summary")
@@ -41,6 +41,8 @@ def import_view(row: ImportRow) -> ImportView:
         object_type_id=options.object_type_id if options.kind in ("objects", "relationships") else None,
         segment_id=options.segment_id,
         percent=_percent(progress) if row.state in _UNFINISHED else 100,
+        running=running,
+        purged=purged,
     )
 
 

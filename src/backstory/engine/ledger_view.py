@@ -34,6 +34,12 @@ def _journey(db: sqlite3.Connection, journey_id: int, journey: Journey) -> Journ
     steps = db.execute(
         "SELECT type, decision, reason, at_us FROM decision WHERE journey_id = ? ORDER BY seq", (journey_id,)
     )
+    # By the index of people.
+    failed = db.execute(
+        "SELECT failure FROM delivery WHERE person = ? AND journey_id = ? AND state IN ('failed', 'in_doubt')"
+        " ORDER BY seq DESC LIMIT 1",
+        (journey.person, journey_id),
+    ).fetchone()
     return JourneyView(
         journey_id=journey_id,
         identifiers=identifiers(db, journey.person),
@@ -41,6 +47,7 @@ def _journey(db: sqlite3.Connection, journey_id: int, journey: Journey) -> Journ
         started_us=journey.started_us,
         effective_us=journey.effective_us,
         steps=[StepView(type=row[0], decision=row[1], reason=row[2], at_us=row[3]) for row in steps],
+        failure=(failed[0] or "") if failed else "",
     )
 
 

@@ -39,6 +39,7 @@ from backstory.store.folder import Folder
 from backstory.store.manifest import read_imports
 from backstory.store.object import read_object_types
 from backstory.store.people import COLUMN_OF, PROFILE_COLUMNS, cio_id_of, person_of
+from backstory.store.retraction import PURGED, read_retractions
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -315,7 +316,10 @@ class Reader:
         return ledger_view.message(self._folder, delivery_id)
 
     def imports(self) -> list[ImportView]:
-        return [import_view(row) for row in self._folder.state.read(read_imports)]
+        rows, gone = self._folder.state.read(lambda db: (read_imports(db), read_retractions(db)))
+        purged = {number for number, one in gone.items() if one.was == PURGED}
+        at_work = self._workspace.imports.attended
+        return [import_view(row, running=at_work(row.import_id), purged=row.import_id in purged) for row in rows]
 
     def import_(self, import_id: int) -> ImportView:
         for view in self.imports():

@@ -29,13 +29,12 @@ from backstory.engine.undo_record import record_counts, turn_records
 from backstory.engine.withdraw import reconcile
 from backstory.store.knowledge import resume_absence
 from backstory.store.manifest import find_import, read_parts
-from backstory.store.retraction import Retraction, drop_retraction, put_retraction, read_retractions
+from backstory.store.retraction import PURGED, Retraction, drop_retraction, put_retraction, read_retractions
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
 RETRACTED = "retracted"
-PURGED = "purged"
 # A stage: its people are being forgotten.
 PURGING = "purging"
 ALONE_S = 2.0

@@ -10,11 +10,11 @@ from pyroaring import BitMap
 from backstory.core.error import ConflictError, NotFoundError
 from backstory.core.limit import LOOP_ROWS
 from backstory.engine.countable import Tell
-from backstory.engine.undo import PURGED, PURGING, RETRACTED, alone
+from backstory.engine.undo import PURGING, RETRACTED, alone
 from backstory.engine.undo_record import forget_import
 from backstory.store.manifest import find_import, read_imports, read_key_runs, read_parts
 from backstory.store.provenance import CONFIRMED, KINDS
-from backstory.store.retraction import put_retraction, read_retractions
+from backstory.store.retraction import PURGED, put_retraction, read_retractions
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace

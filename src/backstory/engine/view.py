@@ -121,6 +121,8 @@ class JourneyView(msgspec.Struct, kw_only=True):
     started_us: int
     effective_us: int
     steps: list[StepView]
+    # Why the last of its messages that failed did, or is in doubt.
+    failure: str = ""
 
 
 class MessageView(msgspec.Struct, kw_only=True):
@@ -163,5 +165,8 @@ class ImportView(msgspec.Struct, kw_only=True):
     # What it was asked to do; moments in microseconds.
     options: dict[str, Json]
     percent: int = 0
+    # Somebody is at work on it, or will be when its turn comes; it may be paused. Its rows are gone for good.
+    running: bool = False
+    purged: bool = False
     object_type_id: int | None = None
     segment_id: int | None = None

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Seqs = NDArray[np.int64]
 
+# What an import was before, once its rows have gone for good.
+PURGED = "purged"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retraction:
