@@ -74,6 +74,14 @@ def test_messages_are_listed_newest_first(client: httpx.Client) -> None:
     assert found(campaign_id="2") == found(drafts="true") == found(newsletter_id="1") == []
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/campaigns/1/messages"])
+def test_a_state_that_is_none_is_refused(client: httpx.Client, path: str) -> None:
+    """Nothing found would say that there are none; the answer says which states there are."""
+    response = client.get(path, params={"state": "foo"})
+    assert response.status_code == 400
+    assert "in_doubt" in response.text
+
+
 def test_a_person_has_messages(client: httpx.Client) -> None:
     """By any identifier."""
     found = client.get("/v1/customers/bob@example.com/messages", params={"id_type": "email"}).json()["messages"]

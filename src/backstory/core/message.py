@@ -24,6 +24,9 @@ RECIPIENT_KEY, SENDER_KEY, REPLY_TO_KEY = "recipient", "from_address", "reply_to
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 
+# Where a delivery can be; in_doubt: a crash hid what came of it.
+STATES = ("queued", "attempting", "sent", "failed", "in_doubt", "dropped")
+
 
 class Email(Struct, frozen=True, kw_only=True, tag="email"):
     """One mail to one person. ``text`` is always there; ``html`` where the body was HTML."""

@@ -19,6 +19,7 @@ from backstory.edge import app_shape
 from backstory.edge.app_answer import UnprocessableError, answer
 from backstory.edge.app_definition import name_of, text_of
 from backstory.edge.app_import_control import progress_fields
+from backstory.edge.app_option import flag_of, refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
 from backstory.engine.options import BackfillOptions
@@ -56,6 +57,8 @@ def one(call: Call) -> Response:
 def create(call: Call) -> Response:
     """``POST /v1/imports`` with a JSON body: of a URL or an upload. With ``preview`` it says what would happen."""
     wanted = call.part("import")
+    refuse_unknown(call.document(), ("import",), what="an import", path="$")
+    refuse_unknown(call.query, ("preview",), what="the query of an import")
     upload_id = wanted.get("upload")
     options = _options(wanted)
     url = wanted.get("data_file_url")
@@ -68,7 +71,7 @@ def create(call: Call) -> Response:
         raise RequestError(f"upload must be the id of an upload, not {upload_id!r}", path=f"{_PATH}.upload")
     desk = desk_of(call)
     source: dict[str, Any] = {"url": url} if upload_id is None else {"upload_id": upload_id}
-    return _answer(desk, options, preview=_preview(wanted), **source)
+    return _answer(desk, options, preview=flag_of(call, wanted, "preview", path=_PATH), **source)
 
 
 def of_upload(desk: Desk, wanted: dict[str, Any], upload_id: str) -> Response:

@@ -7,15 +7,17 @@ another state. Source: issue 5, design section 10.
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 from starlette.responses import Response
 
 from backstory.core.condition import Json
-from backstory.core.error import Busy, RequestError
+from backstory.core.error import Busy
 from backstory.core.limit import PROGRESS_STREAMS
 from backstory.edge import app_shape
 from backstory.edge.app_answer import answer
+from backstory.edge.app_option import body_of, flag_of, refuse_unknown
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream, event_frame
 from backstory.engine.options import Progress
@@ -29,14 +31,15 @@ _streams = threading.Semaphore(PROGRESS_STREAMS.value)
 
 def pause(call: Call) -> Response:
     """``POST /v1/imports/{id}/pause``: it waits behind the chunk at hand until it is resumed."""
-    return _done(call, call.workspace.imports.pause)
+    return _done(call, "pause", call.workspace.imports.pause)
 
 
 def resume(call: Call) -> Response:
     """``POST /v1/imports/{id}/resume``: it goes on; the server runs it itself when nobody does any more."""
+    _options(call, "resume", query=("here",))
     import_id = call.number("import_id", "import")
     imports, desk = call.workspace.imports, call.desk
-    goes_on = imports.resume(import_id) or call.query.get("here") == "false"
+    goes_on = imports.resume(import_id) or ("here" in call.query and not call.flag("here"))
     if not goes_on and (desk is None or not desk.take_up(import_id)):
         imports.run_aside(import_id)
     return _shown(call, import_id, running=call.workspace.imports.runs(import_id))
@@ -44,22 +47,22 @@ def resume(call: Call) -> Response:
 
 def cancel(call: Call) -> Response:
     """``POST /v1/imports/{id}/cancel``: it ends where it stands; what came in stays."""
-    return _done(call, call.workspace.imports.cancel)
+    return _done(call, "cancel", call.workspace.imports.cancel)
 
 
 def undo(call: Call) -> Response:
-    """``POST /v1/imports/{id}/undo``: as if it had never been; with ``{"preview": true}`` only says what would be."""
+    """``POST /v1/imports/{id}/undo``: as if it had never been; with ``preview`` (in the body or the query) only says what would be."""
     return _through(call, "undo")
 
 
 def redo(call: Call) -> Response:
-    """``POST /v1/imports/{id}/redo``: the undoing of an undo; with ``{"preview": true}`` only says what would be."""
+    """``POST /v1/imports/{id}/redo``: the undoing of an undo; with ``preview`` (in the body or the query) only says what would be."""
     return _through(call, "redo")
 
 
 def purge(call: Call) -> Response:
-    """``POST /v1/imports/{id}/purge``: the rows of an import that was taken back go for good."""
-    return _done(call, call.workspace.imports.purge)
+    """``POST /v1/imports/{id}/purge``: the rows of an import that was taken back go for good; there is no preview."""
+    return _done(call, "purge", call.workspace.imports.purge)
 
 
 def events(call: Call) -> Answer:
@@ -124,27 +127,24 @@ def progress_fields(now: Progress) -> dict[str, Json]:
     }
 
 
-def _through(call: Call, way: str) -> Response:
+def _through(call: Call, way: Literal["undo", "redo"]) -> Response:
+    given = _options(call, way, body=("preview",), query=("preview",))
     import_id = call.number("import_id", "import")
     imports = call.workspace.imports
-    if _wants_preview(call):
-        seen = imports.preview(import_id, "undo" if way == "undo" else "redo")
-        return answer({"preview": msgspec.to_builtins(seen)})
+    if flag_of(call, given, "preview"):
+        return answer({"preview": msgspec.to_builtins(imports.preview(import_id, way))})
     done = (imports.undo if way == "undo" else imports.redo)(import_id)
     return answer({"import": app_shape.import_(call.reader.import_(import_id)), way: msgspec.to_builtins(done)})
 
 
-def _wants_preview(call: Call) -> bool:
-    if not call.body:
-        return False
-    body = call.document()
-    wanted = body.get("preview", False)
-    if not isinstance(wanted, bool):
-        raise RequestError(f"preview is true or false, not {wanted!r}", path="$.preview")
-    return wanted
+def _options(call: Call, what: str, *, body: tuple[str, ...] = (), query: tuple[str, ...] = ()) -> dict[str, Json]:
+    """What the body says; raises ``RequestError`` for anything there or in the query that this call does not know."""
+    refuse_unknown(call.query, query, what=what)
+    return body_of(call, body, what=what)
 
 
-def _done(call: Call, work: Callable[[int], None]) -> Response:
+def _done(call: Call, what: str, work: Callable[[int], None]) -> Response:
+    _options(call, what)
     import_id = call.number("import_id", "import")
     work(import_id)
     return _shown(call, import_id)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from backstory.core.error import ConflictError, RequestError
 from backstory.core.fact import IdentifierKind, RetryDelivery
+from backstory.core.message import STATES
 from backstory.core.time import DAY_US
 from backstory.edge import app_shape
 from backstory.edge.app_answer import answer
@@ -67,13 +68,20 @@ def _page(call: Call, *, person: tuple[IdentifierKind, str] | None, campaign_id:
         action_id=call.whole("action_id"),
         type=call.text("type"),
         metric=call.text("metric"),
-        state=call.text("state"),
+        state=_state(call),
         start=call.query.get("start", ""),
         limit=call.limit(default=50, greatest=1000),
         start_us=start_us,
         end_us=end_us,
     )
     return answer({"messages": [app_shape.message(view) for view in views], "next": next_start})
+
+
+def _state(call: Call) -> str | None:
+    state = call.text("state")
+    if state is not None and state not in STATES:
+        raise RequestError(f"state must be one of {', '.join(STATES)}, not {state!r}")
+    return state
 
 
 def _range(call: Call) -> tuple[int | None, int | None]:

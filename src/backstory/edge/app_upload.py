@@ -24,6 +24,7 @@ from backstory.core.error import ConflictError, NotFoundError, RequestError, Sto
 from backstory.core.limit import BODY_WAIT_S
 from backstory.edge import app_import, app_shape
 from backstory.edge.app_answer import TooLargeError, answer, nothing, refusal, unauthorised
+from backstory.edge.app_option import refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.multipart import Multipart, boundary_of
 from backstory.engine.spool import TooMuch
@@ -90,6 +91,8 @@ class Receiving:
     async def _import(self, scope: Scope, receive: Receive, kind: str) -> Response:
         query = dict(QueryParams(scope["query_string"]))
         parser: Multipart | None = None
+        if "import_id" in scope["path_params"]:
+            refuse_unknown(query, ("file_name",), what="retry")
         name = query.pop("file_name", "") or "file" + _ENDINGS.get(kind, "")
         upload_id = await run_in_threadpool(self._desk.new_upload, name)
         try:
@@ -103,6 +106,7 @@ class Receiving:
             if parser is not None and (not parser.whole or parser.file_name is None):
                 raise RequestError("the multipart body ends before its last boundary, or holds no file")
             if "import_id" in scope["path_params"]:
+                refuse_unknown(parser.fields if parser else (), (), what="retry", path="$")
                 return await run_in_threadpool(_retry, self._desk, scope["path_params"]["import_id"], upload_id)
             wanted = wanted_of(query if parser is None else {**query, **parser.fields})
             if parser is not None and parser.file_name:

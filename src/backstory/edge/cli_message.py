@@ -5,10 +5,10 @@ from urllib.parse import quote
 import click
 
 from backstory.core.condition import Json
+from backstory.core.message import STATES
 from backstory.edge.cli_command import Run, cell, columns, fields, more, row_of, rows_of, workspace_command
 
 _COLUMNS = ("id", "created", "type", "recipient", "subject", "state", "failure_message")
-_STATES = ("queued", "attempting", "sent", "failed", "in_doubt", "dropped")
 
 
 @click.group()
@@ -24,7 +24,7 @@ def messages() -> None:
 
 @messages.command("list")
 @click.option("--campaign", "campaign_id", type=int, help="Those of one campaign.")
-@click.option("--state", type=click.Choice(_STATES), help="Those in one state; in_doubt: a crash hid the outcome.")
+@click.option("--state", type=click.Choice(STATES), help="Those in one state; in_doubt: a crash hid the outcome.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many to print.")
 @click.option("--start", default="", help="Where to go on, as the page before said.")
 @workspace_command

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backstory.core.error import StorageError
+from backstory.core.error import RequestError, StorageError
 from backstory.core.person import decode_document, values
 from backstory.engine.place import NOTHING, TABLES, place_of
 from backstory.store.database import connect
@@ -64,8 +64,11 @@ class Subject:
 def prove(data: Path, identifier: str, *, keep_us: int, on_finding: Callable[[Finding], None]) -> int:
     """Search a data folder for somebody; each place looked at is told, with a count of 0 where there is nothing.
 
-    Returns how many places hold something. Raises ``StorageError`` for a file that cannot be read.
+    Returns how many places hold something. Raises ``RequestError`` for a blank identifier, ``StorageError`` for a file
+    that cannot be read.
     """
+    if not identifier.strip():
+        raise RequestError(f"an identifier is needed to search for somebody, not {identifier!r}: a blank names nobody")
     found = 0
     subjects: dict[str, Subject] = {}
     workspaces = sorted(path.parent for path in (data / "workspaces").glob("*/state.db"))
