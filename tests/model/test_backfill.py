@@ -456,6 +456,8 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
     live.identify("ann", NOW_US - HOUR_US, plan="pro")
     live.send(Identify(person=Identifier("id", "ann"), body_email="ann@x.org"))
     live.send(Identify(person=Identifier("email", "bob@x.org"), attributes=b"{}"))
+    bob = live.workspace.reader.person("email", "bob@x.org")
+    assert bob is not None
     summary = people(
         live,
         tmp_path,
@@ -475,7 +477,7 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
     assert (summary.stale, summary.skipped, summary.duplicate, summary.errors) == (1, 0, 0, 3)
     assert summary.people_created == 1
     assert errors_in(summary) == [
-        (6, "email: The identifier is already associated with a different profile."),
+        (6, f"email: 'bob@x.org' belongs to somebody else (cio_id {cio_id_of(bob.person)})"),
         (7, "id: names no person: give one of id, customer_id, email"),
         (8, "_timestamp: cannot be read: 'abc' is neither unix seconds nor ISO 8601 with a zone (found \"abc\")"),
     ]

@@ -191,7 +191,7 @@ def test_a_manual_segment_takes_lists_and_csv(client: httpx.Client, live: Live, 
     manual = live.segment(None)
     path = f"/v1/segments/{manual}/members"
     assert client.post(path, json={"ids": ["ann", "nobody"]}).json() == {
-        "segment_id": manual, "added": 1, "unknown": 1,
+        "segment_id": manual, "added": 1, "unchanged": 0, "unknown": 1,
     }  # fmt: skip
     assert client.post(path, content=b"name,id\r\nBob,bob\r\n,\r\n").json()["added"] == 1
     assert live.members(manual) == {"ann", "bob"}
@@ -201,6 +201,19 @@ def test_a_manual_segment_takes_lists_and_csv(client: httpx.Client, live: Live, 
     assert client.post(path, content=b"name\nBob\n").status_code == 400
     assert client.post(path, json={"ids": [True]}).status_code == 400
     assert client.post(f"/v1/segments/{buyers}/members", json={"ids": ["ann"]}).status_code == 422
+
+
+def test_a_manual_segment_counts_whom_a_call_moved(client: httpx.Client, live: Live, buyers: int) -> None:
+    """Who is in already is not put in, and who is not in is not taken out: they are unchanged."""
+    path = f"/v1/segments/{live.segment(None)}/members"
+
+    def told(body: dict[str, int]) -> list[int]:
+        return [body.get(key, 0) for key in ("added", "removed", "unchanged", "unknown")]
+
+    assert told(client.post(path, json={"ids": ["ann", "ann"]}).json()) == [1, 0, 0, 0]
+    assert told(client.post(path, json={"ids": ["ann", "bob", "nobody"]}).json()) == [1, 0, 1, 1]
+    assert told(client.post(f"{path}/remove", json={"ids": ["bob"]}).json()) == [0, 1, 0, 0]
+    assert told(client.post(f"{path}/remove", json={"ids": ["ann", "bob", "nobody"]}).json()) == [0, 1, 1, 1]
 
 
 def test_a_manual_segment_has_a_past(client: httpx.Client, live: Live, buyers: int) -> None:

@@ -69,7 +69,8 @@ def test_what_is_not_known_beside_the_path_is_refused(client: httpx.Client, befo
 def test_a_misspelt_option_is_told_by_its_right_name(client: httpx.Client) -> None:
     """With the place where it stands."""
     response = client.post("/v1/imports/1/undo", json={"prview": True})
-    assert "'preview'" in response.text and "$.prview" in response.text
+    assert "'preview'" in response.text
+    assert "$.prview" in response.text
 
 
 @pytest.mark.parametrize("call", [{"json": {"preview": True}}, {"params": {"preview": "true"}}])

@@ -145,6 +145,10 @@ def test_an_upload_is_gone_on_with(server: Server) -> None:
     wanted = {**PEOPLE, "upload": upload_id}
     seen = client.post("/v1/imports", json={"import": {**wanted, "preview": True}}).json()["preview"]
     assert (seen["state"], seen["rows"], seen["created"]) == ("previewed", 200, 200)
+    asked = client.post("/v1/imports", params={"preview": "true"}, json={"import": wanted}).json()
+    assert asked["preview"]["created"] == 200
+    assert client.post("/v1/imports", json={"import": wanted, "preview": True}).status_code == 400
+    assert client.post("/v1/imports", params={"prview": "1"}, json={"import": wanted}).status_code == 400
     assert [column["name"] for column in seen["files"][0]["columns"]] == ["id", "plan", "zip"]
     assert client.get("/v1/imports").json()["imports"] == []
     shown = server.ended(client.post("/v1/imports", json={"import": wanted}))

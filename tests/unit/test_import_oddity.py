@@ -151,13 +151,22 @@ def test_members_that_read_like_nothing_are_told_of(live: Live) -> None:
         ("relationships", "seats.csv", b"id,account\na,b\n", "names an object; there are id, account"),
         ("people", "people.jsonl", b"id,plan\na,pro\n", "can be read as JSON lines"),
         ("people", "people.csv", b"id,plan\n,pro\n", ""),
+        ("events", "e.csv", b"id,name,timestamp\na,x,2024-05-01 10:00\n", "timestamp .*05-01 10:00: .*--zone"),
+        ("events", "e.jsonl", b'{"id":"a","name":"x","timestamp":"2024-05-01T10:00"}\n', "times in timestamp .*--zone"),
+        ("people", "p.csv", b"id,_timestamp\na,2024-05-01 10:00\n", "times in _timestamp .*--zone"),
+        ("events", "e.csv", b"id,name,timestamp\na,,2024-05-01T10:00Z\n", ""),
         ("people", "people.csv", b"user,plan\n", ""),
     ],
 )
 def test_files_that_name_nobody_come_with_a_hint(live: Live, kind: Any, name: str, body: bytes, says: str) -> None:
     """Every row is an error of its own; beside them stands once which columns there are and how to say who is meant."""
+    path = live.path.parent / name
+    path.write_bytes(body)
+    options = BackfillOptions(kind=kind, paths=(str(path),))
+    seen = preview(live.workspace, options, lambda progress: None, rehearse=rehearse)
     done = load(live, kind, name, body)
     assert done.errors == done.rows
+    assert seen.hint == done.hint
     assert re.search(says, done.hint)
     assert bool(done.hint) == bool(says)
 

@@ -154,3 +154,12 @@ def test_the_command_says_where_and_until_when(tmp_path: Path) -> None:
     assert {"person", "parts", "journal.db"} <= {place["place"] for place in answer["places"]}
     live.close()
     assert invoke(data, "prove", MAIL, "--json")[0] == 1
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_blank_names_nobody(tmp_path: Path, blank: str) -> None:
+    """It is refused, as there is nothing to search for."""
+    data = tmp_path / "data"
+    filled(data).close()
+    code, text = invoke(data, "prove", blank)
+    assert (code, text) == (2, "")

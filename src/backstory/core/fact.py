@@ -271,13 +271,17 @@ class SkippedValue(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, omit_defaults=True):
-    """What became of a fact (design section 5). ``subject`` is the number of a definition it made."""
+    """What became of a fact (design section 5). ``subject`` is the number of a definition it made.
+
+    ``changed`` is how many people it put into a segment or took out, who were not there, or in it, already.
+    """
 
     result: Result
     position: int = -1
     skipped: list[SkippedValue] = []
     reason: str = ""
     subject: int | None = None
+    changed: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

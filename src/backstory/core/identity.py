@@ -13,6 +13,8 @@ from backstory.core.fact import Identifier, IdentifierKind
 ALREADY_TAKEN = "The identifier is already associated with a different profile."
 ALREADY_SET = "The profile already has a different value for this identifier; address it by cio_id to change it."
 NOT_TO_BE_CHANGED = "The profile already has a different value for this identifier, and the workspace changes none."
+# Of a call whose path nobody has, while its body names somebody: which identifier that is, and which they have already.
+NAMES_ANOTHER = "The {by} of the call belongs to a profile with another {kind}; address it by cio_id to change it."
 NOTHING_TO_UPDATE = "No profile matches and the call asked not to create one."
 
 
@@ -162,7 +164,10 @@ def _relabel(
 ) -> Decision:
     """The path is unknown but the body names somebody: they get the path's identifier."""
     if path.kind in owned[person]:
-        return Refuse(person, path.kind, path.value, ALREADY_SET)
+        by = next(identifier.kind for identifier in body if owner.get(identifier) == person)
+        # One email may be in the path, and another in the body.
+        reason = ALREADY_SET if by == path.kind else NAMES_ANOTHER.format(by=by, kind=path.kind)
+        return Refuse(person, path.kind, path.value, reason)
     others = tuple(identifier for identifier in body if identifier != path)
     decision = _known(person, others, owner, {**owned[person], path.kind: path.value})
     if isinstance(decision, Apply):

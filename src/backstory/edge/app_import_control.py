@@ -51,12 +51,12 @@ def cancel(call: Call) -> Response:
 
 
 def undo(call: Call) -> Response:
-    """``POST /v1/imports/{id}/undo``: as if it had never been; with ``preview`` (in the body or the query) only says what would be."""
+    """``POST /v1/imports/{id}/undo``: as if it had never been; ``preview`` (body or query) only says what would be."""
     return _through(call, "undo")
 
 
 def redo(call: Call) -> Response:
-    """``POST /v1/imports/{id}/redo``: the undoing of an undo; with ``preview`` (in the body or the query) only says what would be."""
+    """``POST /v1/imports/{id}/redo``: an undo undone; ``preview`` (body or query) only says what would be."""
     return _through(call, "redo")
 
 

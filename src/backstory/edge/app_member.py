@@ -4,8 +4,9 @@
     POST   /v1/segments/{id}/members/remove   ?id_type=   the same
     DELETE /v1/segments/{id}/members                      clears the segment
 
-In CSV the column is named by ``id_type`` (``id`` when nothing is said). People who do not exist are counted and left
-out, as over the Track API, which does the same by up to a thousand ids a call.
+In CSV the column is named by ``id_type`` (``id`` when nothing is said). The answer counts whom that moved (``added``,
+``removed``) and who was so already (``unchanged``); people who do not exist are counted (``unknown``) and left out, as
+over the Track API, which does the same by up to a thousand ids a call.
 """
 
 import csv
@@ -44,17 +45,21 @@ def clear(call: Call) -> Response:
         people += [Identifier("cio_id", one["cio_id"] or "") for one in page]
         if not start:
             break
-    _apply(call, segment_id, people, add=False)
-    return answer({"segment_id": segment_id, "removed": len(people)})
+    return answer({"segment_id": segment_id, "removed": _apply(call, segment_id, people, add=False)})
 
 
 def _change(call: Call, *, add: bool) -> Response:
     segment_id, kind = _manual(call), call.id_type()
     named = [Identifier(*person_key(kind, name)) for name in dict.fromkeys(_names(call, kind))]
     found = [one for one in named if call.reader.person(one.kind, one.value) is not None]
-    _apply(call, segment_id, found, add=add)
+    changed = _apply(call, segment_id, found, add=add)
     told = "added" if add else "removed"
-    return answer({"segment_id": segment_id, told: len(found), "unknown": len(named) - len(found)})
+    return answer({
+        "segment_id": segment_id,
+        told: changed,
+        "unchanged": len(found) - changed,
+        "unknown": len(named) - len(found),
+    })  # fmt: skip
 
 
 def _manual(call: Call) -> int:
@@ -64,10 +69,13 @@ def _manual(call: Call) -> int:
     return view.segment_id
 
 
-def _apply(call: Call, segment_id: int, people: list[Identifier], *, add: bool) -> None:
+def _apply(call: Call, segment_id: int, people: list[Identifier], *, add: bool) -> int:
+    """Returns how many that moved: who was in, or not there, already, is not counted."""
+    changed = 0
     for low in range(0, len(people), MEMBERS_PER_CALL.value):
         some = tuple(people[low : low + MEMBERS_PER_CALL.value])
-        call.apply(ChangeMembers(segment_id=segment_id, people=some, add=add))
+        changed += call.apply(ChangeMembers(segment_id=segment_id, people=some, add=add)).changed
+    return changed
 
 
 def _names(call: Call, kind: IdentifierKind) -> Iterator[str]:

@@ -75,15 +75,18 @@ def clear(run: Run, segment_id: int) -> None:
 
 
 def _change(run: Run, path: str, told: str, people: list[str], id_type: str) -> None:
-    done = unknown = 0
+    done = unchanged = unknown = 0
     with run.session() as session:
         for low in range(0, len(people), _AT_ONCE):
             some = people[low : low + _AT_ONCE]
             body = session.ask("POST", path, body={"ids": [*some]}, query={"id_type": id_type})
             done += int(str(body[told]))
+            unchanged += int(str(body["unchanged"]))
             unknown += int(str(body["unknown"]))
+    was = "in it already" if told == "added" else "not in it"
+    stayed = f", {unchanged} {was}" if unchanged else ""
     left_out = f", {unknown} unknown and left out" if unknown else ""
-    run.show({told: done, "unknown": unknown}, f"{done} {told}{left_out}")
+    run.show({told: done, "unchanged": unchanged, "unknown": unknown}, f"{done} {told}{stayed}{left_out}")
 
 
 def _named(people: tuple[str, ...], path: Path | None, id_type: str) -> list[str]:

@@ -41,6 +41,9 @@ def prove(context: click.Context, run: Run, identifier: str) -> None:
     from backstory.engine.prove import Finding
     from backstory.engine.prove import prove as search
 
+    if not identifier.strip():
+        # Not 1, which says that something is there.
+        raise click.UsageError(f"IDENTIFIER is blank: {identifier!r} names nobody")
     found: list[Finding] = []
     settings = run.settings
     if not (settings.data / "workspaces").is_dir():

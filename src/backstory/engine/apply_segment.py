@@ -84,14 +84,15 @@ class Segments:
         kept = self._segments.segments.get(fact.segment_id)
         if kept is None or kept.condition is not None:
             return Receipt("dropped", reason="there is no manual segment with this number")
+        changed = 0
         for identifier in fact.people:
             person = self._folder.people.find(normal(identifier))
-            if person is None:
-                continue
-            self._place(fact.segment_id, person, fact.add, now_us)
-        return Receipt("applied", subject=fact.segment_id)
+            if person is not None:
+                changed += self._place(fact.segment_id, person, fact.add, now_us)
+        return Receipt("applied", subject=fact.segment_id, changed=changed)
 
-    def _place(self, segment_id: int, person: int, add: bool, now_us: int) -> None:
+    def _place(self, segment_id: int, person: int, add: bool, now_us: int) -> bool:
+        """Whether that moved them."""
         importing, definitions = self._context.importing, self._folder.definitions
         said = definitions.last_placement(segment_id, person)
         moved = self._segments.place(segment_id, person, add, now_us)
@@ -101,6 +102,7 @@ class Segments:
             definitions.place(self._folder.state.take_seq(), segment_id, person, add, now_us, importing)
         if moved:
             self._transitions.take(moved, now_us)
+        return bool(moved)
 
 
 def used_by(folder: Folder, segment_id: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""What to do when no row of an import could be taken: files whose columns name nobody, or that are of another form."""
+"""What to do when no row of an import could be taken: columns name nobody, times no zone, or the form is another."""
 
 import re
 from pathlib import Path
 
+from backstory.core.time import is_local
 from backstory.engine.import_check import COLUMNS_SHOWN
 from backstory.engine.import_outline import FileOutline, outline_of
 from backstory.engine.options import BackfillOptions
@@ -30,11 +31,22 @@ def _said(file: FileOutline, options: BackfillOptions) -> str:
     wanted = {"person": "" if options.kind == "objects" else file.person, "object": file.object}
     missing = [what for what in _named_by(options.kind) if not wanted[what]]
     if not missing:
-        return ""
+        return "" if options.zone is not None else _zoneless(file)
     what = missing[0]
     column, field = ("COLUMN", "object_id") if what == "object" else _likely(names, options)
     shown = ", ".join(names[:COLUMNS_SHOWN]) + (", …" if len(names) > COLUMNS_SHOWN else "")
     return f"no column names {_WORDS[what]}; there are {shown}: say which one does, such as --map {column}={field}"
+
+
+def _zoneless(file: FileOutline) -> str:
+    """Calls of Pipelines are in UTC where they name no zone."""
+    times = [text for column in file.columns if column.name == file.time for text in column.examples]
+    if file.shape == "pipelines" or not times or not all(is_local(text) for text in times):
+        return ""
+    return (
+        f"the times in {file.time} say no zone, such as {times[0]}: run it again and say which they are in, such as "
+        "--zone UTC or --zone Europe/Berlin"
+    )
 
 
 _WORDS = {"person": "a person", "object": "an object"}

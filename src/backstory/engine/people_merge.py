@@ -18,6 +18,7 @@ from backstory.core.person import root_names, write
 from backstory.core.time import MINUTE_US
 from backstory.engine.addressee import FORGOTTEN
 from backstory.engine.apply_profile import changes_json, losses_json
+from backstory.engine.conflict import conflict
 from backstory.engine.context import encode_json, shown_values
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.person_row import PersonRow
@@ -138,7 +139,7 @@ class Merge:
             case Drop(reason=reason):
                 self._refused(row, reason)
             case Refuse():
-                self._refused(row, f"{decision.attribute}: {decision.reason}")
+                self._refused(row, conflict(decision, (path, *body), *found))
             case Apply():
                 self._apply(row, decision)
             case _:
