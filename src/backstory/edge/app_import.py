@@ -57,8 +57,7 @@ def one(call: Call) -> Response:
 def create(call: Call) -> Response:
     """``POST /v1/imports`` with a JSON body: of a URL or an upload. With ``preview`` it says what would happen."""
     wanted = call.part("import")
-    refuse_unknown(call.document(), ("import",), what="an import", path="$")
-    refuse_unknown(call.query, ("preview",), what="the query of an import")
+    refuse_unknown(call.document(), ("import",), what="imports", path="$")
     upload_id = wanted.get("upload")
     options = _options(wanted)
     url = wanted.get("data_file_url")

@@ -17,7 +17,7 @@ from backstory.core.error import Busy
 from backstory.core.limit import PROGRESS_STREAMS
 from backstory.edge import app_shape
 from backstory.edge.app_answer import answer
-from backstory.edge.app_option import body_of, flag_of, refuse_unknown
+from backstory.edge.app_option import body_of, flag_of
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream, event_frame
 from backstory.engine.options import Progress
@@ -36,7 +36,7 @@ def pause(call: Call) -> Response:
 
 def resume(call: Call) -> Response:
     """``POST /v1/imports/{id}/resume``: it goes on; the server runs it itself when nobody does any more."""
-    _options(call, "resume", query=("here",))
+    body_of(call, (), what="resume")
     import_id = call.number("import_id", "import")
     imports, desk = call.workspace.imports, call.desk
     goes_on = imports.resume(import_id) or ("here" in call.query and not call.flag("here"))
@@ -128,7 +128,7 @@ def progress_fields(now: Progress) -> dict[str, Json]:
 
 
 def _through(call: Call, way: Literal["undo", "redo"]) -> Response:
-    given = _options(call, way, body=("preview",), query=("preview",))
+    given = body_of(call, ("preview",), what=way)
     import_id = call.number("import_id", "import")
     imports = call.workspace.imports
     if flag_of(call, given, "preview"):
@@ -137,14 +137,8 @@ def _through(call: Call, way: Literal["undo", "redo"]) -> Response:
     return answer({"import": app_shape.import_(call.reader.import_(import_id)), way: msgspec.to_builtins(done)})
 
 
-def _options(call: Call, what: str, *, body: tuple[str, ...] = (), query: tuple[str, ...] = ()) -> dict[str, Json]:
-    """What the body says; raises ``RequestError`` for anything there or in the query that this call does not know."""
-    refuse_unknown(call.query, query, what=what)
-    return body_of(call, body, what=what)
-
-
 def _done(call: Call, what: str, work: Callable[[int], None]) -> Response:
-    _options(call, what)
+    body_of(call, (), what=what)
     import_id = call.number("import_id", "import")
     work(import_id)
     return _shown(call, import_id)

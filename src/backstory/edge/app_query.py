@@ -3,13 +3,15 @@
 A parameter that nobody reads is let be, as in the original: clients send what we have no use for. But a mistyped one
 would be answered as if it had not been given, today's number for that of a past day, so what looks like a name that
 the endpoint reads is refused. So is ``as_of`` or ``known_at`` where the past is not told: only we have these words.
-Handlers see the names of this table and no others.
+Handlers see the names of this table and no others. What is asked of imports changes much at once: there every name that
+nobody reads is refused, as the words of a body are.
 """
 
 import difflib
 from collections.abc import Mapping
 
 from backstory.core.error import RequestError
+from backstory.edge.app_option import refuse_unknown
 
 _OURS = ("as_of", "known_at")
 # Of 1: alike enough to be a slip of the keyboard ("asof", "strat", "known"), and not another word ("sort", "page").
@@ -31,7 +33,10 @@ _NAMES: dict[tuple[str, str], str] = {
     ("GET", "/v1/customers/{customer_id}/segments"): "id_type",
     ("GET", "/v1/customers/{customer_id}/segments/history"): "id_type",
     ("GET", "/v1/customers/{customer_id}/segments/{segment_id}/explain"): "id_type as_of known_at",
+    ("POST", "/v1/imports"): "preview",
     ("POST", "/v1/imports/{import_id}/resume"): "here",
+    ("POST", "/v1/imports/{import_id}/undo"): "preview",
+    ("POST", "/v1/imports/{import_id}/redo"): "preview",
     ("GET", "/v1/messages"): f"{_MESSAGES} campaign_id newsletter_id",
     ("POST", "/v1/objects"): "start limit",
     ("GET", "/v1/objects/{object_type_id}/{object_id}/attributes"): "id_type",
@@ -55,6 +60,8 @@ def names_of(method: str, path: str) -> frozenset[str]:
 def read_query(given: Mapping[str, str], method: str, path: str) -> dict[str, str]:
     """What a handler sees of a query; raises ``RequestError`` for a name that was surely meant to be another."""
     known = names_of(method, path)
+    if method == "POST" and path.startswith("/v1/imports"):
+        refuse_unknown(given, known, what=path.rpartition("/")[2])
     for name in given:
         if name in _OURS and name not in known:
             raise RequestError(f"{name} is not taken here: what is asked for is not kept for past moments", path=name)
