@@ -74,10 +74,10 @@ def test_messages_are_listed_newest_first(client: httpx.Client) -> None:
     assert found(campaign_id="2") == found(drafts="true") == found(newsletter_id="1") == []
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/campaigns/1/messages"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/customers/bob@example.com/messages?id_type=email"])
 def test_a_state_that_is_none_is_refused(client: httpx.Client, path: str) -> None:
     """Nothing found would say that there are none; the answer says which states there are."""
-    response = client.get(path, params={"state": "foo"})
+    response = client.get(f"{path}{'&' if '?' in path else '?'}state=foo")
     assert response.status_code == 400
     assert "in_doubt" in response.text
 
