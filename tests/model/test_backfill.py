@@ -874,3 +874,50 @@ def test_the_cdnow_log_is_counted_as_a_program_of_ten_lines_counts_it(tmp_path: 
     assert reader.member_count(three, as_of_us=day_s * SECOND_US) == sum(count >= 3 for count in early.values())
     assert reader.person("id", "00001") is not None
     live.close()
+
+
+class Cut:
+    """A workspace that is killed when the loop is asked for something for the n-th time."""
+
+    def __init__(self, workspace: Any, calls: int) -> None:
+        self._workspace = workspace
+        self._left = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._workspace, name)
+
+    def call(self, work: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise Killed
+        return self._workspace.call(work)
+
+
+@pytest.mark.parametrize("policy", ["recent", "all"])
+def test_what_a_chunk_starts_is_started_in_steps_each_once(tmp_path: Path, policy: Any) -> None:
+    """Killed before any transaction, also between two steps of one chunk, each event starts its journey once."""
+    seconds = [NOW_S - 60 * at for at in range(7)] + [NOW_S - 100 * 3600, NOW_S + 50]
+    rows = [
+        {"customer_id": f"p{at % 4}", "name": "bought", "timestamp": at_s, "n": at} for at, at_s in enumerate(seconds)
+    ]
+    path = written(tmp_path, "a.jsonl", json_lines(rows))
+    options = BackfillOptions(kind="events", paths=(path,), triggers=policy)
+    chunking = Chunking(bytes_max=400, starts_max=2, tell_every_s=0)
+    calls, done = 0, False
+    while not done:
+        live = Live(tmp_path / f"world-{calls}")
+        start_campaign(live, {"event": {"name": "bought"}})
+        live.advance(SECOND_US)
+        cut: Any = Cut(live.workspace, calls)
+        try:
+            backfill.run(cut, options, lambda progress: None, chunking=chunking)
+            done = True
+        except Killed:
+            live.crash()
+            backfill.run(live.workspace, options, lambda progress: None, chunking=chunking)
+        count = 7 if policy == "recent" else 8
+        assert live.workspace.folder.state.rows("SELECT count(*) FROM journey") == [(count,)], calls
+        assert live.workspace.reader.import_(1).summary["journeys_started"] == count
+        calls += 1
+        live.close()
+    assert calls > 10

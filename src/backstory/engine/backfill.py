@@ -30,6 +30,7 @@ from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED, Paused, Running
 from backstory.engine.import_hint import hint
 from backstory.engine.import_job import Chunking, Counts, Job, Saved, Tally, row_of
+from backstory.engine.import_trigger import go_on
 from backstory.engine.mended import Mended
 from backstory.engine.net_difference import judge_segments, members_now
 from backstory.engine.options import BackfillOptions, Progress, Summary
@@ -86,6 +87,8 @@ def _passed(job: Job, running: Running, on_progress: OnProgress) -> Paused | Non
         before = job.saved.starts.get(job.saved.mending, 0)
         job.mended = Mended(Path(job.options.paths[0]), job.saved.mended, taken=job.saved.line, before=before)
     job.running = running
+    with job.workspace.turns.chunk():
+        go_on(job)
     try:
         _Run(job, on_progress).files()
     except Paused as paused:
@@ -255,8 +258,8 @@ class _Run:
                 importer.settle()
             finally:
                 wait([coming])
-                importer.close()
                 source.close()
+                importer.close()
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
         cells = self._job.cells(path, place)
@@ -280,8 +283,8 @@ class _Run:
                 self.tell("importing", some[-1].end.offset)
             importer.settle()
         finally:
-            importer.close()
             cells.close()
+            importer.close()
 
     def _judge(self, row: CsvRow, counts: Counts, read: Callable[[CsvRow], EventRow]) -> EventRow | None:
         counts.rows += 1

@@ -82,10 +82,9 @@ class Bulk:
             for low, high in pairwise(edges)
         ]
 
-    def trigger_mask(self, slice_: Slice, campaign_ids: list[int]) -> Truth:
-        """The rows for which some running campaign's event trigger holds."""
-        triggers = [self._workspace.campaigns.trigger_of(campaign_id) for campaign_id in campaign_ids]
-        wheres = [trigger.where for trigger in triggers if isinstance(trigger, EventTrigger)]
+    def trigger_mask(self, slice_: Slice, triggers: Iterable[EventTrigger]) -> Truth:
+        """The rows for which one of these triggers holds."""
+        wheres = [trigger.where for trigger in triggers]
         if None in wheres:
             return np.ones(slice_.high - slice_.low, dtype=bool)
         mask = np.zeros(slice_.high - slice_.low, dtype=bool)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
@@ -36,7 +36,7 @@ from backstory.engine.event_chunk import (
 from backstory.engine.event_part import named_part, write_rows
 from backstory.engine.event_row import EventRow, decode_line, key_of, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
-from backstory.engine.import_trigger import start_journeys
+from backstory.engine.import_trigger import hold_back, matches, start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 from backstory.engine.row_shape import RowShape
@@ -317,9 +317,8 @@ class EventImport:
         ]
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)
-        named: list[tuple[IdentifierKind, BitMap]] = [
-            (kind, BitMap(everything.people[everything.named == at])) for at, kind in enumerate(NAMED_BY)
-        ]
+        firing = matches(self._job, self._bulk, slices)
+        named = {kind: BitMap(everything.people[everything.named == at]) for at, kind in enumerate(NAMED_BY)}
 
         def commit() -> list[Slice]:
             self._check_unchanged(everything, known, upto_seq)
@@ -327,7 +326,7 @@ class EventImport:
             for part, held in parts:
                 whole = named_part(part, held, self._next("part", "part_id"), self._job.import_id, seq)
                 self._folder.manifest.add_part(whole)
-            for kind, people in named:
+            for kind, people in named.items():
                 if people:
                     self._folder.namings.heard_many(kind, people)
             for (path, checksum), count, flag in runs:
@@ -337,7 +336,7 @@ class EventImport:
                     import_id=self._job.import_id, duplicate=bool(flag),
                 )  # fmt: skip
                 self._folder.manifest.add_key_run(run)
-            tally.held_events += start_journeys(self._job, self._bulk, rows, slices)
+            tally.held_events += hold_back(self._job, self._bulk, rows, slices, firing, first_seq)
             self._bulk.hold(rows, slices, fires=self._job.options.triggers != "none")
             self._job.save(file=file, place=end, counts=tally)
             self._folder.reload_manifest()
@@ -346,7 +345,10 @@ class EventImport:
         # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
         self.settle()
         told = self._job.call(commit)
-        self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
+        try:
+            start_journeys(self._job, rows, slices)
+        finally:
+            self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
 
     def _texts_at(self, texts: pa.Array, order: NDArray[np.int64]) -> pa.Array:
         if self._take_texts is None:
@@ -360,7 +362,6 @@ class EventImport:
             feeding.result()
 
     def close(self) -> None:
-        """Broken off or at the end: what was committed is told."""
         with self._feeder:
             self.settle()
 
@@ -376,11 +377,9 @@ class EventImport:
                 db.execute("SELECT value FROM meta WHERE name = 'next_seq'").fetchall(),
             )
         )
+        keys, people, again, imports = zip(*rows, strict=True) if rows else ((),) * 4
         seen = Seen(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.uint32),
-            np.array([row[2] for row in rows], bool),
-            np.array([row[3] for row in rows], np.int64),
+            np.array(keys, np.int64), np.array(people, np.uint32), np.array(again, bool), np.array(imports, np.int64)
         )
         return seen, int(last[0][0]) - 1 if last else 0
 

@@ -39,6 +39,8 @@ class Chunking:
     bytes_max: int = CHUNK_BYTES
     event_rows_max: int = 250_000
     people_rows_max: int = 2000
+    # How many journeys the loop begins at once.
+    starts_max: int = 100
     fast: bool = True
     fast_bytes_min: int = 8 << 20
     tell_every_s: float = 0.5
@@ -102,6 +104,9 @@ class Saved(msgspec.Struct, kw_only=True):
     start_seq: int = 0
     # (segment, did they enter, person) of the last journey begun for the net difference.
     judged: tuple[int, bool, int] = (0, False, -1)
+    # Of the chunk committed last: the seq of its first row, and which of its rows are still to start journeys.
+    firing_seq: int = 0
+    firing: bytes = b""
     # Of a retry (``engine.mend``): the files the import was of, which of them is mended (from 0 on), the moment it
     # began, the state before; the lines that are mended so far, as a bitmap.
     sources: list[str] = []
