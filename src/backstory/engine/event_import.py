@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.fact import Identifier
+from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
@@ -318,7 +318,9 @@ class EventImport:
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)
         firing = matches(self._job, self._bulk, slices)
-        named = {kind: BitMap(everything.people[everything.named == at]) for at, kind in enumerate(NAMED_BY)}
+        named: dict[IdentifierKind, BitMap] = {
+            kind: BitMap(everything.people[everything.named == at]) for at, kind in enumerate(NAMED_BY)
+        }
 
         def commit() -> list[Slice]:
             self._check_unchanged(everything, known, upto_seq)
