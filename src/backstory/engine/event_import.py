@@ -94,8 +94,7 @@ class EventImport:
     def look(self, first: Chunk) -> None:
         """Find out whether the fast lane is worth it and can read files like this."""
         chunking, shape = self._job.chunking, self._shape
-        worth = chunking.fast and len(first.body) >= chunking.fast_bytes_min
-        if not worth or not shape.plain:
+        if not (chunking.fast and len(first.body) >= chunking.fast_bytes_min and shape.plain):
             return
         # Only here: it brings Numba with it.
         from backstory.engine.event_fast import Tables, read_fast
@@ -393,8 +392,7 @@ class EventImport:
         ).fetchall()
         if rows and np.isin(np.array([row[0] for row in rows], np.int64), everything.keys[everything.keyed]).any():
             raise Retry("a live event repeats a row of the chunk")
-        departed = self._newcomers.departed(everything.people)
-        if departed:
+        if departed := self._newcomers.departed(everything.people):
             raise Departed(departed)
 
     def _next(self, table: str, column: str) -> int:
