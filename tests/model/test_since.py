@@ -76,7 +76,7 @@ class World:
             return None
         self.judge()
         person = np.array([ANN], np.uint32)
-        held = {leaf: leaf.column.gather(person) for leaf in self.engine.event_leaves([("event", name)])}
+        held = {leaf: leaf.gather(person) for leaf in self.engine.event_leaves([("event", name)])}
         latest_us = self.engine.newest.events.latest_us(person)
         self.events.append(Occurrence(kind="event", name=name, time_us=time_us, data=data))
         self.engine.feed_event(ANN, "event", name, time_us, lambda: data, self.now_us)

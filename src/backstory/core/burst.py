@@ -142,7 +142,7 @@ class BurstFeed:
     ) -> Iterator[tuple[AnyEventLeaf, Rows]]:
         """Feed the leaves of one question; for which events the answer of each is another one now."""
         who, at_us = fed.people[some], fed.times_us[some]
-        counted = [(leaf, leaf.column.gather(who)) for leaf in question.counts]
+        counted = [(leaf, leaf.gather(who)) for leaf in question.counts]
         # Where the count is full, or the time outside, there is nothing to find out.
         wanted = [(held & COUNT_MASK < leaf.cap) & leaf.takes_many(at_us) for leaf, held in counted]
         passed = np.ones(len(some), dtype=bool)
@@ -152,7 +152,7 @@ class BurstFeed:
             wanted = [one & passed for one in wanted]
         for (leaf, held), taken in zip(counted, wanted, strict=True):
             fed.before[leaf] = some[taken], held[taken]
-            leaf.column.scatter(who[taken], leaf.more_many(held[taken], 1, at_us[taken], at_us[taken]))
+            leaf.count_many(who[taken], held[taken], at_us[taken])
             yield leaf, some[taken & _turning(leaf, held & COUNT_MASK)]
         if question.where is not None:
             some = some[passed]

@@ -22,7 +22,7 @@ from backstory.core.condition import AttributeTest, Between, EventTest, Json, La
 NEVER_US = 1 << 62
 # Stored times are shifted so that a zero means "nothing": the year 1 is about -6.2e16.
 SHIFT_US = 1 << 57
-# A count and the newest time counted lie in one number: so many bits are the count, those above it the time since 1900.
+# A count and the newest time counted in one number: so many bits are the count, those above it the time since 1900.
 COUNT_BITS = 10
 COUNT_MASK = (1 << COUNT_BITS) - 1
 DATED_FROM_US = -2_208_988_800 * 1_000_000
@@ -73,8 +73,9 @@ class EventLeaf(Protocol):
 class CountLeaf:
     """Events counted for ever or between two fixed moments; the count stops at the bound + 1.
 
-    Where it goes beyond one, the newest time counted is kept with it, in the same number: since then there are so many.
-    It is not known (0) of a count that is full, or with times before 1900.
+    Where it goes beyond one, the newest time counted is kept beside the count until that is full: since then there are
+    so many. It is kept of people whose events all came one by one or in bursts since the leaf is in memory, and not
+    stored: events that come in bulk are too many for it.
     """
 
     timed = False
@@ -85,7 +86,9 @@ class CountLeaf:
         self.test = test
         self.cap = (test.at_most if test.at_most is not None else test.at_least - 1) + 1
         self.dated = self.cap > 1
-        self.column = Column("int64" if self.dated else "uint16")
+        self.column = Column("uint16")
+        # The newest time counted, since 1900; 0 where it is not known.
+        self.dates = Column("int64")
         self.where = None if test.where is None else comparison.where_judge(test.where)
         # The counts at which one more event changes the answer.
         self.turns = frozenset({test.at_least - 1, test.at_most})
@@ -112,57 +115,59 @@ class CountLeaf:
         return inside
 
     def add(self, person: int, time_us: int, now_us: int) -> bool:
-        held = self.column.get(person)
-        count = held & COUNT_MASK
+        count = self.column.get(person)
         if count >= self.cap or not self.takes(time_us):
             return False
-        self.column.set(person, self._more(held, time_us) if self.dated else count + 1)
+        self.column.set(person, count + 1)
+        if self.dated:
+            self._date(person, count, time_us - DATED_FROM_US)
         return count in self.turns
 
-    def _more(self, held: int, time_us: int) -> int:
-        """What is kept with one more event."""
-        count, date = held & COUNT_MASK, time_us - DATED_FROM_US
-        if count + 1 >= self.cap or date <= 0 or (count and not held >> COUNT_BITS):
-            return count + 1
-        return max(date, held >> COUNT_BITS) << COUNT_BITS | count + 1
+    def _date(self, person: int, count: int, date: int) -> None:
+        """One more event was counted."""
+        held = self.dates.get(person)
+        known = count + 1 < self.cap and date > 0 and (count == 0 or held > 0)
+        found = max(date, held if count else 0) if known else 0
+        if found != held:
+            self.dates.set(person, found)
 
-    def more_many(self, held: Numbers, more: Numbers | int, newest_us: Numbers, oldest_us: Numbers) -> Numbers:
-        """What is kept with so many more events (at least one) of each, of these newest and oldest times."""
-        counts = held.astype(np.int64) & COUNT_MASK
-        total = np.minimum(counts + more, self.cap)
-        if not self.dated:
-            return total.astype(np.uint16)
-        dates = held >> COUNT_BITS
-        known = (total < self.cap) & (oldest_us > DATED_FROM_US) & ((counts == 0) | (dates > 0))
-        return np.where(known, np.maximum(dates, newest_us - DATED_FROM_US), 0) << COUNT_BITS | total
+    def gather(self, people: People) -> Numbers:
+        """The counts of sorted people, each with the newest time counted in the bits above it."""
+        counts = self.column.gather(people).astype(np.int64)
+        return self.dates.gather(people) << COUNT_BITS | counts if self.dated else counts
+
+    def count_many(self, people: People, held: Numbers, times_us: NDArray[np.int64]) -> None:
+        """Count one more event of each of these sorted people, of whom so much (``gather``) is held."""
+        counts = (held & COUNT_MASK) + 1
+        self.column.scatter(people, counts.astype(np.uint16))
+        if self.dated:
+            dates, held_dates = times_us - DATED_FROM_US, held >> COUNT_BITS
+            known = (counts < self.cap) & (dates > 0) & ((counts == 1) | (held_dates > 0))
+            self.dates.scatter(people, np.where(known, np.maximum(dates, np.where(counts == 1, 0, held_dates)), 0))
 
     def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
-        if not len(people):
-            return
-        ends = np.append(first[1:], len(times_us))
-        counts, newest_us, oldest_us = ends - first, times_us[ends - 1], times_us[first]
+        counts = np.diff(np.append(first, len(times_us)))
         if not self.ever:
             inside = self.takes_many(times_us)
-            counts = np.add.reduceat(inside.astype(np.int64), first)
-            newest_us = np.maximum.reduceat(np.where(inside, times_us, -NEVER_US), first)
-            oldest_us = np.minimum.reduceat(np.where(inside, times_us, NEVER_US), first)
+            counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
         some = counts > 0
         people, counts = people[some], counts[some]
-        held = self.column.gather(people)
-        self.column.scatter(people, self.more_many(held, counts, newest_us[some], oldest_us[some]))
+        total = np.minimum(self.column.gather(people).astype(np.int64) + counts, self.cap)
+        self.column.scatter(people, total.astype(np.uint16))
+        self.undate(people)
 
-    def count(self, person: int) -> int:
-        """How many are counted."""
-        return self.column.get(person) & COUNT_MASK
+    def undate(self, people: People) -> None:
+        """The newest times counted of these sorted people are not known any more."""
+        dated = people[self.dates.gather(people) > 0]
+        if len(dated):
+            self.dates.scatter(dated, np.zeros(len(dated), np.int64))
 
     def holds(self, person: int, now_us: int) -> bool:
-        count = self.count(person)
+        count = self.column.get(person)
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
     def holds_many(self, people: People, now_us: Moment) -> Truth:
         counts = self.column.gather(people)
-        if self.dated:
-            counts &= COUNT_MASK
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 
@@ -178,6 +183,8 @@ class CountLeaf:
     def forget(self, person: int) -> None:
         if self.column.get(person):
             self.column.set(person, 0)
+        if self.dates.get(person):
+            self.dates.set(person, 0)
 
 
 class WindowLeaf:
@@ -193,6 +200,10 @@ class WindowLeaf:
         self.keep = test.at_least if test.at_most is None else test.at_most + 1
         self.column = Column("int64", self.keep)
         self.where = None if test.where is None else comparison.where_judge(test.where)
+
+    def gather(self, people: People) -> Numbers:
+        """The times kept of sorted people, a row for each where there are several."""
+        return self.column.gather(people)
 
     def _times(self, person: int) -> list[int]:
         row = [self.column.get(person)] if self.keep == 1 else self.column.row(person)

@@ -242,8 +242,8 @@ def _of_count(leaf: CountLeaf, people: People, told: Told, latest_us: Moments) -
     A count only grows with time: below the lower bound it has always been. The newest time counted is the moment
     since when there are as many, and the lower bound, where that is what there are, was not reached before it.
     """
-    held = leaf.column.gather(people).astype(np.int64)
-    before = told.before(leaf, held).astype(np.int64)
+    held = leaf.gather(people)
+    before = told.before(leaf, held)
     counts, fresh = held & COUNT_MASK, held != before
     first = fresh & (before & COUNT_MASK == 0)
     dates, dates_before = held >> COUNT_BITS, before >> COUNT_BITS

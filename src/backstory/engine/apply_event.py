@@ -182,7 +182,7 @@ class Events:
         """A late event that is yet to be fed, with what leaves hold before it."""
         person = np.array([event.person], np.uint32)
         leaves = self._segments.event_leaves([(event.kind, event.name)])
-        held = {leaf: leaf.column.gather(person) for leaf in leaves}
+        held = {leaf: leaf.gather(person) for leaf in leaves}
         return Told(
             times_us=np.array([event.time_us], np.int64),
             latest_us=self._segments.newest.events.latest_us(person),

@@ -103,6 +103,8 @@ def _put(workspace: Workspace, fresh: _Fresh, people: range) -> bool:
     def put() -> None:
         for number in range(people.start >> PAGE_BITS, people.stop >> PAGE_BITS):
             leaf.column.take_over(made.column, number)
+            if isinstance(leaf, CountLeaf) and isinstance(made, CountLeaf):
+                leaf.dates.take_over(made.dates, number)
 
     _change(workspace, [leaf.test], people, lambda some: leaf.holds_many(some, now.now_us), put)
     return True
