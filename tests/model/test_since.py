@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from backstory.core.condition import Condition, EventTest, InSegment, Json, parse
-from backstory.core.leaf import AttributeLeaf
+from backstory.core.leaf import AttributeLeaf, CountLeaf
 from backstory.core.leaf_key import event_test
 from backstory.core.segment import SegmentEngine
 from backstory.core.since import UNKNOWN_US, AnyEventLeaf, Since, Told
@@ -63,6 +63,12 @@ class World:
             if isinstance(leaf, AttributeLeaf):
                 leaf.set(ANN, timeline.shown(leaf.root, self.now_us), self.now_us)
 
+    def restart(self) -> None:
+        """The times of counts are not stored."""
+        for leaf in self.engine.leaves.values():
+            if isinstance(leaf, CountLeaf):
+                leaf.undate(np.array([ANN], np.uint32))
+
     def take(self, age_us: int, step_us: int, name: str | None, data: dict[str, Json]) -> Told | None:
         """Somebody's event (else: a write) is accepted; what leaves held before it."""
         self.now_us += step_us
@@ -97,13 +103,19 @@ class World:
     asked=st.lists(conditions((OTHER, MANUAL)), min_size=1, max_size=4),
     other=conditions(),
     told=st.lists(happenings, min_size=1, max_size=9),
+    restarts=st.sets(st.integers(0, 8)),
 )
 def test_leaves_know_since_when_or_say_that_they_do_not(
-    asked: list[Condition], other: Condition, told: list[tuple[int, int, str | None, dict[str, Json]]]
+    asked: list[Condition],
+    other: Condition,
+    told: list[tuple[int, int, str | None, dict[str, Json]]],
+    restarts: set[int],
 ) -> None:
-    """In any order of accepting, with windows, counts, attributes and other segments."""
+    """In any order of accepting, with windows, counts, attributes, other segments, and counts without their times."""
     world = World(asked, other)
-    for happening in told:
+    for number, happening in enumerate(told):
+        if number in restarts:
+            world.restart()
         one = world.take(*happening)
         if one is None:
             continue

@@ -237,7 +237,7 @@ def _inside(leaf: CountLeaf | WindowLeaf, counts: Numbers) -> Truth:
 
 
 def _of_count(leaf: CountLeaf, people: People, told: Told, latest_us: Moments) -> Standing:
-    """``latest_us``: no event of these people is newer.
+    """``latest_us``: no event of these people, but for the one told, is newer.
 
     A count only grows with time: below the lower bound it has always been. The newest time counted is the moment
     since when there are as many, and the lower bound, where that is what there are, was not reached before it.
@@ -245,7 +245,8 @@ def _of_count(leaf: CountLeaf, people: People, told: Told, latest_us: Moments) -
     held = leaf.gather(people)
     before = told.before(leaf, held)
     counts, fresh = held & COUNT_MASK, held != before
-    first = fresh & (before & COUNT_MASK == 0)
+    # The newest there is, whether the times before it are known or not.
+    first = fresh & ((before & COUNT_MASK == 0) | (told.times_us > latest_us))
     dates, dates_before = held >> COUNT_BITS, before >> COUNT_BITS
     # Full just now: the time is gone from the count, but what was kept before and the event say it.
     filled = fresh & (counts >= leaf.cap) & (dates_before > 0)
