@@ -177,3 +177,15 @@ def test_an_event_at_the_moment_at_which_the_one_before_leaves_makes_no_gap() ->
         one = world.take(10 * SECOND_US + 1, 1, "bought", {})
         assert one is not None
         assert world.since(one, condition) == (world.events[1].time_us if known else UNKNOWN_US, True)
+
+
+def test_of_a_count_without_times_an_event_newer_than_all_tells() -> None:
+    """After a restart, or where events came in bulk; an older one does not, whatever was before."""
+    condition = parse({"event": {"name": "bought", "count": {"at_least": 2}}})
+    for age_s, known in ((20, True), (120, False)):
+        world = World([condition], InSegment(MANUAL))
+        world.take(90 * SECOND_US, 1, "bought", {})
+        world.restart()
+        one = world.take(age_s * SECOND_US, 1, "bought", {})
+        assert one is not None
+        assert world.since(one, condition) == (world.events[1].time_us if known else UNKNOWN_US, True)
