@@ -1,5 +1,5 @@
 # Needs only make, Python 3.11 or newer and the package registry. Everything goes into .venv; nothing outside this folder is touched.
-.PHONY: demo test lint bench bench-full docs clean
+.PHONY: demo install test lint bench bench-full docs clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -12,6 +12,10 @@ DEV = $(VENV)/dev-$(LOCK)
 # Backfill two years of real purchases, make segments, start a campaign, send live calls, print what happened.
 demo: $(RUN)
 	$(BIN)/python examples/demo.py
+
+# Only the program, as .venv/bin/backstory.
+install: $(RUN)
+	@echo "$(BIN)/backstory is the program: $(BIN)/backstory serve --data ./data"
 
 # Every test; arguments for pytest go in T: make test T="tests/unit -k limit"
 test: $(DEV)

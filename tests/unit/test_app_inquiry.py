@@ -288,6 +288,12 @@ def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> 
     path = tmp_path / "people.csv"
     path.write_text("id\nann\nnobody\n")
     assert run(live, "segments", "add", manual, "--csv", str(path)) == "1 added, 1 unknown and left out\n"
+    # The columns of an import of members do as well.
+    path.write_text("customer_id,email\nann,\n")
+    assert run(live, "segments", "remove", manual, "--csv", str(path)) == "1 removed\n"
+    assert run(live, "segments", "add", manual, "--csv", str(path)) == "1 added\n"
+    path.write_text("email\nnobody@example.com\n")
+    assert run(live, "segments", "add", manual, "--csv", str(path)) == "0 added, 1 unknown and left out\n"
     assert run(live, "segments", "add", manual, "bob") == "1 added\n"
     assert run(live, "segments", "remove", manual, "bob") == "1 removed\n"
     assert run(live, "segments", "clear", manual) == "1 removed\n"

@@ -500,3 +500,13 @@ def test_nothing_is_found_after_people_were_merged_claimed_and_suppressed(world:
     assert world.verify()[1] == []
     world.wait(600)
     assert world.verify()[1] == []
+
+
+def test_it_tells_how_far_it_is(world: World) -> None:
+    """Before each kind is compared, so that whoever waits sees it go on."""
+    world.bring_in([{"customer_id": "p1", "name": "bought", "timestamp": 1_700_000_000}])
+    lines: list[dict[str, Any]] = []
+    verify.run(world.workspace, lines.append)
+    told = [line["progress"]["what"] for line in lines if "progress" in line]
+    assert {"part", "import", "leaf", "person"} <= set(told)
+    assert "progress" in lines[0]

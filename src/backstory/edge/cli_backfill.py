@@ -5,6 +5,7 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +17,7 @@ from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
-from backstory.edge.cli_preview import hint_text, outline_text, preview_text
+from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, preview_text
 from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import ServerGone, Session
@@ -209,10 +210,13 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
     asks = options.triggers == "all" and not flags["yes"] and not flags["preview"]
     if asks and not at_terminal():
         raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
-    if not (run.settings.data / "workspaces").is_dir():
-        # A mistyped --data would go unnoticed.
-        click.echo(f"{run.settings.data} is a new data folder", err=True)
-    with run.session(may_create=True) as session:
+    with ExitStack() as stack:
+        if not (run.settings.data / "workspaces").is_dir():
+            # A mistyped --data would go unnoticed.
+            click.echo(f"{run.settings.data} is a new data folder", err=True)
+            if flags["preview"]:
+                run = stack.enter_context(empty_folder(run))
+        session = stack.enter_context(run.session(may_create=True))
         options = _fetched(run.settings, options, inputs)
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))

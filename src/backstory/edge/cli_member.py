@@ -1,27 +1,26 @@
 """``backstory segments``: add, remove, clear, for manual segments."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from backstory.edge.cli_command import Run, workspace_command
 
+# The columns that name people, in the order in which imports of members look for them.
+PERSON = ("customer_id", "id", "email", "cio_id")
 # A body stays well within its limit.
 _AT_ONCE = 5000
 _ID_TYPE = click.option(
     "--id-type",
     type=click.Choice(["id", "email", "cio_id"]),
-    default="id",
-    show_default=True,
-    help="Which identifier the people are named by.",
+    help="Which identifier the people are named by: id, or for a file what its first column of a name says.",
 )
 _CSV = click.option(
     "--csv",
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with a heading; the column is named like the identifier.",
+    help="A file with a heading; people are in its column customer_id, id, email or cio_id, or that of --id-type.",
 )
 
 
@@ -31,7 +30,7 @@ _CSV = click.option(
 @_CSV
 @_ID_TYPE
 @workspace_command
-def add(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, id_type: str) -> None:
+def add(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, id_type: str | None) -> None:
     """Put people into a manual segment.
 
     \b
@@ -39,7 +38,7 @@ def add(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, i
       backstory segments add 3 ann bob
       backstory segments add 3 --csv testers.csv --id-type email
     """
-    _change(run, f"/v1/segments/{segment_id}/members", "added", _named(people, path, id_type), id_type)
+    _change(run, f"/v1/segments/{segment_id}/members", "added", *_named(people, path, id_type))
 
 
 @click.command("remove")
@@ -48,7 +47,7 @@ def add(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, i
 @_CSV
 @_ID_TYPE
 @workspace_command
-def remove(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, id_type: str) -> None:
+def remove(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None, id_type: str | None) -> None:
     """Take people out of a manual segment.
 
     \b
@@ -56,7 +55,7 @@ def remove(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None
       backstory segments remove 3 ann
       backstory segments remove 3 --csv left.csv
     """
-    _change(run, f"/v1/segments/{segment_id}/members/remove", "removed", _named(people, path, id_type), id_type)
+    _change(run, f"/v1/segments/{segment_id}/members/remove", "removed", *_named(people, path, id_type))
 
 
 @click.command("clear")
@@ -89,21 +88,25 @@ def _change(run: Run, path: str, told: str, people: list[str], id_type: str) -> 
     run.show({told: done, "unchanged": unchanged, "unknown": unknown}, f"{done} {told}{stayed}{left_out}")
 
 
-def _named(people: tuple[str, ...], path: Path | None, id_type: str) -> list[str]:
+def _named(people: tuple[str, ...], path: Path | None, id_type: str | None) -> tuple[list[str], str]:
+    """The people, and which identifier they are named by."""
     if bool(people) == (path is not None):
         raise click.UsageError("name people, or give a file with --csv")
-    return list(people) if path is None else list(dict.fromkeys(_column(path, id_type)))
+    return (list(people), id_type or "id") if path is None else _column(path, id_type)
 
 
-def _column(path: Path, name: str) -> Iterator[str]:
+def _column(path: Path, id_type: str | None) -> tuple[list[str], str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
-            if name not in (rows.fieldnames or []):
-                raise click.UsageError(f"{path} has no column {name!r}; it has {', '.join(rows.fieldnames or [])}")
-            for row in rows:
-                if row[name]:
-                    yield row[name]
+            names = rows.fieldnames or []
+            # As for imports of members.
+            wanted = PERSON if id_type is None else (id_type, "customer_id")
+            column = next((name for name in wanted if name in names), None)
+            if column is None:
+                raise click.UsageError(f"{path} has no column {' or '.join(wanted)}; it has {', '.join(names)}")
+            people = list(dict.fromkeys(row[column] for row in rows if row[column]))
+            return people, id_type or ("id" if column == "customer_id" else column)
     except (csv.Error, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} cannot be read: {error}") from None
 

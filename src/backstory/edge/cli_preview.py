@@ -1,10 +1,16 @@
 """A preview as lines for people: what would become of the rows, and what would change."""
 
 import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from backstory.core.condition import Json
-from backstory.edge.cli_command import Row, cell, columns, moment, rows_of
+from backstory.core.error import BackstoryError
+from backstory.edge.cli_command import Row, Run, cell, columns, moment, rows_of
 
 _OUTCOMES = {
     "created": "created",
@@ -19,6 +25,21 @@ _OUTCOMES = {
 }
 _SHOWN_MAX = 12
 _FILES_MAX = 5
+
+
+@contextmanager
+def empty_folder(run: Run) -> Generator[Run]:
+    """The same run over an empty data folder of its own, which goes at the end; on the disk where its own would be."""
+    place = next(folder for folder in run.settings.data.absolute().parents if folder.is_dir())
+    try:
+        made = tempfile.TemporaryDirectory(prefix=".backstory-preview-", dir=place)
+    except OSError as error:
+        raise BackstoryError(f"cannot make a folder in {place} for the preview: {error.strerror or error}") from None
+    with made as name:
+        data = Path(name)
+        spills = run.settings.temp_folder
+        inside = data / "tmp" if spills == run.settings.data / "tmp" else spills
+        yield replace(run, settings=replace(run.settings, data=data, temp_folder=inside))
 
 
 def preview_text(seen: dict[str, Json]) -> str:

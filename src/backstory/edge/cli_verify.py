@@ -1,6 +1,7 @@
 """``backstory verify``: is everything kept what it must be?"""
 
 import click
+from rich.console import Console
 
 from backstory.core.condition import Json
 from backstory.edge.cli_command import EXIT_FOUND, Run, cell, row_of, workspace_command
@@ -25,10 +26,13 @@ def verify(context: click.Context, run: Run) -> None:
     def on_line(line: dict[str, Json]) -> None:
         for name, value in line.items():
             lines.setdefault(name, []).append(value)
-            if not run.as_json and name in _SAID:
+            if name == "progress" and isinstance(value, dict):
+                status.update(f"checking {value['what']} {value['count']:,} of {value['of']:,}")
+            elif not run.as_json and name in _SAID:
                 click.echo(f"{_SAID[name]}: {_text(name, value)}")
 
-    with run.session() as session:
+    # On a terminal only, and gone at the end.
+    with run.session() as session, Console(stderr=True).status("verifying") as status:
         session.work("/local/verify", {}, on_line)
     result = row_of({"result": lines["result"][-1]}, "result") if lines["result"] else {"ok": False}
     # Of many alike only the first are told one by one.

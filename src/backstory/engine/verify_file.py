@@ -59,9 +59,14 @@ def verify_files(folder: Folder, findings: Findings) -> bool:
     """Every file the manifest names; returns whether history can be read as a whole."""
     parts = folder.state.read(_all_parts)
     runs = folder.state.read(_all_runs)
-    bad = {part.part_id for part in parts if not _part_is_whole(folder, part, findings) and not part.retracted}
+    bad: set[int] = set()
+    for at, part in enumerate(parts):
+        findings.progress("part", at, len(parts))
+        if not _part_is_whole(folder, part, findings) and not part.retracted:
+            bad.add(part.part_id)
     findings.checked("part", len(parts))
-    for run in runs:
+    for at, run in enumerate(runs):
+        findings.progress("key run", at, len(runs))
         _verify_run(folder, run, findings)
     findings.checked("key run", len(runs))
     _note_unnamed(folder, findings)
@@ -127,6 +132,7 @@ def _note_unnamed(folder: Folder, findings: Findings) -> None:
 def verify_imports(folder: Folder, findings: Findings, *, whole: bool) -> None:
     """Rows in = rows accounted for, and the events an import made are there (when history is whole)."""
     imports = folder.state.read(read_imports)
+    findings.progress("import", 0, len(imports))
     held = _events_held(folder) if whole else {}
     drift = folder.state.read(read_drift)
     for row in imports:

@@ -47,7 +47,8 @@ def verify_leaves(folder: Folder, moment: Moment, findings: Findings, *, whole: 
     }
     pairs: list[_Pair] = []
     marks = folder.state.read(read_leaf_marks)
-    for text in marks:
+    for at, text in enumerate(marks):
+        findings.progress("leaf", at, len(marks))
         found = _read(folder, text, findings)
         # A leaf that no segment asks for any more is let go of at its turn.
         if found is None or not whole or (text != KNOWN and text not in keys):

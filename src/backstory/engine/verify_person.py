@@ -20,7 +20,7 @@ from backstory.store.people import cio_id_of
 
 # Later than every write: what a person's values are when all of them count.
 END_US = 1 << 62
-TELL_EVERY = 100_000
+TELL_EVERY = 10_000
 # Looked at in one piece, which holds the loop for some milliseconds.
 LOOK_AT_ONCE = 50
 
@@ -31,6 +31,7 @@ def verify_people(workspace: Workspace, moment: Moment, findings: Findings) -> N
     """Everybody: documents, memberships, and that memory knows the people who are stored. Raises ``StorageError``."""
     judge = _Judge(moment)
     seen, doubtful, told = BitMap(), BitMap(), TELL_EVERY
+    findings.progress("person", 0, len(moment.alive))
     for people in witnesses(workspace.folder, moment.names(), until_seq=moment.seq, stop=moment.next_person):
         for witness in people:
             seen.add(witness.person)

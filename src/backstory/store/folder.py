@@ -122,9 +122,13 @@ def open_folder_stores(
     temporary = temporary or path / "temporary"
     try:
         make_folder(parts)
-        temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {path}: {error}") from error
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"cannot make the temporary folder {temporary} (setting temp_folder): {error.strerror or error}"
+        raise StorageError(said) from error
     state = State(path / "state.db")
     duck = Duck(memory_mb=memory_mb, threads=threads, temporary=temporary)
     namings = Namings(state.db)
