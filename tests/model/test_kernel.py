@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from backstory.core.event import canonical_of, content_key, id_key
 from backstory.engine.event_chunk import count_known
 from backstory.engine.event_fast import read_fast
-from backstory.engine.event_row import RowError, RowShape, decode_line, read_event
+from backstory.engine.event_row import RowError, RowShape, read_event
+from backstory.engine.row_value import decode_line
 from backstory.engine.event_scan import scan
 from backstory.engine.field_column import values_at
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable

@@ -198,6 +198,49 @@ def test_the_same_file_again_changes_nothing(live: Live, tmp_path: Path) -> None
     assert found(live) == []
 
 
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("kind", ["events", "people"])
+def test_keys_of_mended_rows_come_in_any_order(live: Live, tmp_path: Path, kind: Any, files: int) -> None:
+    """Sorted, or turned round; what rows themselves call line, error or file stays theirs."""
+    time = "_timestamp" if kind == "people" else "timestamp"
+    rows = [
+        {"customer_id": f"p{n}", "name": "bought", time: "never", "line": n, "error": "own", "file": "a", "a": 1}
+        for n in (1, 2)
+    ]
+    paths = [written(tmp_path, f"rows{n}.jsonl", json_lines(rows)) for n in range(files)]
+    done = bring_in(live, BackfillOptions(kind=kind, paths=tuple(paths)))
+    report = told_error_file(done)
+    report = report if files == 1 else min(report.iterdir())
+    told = [msgspec.json.decode(line) for line in report.read_bytes().splitlines()]
+    fixed = [{**row, time: NOW_S - 60} for row in told]
+    turned = [dict(sorted(fixed[0].items())), dict(reversed(fixed[1].items()))]
+    last = mended(live, 1, written(tmp_path, "fixed.jsonl", json_lines(turned)), Chunking(), [])
+    assert (last.errors, last.mended) == (done.errors - 2, 2)
+    if kind == "people":
+        person = live.workspace.reader.person("id", "p2")
+        assert person is not None
+        assert {**person.attributes, "line": 2, "error": "own", "file": "a"} == person.attributes
+        assert not {"line_", "error_", "file_"} & person.attributes.keys()
+
+
+@pytest.mark.parametrize("kind", ["events", "people", "members"])
+def test_a_broken_line_is_mended_in_its_text(live: Live, tmp_path: Path, kind: Any) -> None:
+    """The report has the line as text: corrected there it is that line; still broken it says so again."""
+    live.identify("a")
+    live.segment(None)
+    path = tmp_path / "broken.jsonl"
+    path.write_bytes(b'{"id": "a", "name": "x"}\n{"id": "a", "name": "y"\n{"id": "a", "name": }\n')
+    done = bring_in(live, BackfillOptions(kind=kind, paths=(str(path),), segment_id=1 if kind == "members" else None))
+    assert done.errors == 2
+    rows = [msgspec.json.decode(line) for line in told_error_file(done).read_bytes().splitlines()]
+    rows[0]["text"] += "}"
+    last = mended(live, 1, written(tmp_path, "fixed.jsonl", json_lines(rows)), Chunking(), [])
+    assert (last.errors, last.mended) == (1, 1)
+    again = msgspec.json.decode(told_error_file(last).read_bytes().splitlines()[-1])
+    assert (again["line"], again["text"]) == (3, rows[1]["text"])
+    assert "is not valid JSON" in again["error"]
+
+
 def test_what_is_no_row_of_the_errors_is_refused_whole(live: Live, tmp_path: Path) -> None:
     """Other lines, no line, other columns, no CSV: the message says which, and nothing is changed."""
     first = bring_in(live, BackfillOptions(kind="events", paths=(event_file(tmp_path, 6, {2}),)))

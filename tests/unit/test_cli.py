@@ -258,6 +258,17 @@ def test_a_refused_condition_says_where(world: World) -> None:
     assert "$.segment.conditions.event" in result.stderr
 
 
+def test_members_nobody_knows_are_not_said_to_be_of_another_kind(world: World, tmp_path: Path) -> None:
+    """What passes rows over is said of each kind of import as it is there."""
+    path = tmp_path / "rows.csv"
+    path.write_text("id\nghost\n")
+    world.summary = msgspec.structs.replace(SUMMARY, skipped=3)
+    told = world.run("backfill", "members", str(path), "--segment", "1").stdout
+    assert "skipped (nobody has the name, or --rows)" in told
+    assert "of another kind" not in told
+    assert "of another kind" in world.run("backfill", "people", str(path)).stdout
+
+
 def test_members_are_listed_and_counted(world: World) -> None:
     """Now or as of a moment; a further page is announced on standard error."""
     world.run("segments", "create", "A")

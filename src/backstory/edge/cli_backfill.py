@@ -17,7 +17,7 @@ from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
-from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, preview_text
+from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, preview_text, skipped_name
 from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import ServerGone, Session
@@ -228,13 +228,13 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         if flags["preview"] or asks:
             seen = long_work(session, "/local/preview", options, "preview")
             if not asks:
-                run.show(seen, preview_text(seen))
+                run.show(seen, preview_text(seen, options.kind))
                 return
-            click.echo(preview_text(seen), err=True)
+            click.echo(preview_text(seen, options.kind), err=True)
             click.confirm("Go on?", abort=True, err=True)
         found = long_work(session, "/local/backfill", options, "summary")
     summary = msgspec.convert(found, Summary)
-    run.show(found, summary_text(summary))
+    run.show(found, summary_text(summary, options.kind))
     if summary.errors or summary.state != "imported":
         click.get_current_context().exit(EXIT_FOUND)
 
@@ -356,8 +356,8 @@ def _moment(text: str | None) -> int | None:
         raise click.UsageError(f"--as-of: {error}") from None
 
 
-def summary_text(summary: Summary) -> str:
-    """The summary as lines for people; what did not occur is left out."""
+def summary_text(summary: Summary, kind: str = "") -> str:
+    """The summary of an import of a kind as lines for people; what did not occur is left out."""
     # Of a moment nobody wants to know the speed.
     speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 1 else ""
     rows = "1 row" if summary.rows == 1 else f"{summary.rows:,} rows"
@@ -368,7 +368,7 @@ def summary_text(summary: Summary) -> str:
         "unchanged": summary.unchanged,
         "stale (a newer value stays)": summary.stale,
         "duplicate (already there)": summary.duplicate,
-        "skipped (by --rows, or of another kind)": summary.skipped,
+        skipped_name(kind): summary.skipped,
         "people created": summary.people_created,
         "journeys started in campaigns": summary.journeys_started,
         "events held back from campaigns": summary.held_back.event,

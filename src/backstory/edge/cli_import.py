@@ -245,8 +245,8 @@ def _text(shown: dict[str, Json]) -> str:
     text += "\n".join("  " + line for line in fields(asked | {"as of": _as_of(asked)}, _asked(asked)).splitlines())
     if not shown["summary"]:
         return text
-    summary = msgspec.convert(shown["summary"], Summary)
-    return f"{text}\n\n{summary_text(msgspec.structs.replace(summary, state=str(shown['state'])))}"
+    summary = msgspec.structs.replace(msgspec.convert(shown["summary"], Summary), state=str(shown["state"]))
+    return f"{text}\n\n{summary_text(summary, str(shown['type']))}"
 
 
 def _asked(asked: dict[str, Json]) -> list[str]:

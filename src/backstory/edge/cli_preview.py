@@ -18,7 +18,7 @@ _OUTCOMES = {
     "unchanged": "unchanged",
     "stale": "stale (a newer value stays)",
     "duplicate": "duplicate (already there)",
-    "skipped": "skipped (by --rows, or of another kind)",
+    "skipped": "skipped",
     "people_created": "people created",
     "warnings": "warnings",
     "errors": "errors",
@@ -42,9 +42,22 @@ def empty_folder(run: Run) -> Generator[Run]:
         yield replace(run, settings=replace(run.settings, data=data, temp_folder=inside))
 
 
-def preview_text(seen: dict[str, Json]) -> str:
+def skipped_name(kind: str) -> str:
+    """Why rows of an import of a kind, also as the API calls it, are passed over; "" where it is not known."""
+    match kind:
+        case "people" | "events" | "event":
+            return "skipped (by --rows, or of another kind)"
+        case "members":
+            return "skipped (nobody has the name, or --rows)"
+        case "objects" | "object" | "relationships" | "relationship":
+            return "skipped (by --rows)"
+        case _:
+            return "skipped"
+
+
+def preview_text(seen: dict[str, Json], kind: str = "") -> str:
     """Tables of segments, campaigns and attributes behind the counts; what would not change is left out."""
-    blocks = [_counts(seen), hint_text(seen["hint"]), _samples(seen)]
+    blocks = [_counts(seen, kind), hint_text(seen["hint"]), _samples(seen)]
     blocks += [_segments(seen), _campaigns(seen), _attributes(seen)]
     return "\n\n".join(block for block in blocks if block)
 
@@ -100,9 +113,10 @@ def _near(path: str) -> str:
     return path if near.startswith(os.pardir) else near
 
 
-def _counts(seen: dict[str, Any]) -> str:
+def _counts(seen: dict[str, Any], kind: str) -> str:
+    names = {**_OUTCOMES, "skipped": skipped_name(kind)}
     lines = [f"preview as of {moment(int(seen['now']))}: {seen['rows']:,} rows; nothing was changed"]
-    lines += [f"  {name:<42}{seen[key]:>14,}" for key, name in _OUTCOMES.items() if seen[key]]
+    lines += [f"  {name:<42}{seen[key]:>14,}" for key, name in names.items() if seen[key]]
     held = seen["held_back"]
     for what, key in (("events", "event"), ("segment changes", "segment")):
         if held[key]:

@@ -34,13 +34,13 @@ from backstory.engine.event_chunk import (
     rows_of,
 )
 from backstory.engine.event_part import named_part, write_rows
-from backstory.engine.event_row import EventRow, decode_line, key_of, read_event
+from backstory.engine.event_row import EventRow, key_of, read_event
 from backstory.engine.import_job import Counts, Departed, Job, Retry
 from backstory.engine.import_trigger import hold_back, matches, start_journeys
 from backstory.engine.newcomer import Newcomers
 from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError
+from backstory.engine.row_value import RowError, decode_line
 from backstory.engine.source import PEEK_BYTES, Chunk, Place
 from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun

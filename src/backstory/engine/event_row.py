@@ -6,17 +6,13 @@ The slow, obvious lane; the fast lane hands over every row it is not sure of. Ro
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
-
-import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.event import canonical_of, content_key, id_key
 from backstory.core.fact import EventKind, IdentifierKind
 from backstory.core.limit import EMAIL_BYTES, EVENT_DATA_BYTES, EVENT_ID_BYTES, EVENT_NAME_BYTES, ID_BYTES, JSON_DEPTH
-from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.engine.pipelines_row import event_of, person_text
-from backstory.engine.report import without_verdict
+from backstory.engine.report import as_given
 from backstory.engine.row_shape import PERSON_FIELDS, RowShape, shape_of
 from backstory.engine.row_value import NotHere, RowError, doubt_of, pinned_row, read_time
 
@@ -55,7 +51,7 @@ def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
     Raises ``RowError``; ``NotHere`` for items that say something about people.
     """
     if shape.is_report:
-        row = without_verdict(row)
+        row = as_given(row)
     if shape.types:
         row = pinned_row(row, shape)
     fields = _renamed(row, shape) if shape.columns or shape.time_column else row
@@ -246,19 +242,3 @@ def lay(target: dict[str, Json], steps: list[str], value: Json) -> None:
     if steps[-1] in target:
         raise RowError("data." + ".".join(steps), value, "another column puts a value there too")
     target[steps[-1]] = value
-
-
-def decode_line(text: bytes) -> dict[str, Json]:
-    """A line of a JSON lines file; raises ``RowError``."""
-    try:
-        row = msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
-        raise RowError("", None, f"is not valid JSON: {error}") from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise RowError("", None, f"is not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise RowError("", None, "is not a JSON object")
-    body = cast("dict[str, Json]", row)
-    if maybe_repeated(text, count_keys(body)) and (name := repeated_key(text)) is not None:
-        raise RowError(name, None, "the key is there twice in one object")
-    return body

@@ -17,13 +17,12 @@ from backstory.core.fact import ChangeMembers, IdentifyObject, Receipt, Relate
 from backstory.core.identity import normal
 from backstory.core.person import values
 from backstory.engine.csv_cell import reading_of
-from backstory.engine.event_row import decode_line
 from backstory.engine.fact_row import FactRow, read_fact
 from backstory.engine.import_check import is_csv
 from backstory.engine.import_job import Counts, Job, pass_over
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import NotHere, RowError
+from backstory.engine.row_value import NotHere, RowError, decode_line
 from backstory.engine.source import Place, Source
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from backstory.core.error import LimitError
 from backstory.core.fact import ChangeMembers, Identifier, IdentifyObject, ObjectKey, Relate
 from backstory.core.limit import OBJECT_ID_BYTES, OBJECT_TYPE_ID
 from backstory.engine.event_row import check_depth, holds_nul, identifier_text, person_of_text
-from backstory.engine.report import without_verdict
+from backstory.engine.report import as_given
 from backstory.engine.row_shape import RowShape
 from backstory.engine.row_value import RowError, doubt_of, pinned_row, read_time
 
@@ -24,7 +24,7 @@ def read_fact(
 ) -> tuple[FactRow, str]:
     """The fact of a row, and a warning; ``untold_us`` is the time of rows that name none. Raises ``RowError``."""
     if shape.is_report:
-        row = without_verdict(row)
+        row = as_given(row)
     if shape.types:
         row = pinned_row(row, shape)
     fields = _renamed(row, shape)

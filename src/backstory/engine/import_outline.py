@@ -12,12 +12,11 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.engine.csv_cell import Cells, reading_of
-from backstory.engine.event_row import decode_line
 from backstory.engine.import_check import is_csv
 from backstory.engine.line_source import lines_of
 from backstory.engine.options import BackfillOptions
 from backstory.engine.row_shape import PERSON_FIELDS, shape_of
-from backstory.engine.row_value import RowError
+from backstory.engine.row_value import RowError, decode_line
 from backstory.engine.source import Place, Source
 from backstory.engine.unpack import is_parquet, packing_of
 

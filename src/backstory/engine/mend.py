@@ -28,7 +28,7 @@ from backstory.engine.csv_source import CsvSource
 from backstory.engine.import_check import is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED
 from backstory.engine.import_job import Chunking, Saved
-from backstory.engine.mended import REPORT_DIALECT, file_of, rows_told
+from backstory.engine.mended import REPORT_DIALECT, file_of, rows_in_order, rows_told
 from backstory.engine.net_difference import members_now
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.report import lines_told, report_path
@@ -83,7 +83,7 @@ def begin(workspace: Workspace, import_id: int, path: Path) -> BackfillOptions:
             quote=None,
         )
         try:
-            _copy(path, copy)
+            _copy(path, copy, several=len(saved.sources) > 1)
             _check(copy, errors, import_id)
             spool.begin(workspace.folder.path, told.paths)
             workspace.call(lambda: _put(workspace, row, told, saved, copy.stat().st_size))
@@ -104,7 +104,8 @@ def _check_over(workspace: Workspace, import_id: int, path: Path) -> None:
             "then mend its rows"
         )
     options = msgspec.json.decode(row.options, type=BackfillOptions)
-    again = msgspec.json.decode(row.progress, type=Saved).sources and _same(path, Path(options.paths[0]))
+    sources = msgspec.json.decode(row.progress, type=Saved).sources
+    again = sources and _same(path, Path(options.paths[0]), several=len(sources) > 1)
     if workspace.imports.runs(import_id) or not again:
         raise ConflictError(
             f"import {import_id} is {row.state}: wait for it, go on with it by 'backstory imports resume {import_id}' "
@@ -144,8 +145,11 @@ def _spool_name(import_id: int, errors: Path) -> str:
     return f"import-{import_id}-errors.retry{ending}"
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """What a file holds, unpacked."""
+def _blocks(path: Path, *, several: bool) -> Iterator[bytes]:
+    """What a file holds, unpacked; rows of JSON with their keys in the order of reports."""
+    if not is_csv(path):
+        yield from rows_in_order(path, several=several)
+        return
     text = open_text(path, Reading(encoding="utf-8"))
     try:
         while block := text.read(_BLOCK_BYTES):
@@ -154,19 +158,19 @@ def _blocks(path: Path) -> Iterator[bytes]:
         text.close()
 
 
-def _copy(path: Path, copy: Path) -> None:
+def _copy(path: Path, copy: Path, *, several: bool) -> None:
     with Spool(copy, bytes_max=_BYTES_MAX) as one:
         one.start_again()
-        for block in _blocks(path):
+        for block in _blocks(path, several=several):
             one.write(block)
         one.finish()
 
 
-def _same(path: Path, copy: Path) -> bool:
+def _same(path: Path, copy: Path, *, several: bool) -> bool:
     if not copy.exists():
         return False
     with copy.open("rb") as held:
-        return all(held.read(len(block)) == block for block in _blocks(path)) and not held.read(1)
+        return all(held.read(len(block)) == block for block in _blocks(path, several=several)) and not held.read(1)
 
 
 def _check(copy: Path, errors: Path, import_id: int) -> None:

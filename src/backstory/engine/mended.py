@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
@@ -17,11 +18,10 @@ from pyroaring import BitMap
 from backstory.core.error import RequestError
 from backstory.engine.csv_dialect import Dialect
 from backstory.engine.csv_source import CsvSource
-from backstory.engine.event_row import decode_line
 from backstory.engine.import_check import is_csv
 from backstory.engine.line_source import lines_of, too_long
-from backstory.engine.report import file_told, line_told
-from backstory.engine.row_value import RowError, Settled
+from backstory.engine.report import file_told, in_order, line_told
+from backstory.engine.row_value import RowError, Settled, decode_line
 from backstory.engine.source import Place, Source
 
 _BOM = b"\xef\xbb\xbf"
@@ -112,7 +112,8 @@ def file_of(path: Path) -> int | None:
     rows = _csv_rows(path) if is_csv(path) else _json_rows(path)
     found: dict[int | None, int] = {}
     for line, row, error in rows:
-        found.setdefault(None if error else _whole(file_told(row)), line)
+        told = {name: row[name] for name in in_order(row, several=True)}
+        found.setdefault(None if error else _whole(file_told(told)), line)
     if len(found) > 1:
         line = max(found.values())
         raise RequestError(
@@ -121,6 +122,35 @@ def file_of(path: Path) -> int | None:
             path="file",
         )
     return next(iter(found), None)
+
+
+def rows_in_order(path: Path, *, several: bool) -> Iterator[bytes]:
+    """The lines of a file of JSON, with what is a report's own last in each; lines that are no objects as they are.
+
+    ``several``: of an import of several files. Raises ``RequestError`` for a line that is too long.
+    """
+    source = Source(path, Place())
+    try:
+        for text, end in lines_of(source):
+            if too_long(text):
+                message = f"line {end.line} of the file of mended rows is too long to be read; nothing was changed"
+                raise RequestError(message, path="file")
+            yield _in_order(text, several=several)
+    finally:
+        source.close()
+
+
+def _in_order(text: bytes, *, several: bool) -> bytes:
+    try:
+        row = msgspec.json.decode(text.removeprefix(_BOM), type=dict[str, msgspec.Raw])
+        decode_line(text.removeprefix(_BOM))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RowError):
+        # Refused with its line when it is read.
+        return text
+    names = in_order(row, several=several)
+    if names == list(row):
+        return text
+    return msgspec.json.encode({name: row[name] for name in names}) + b"\n"
 
 
 def _whole(value: object) -> int | None:

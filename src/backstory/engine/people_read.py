@@ -9,7 +9,6 @@ import numpy as np
 from backstory.core.time import MINUTE_US
 from backstory.engine.csv_block import Block, CsvBlocks
 from backstory.engine.csv_cell import reading_of
-from backstory.engine.event_row import decode_line
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.people_import import Batch, Ready, batch_of, ready
@@ -17,7 +16,7 @@ from backstory.engine.person_column import PersonColumns, columns_of, no_rows
 from backstory.engine.person_row import PersonRow, read_person
 from backstory.engine.person_table import PersonRows
 from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError
+from backstory.engine.row_value import RowError, decode_line
 from backstory.engine.source import Place, Source
 
 _BOM = b"\xef\xbb\xbf"

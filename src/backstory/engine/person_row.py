@@ -18,7 +18,7 @@ from backstory.engine.event_row import (
     person_of_v2,
 )
 from backstory.engine.pipelines_row import identify_of, moment_of, person_text
-from backstory.engine.report import without_verdict
+from backstory.engine.report import as_given
 from backstory.engine.row_shape import RowShape, shape_of
 from backstory.engine.row_value import NotHere, RowError, doubt_of, pinned_row, read_time
 
@@ -65,7 +65,7 @@ def read_person(
     """
     encode = encode or encoded
     if shape.is_report:
-        row = without_verdict(row)
+        row = as_given(row)
     if shape.types:
         row = pinned_row(row, shape)
     fields = _renamed(row, shape.columns) if shape.columns else row

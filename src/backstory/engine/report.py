@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from backstory.core.condition import Json
+from backstory.engine.row_value import decode_line
 
 TEXT_MAX = 100_000
 # The one reason for which a row is told of but not kept.
@@ -69,6 +70,30 @@ def our_names(names: list[str]) -> list[str]:
     return [name for name in last if _OURS.match(name)]
 
 
+def in_order(names: Iterable[str], *, several: bool) -> list[str]:
+    """The names of a row of JSON with ours last, as reports have them; ``several``: of an import of several files.
+
+    Keys of an object have no order: other programs sort them.
+    """
+    found = list(names)
+    wanted = ("line", "error", "file") if several else ("line", "error")
+    alike = ([name for name in found if name.rstrip("_") == one] for one in wanted)
+    ours = [max(some, key=len) for some in alike if some]
+    return [name for name in found if name not in ours] + ours
+
+
+def as_given(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A row of a report as it was in the input; of a line that was no JSON, what its text, mended, says.
+
+    Raises ``RowError`` for a text that still is none.
+    """
+    given = without_verdict(row)
+    text = given.get("text")
+    if len(given) == 1 and len(row) > 1 and isinstance(text, str) and text.lstrip().startswith("{"):
+        return decode_line(text.encode())
+    return given
+
+
 def lines_told(path: Path) -> Iterator[int]:
     """The lines of the input that the rows of a report are of."""
     return (line for line, _ in _verdicts(path))
@@ -104,10 +129,10 @@ def _verdicts(path: Path) -> Iterator[tuple[int, str]]:
                 yield int(cells[at]), cells[at + 1]
 
 
-def _free(name: str, taken: Container[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+def _free(name: str, taken: Iterable[str]) -> str:
+    """Longer than any such name there is: which one is ours can be told in whatever order they come."""
+    alike = [one for one in taken if one.rstrip("_") == name]
+    return max(alike, key=len) + "_" if alike else name
 
 
 class Report:

@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 
 from backstory.core.condition import Json
+from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.core.time import LATEST_US, SECOND_US, TimeUnreadable, from_local, from_text, from_unix, is_local
 from backstory.engine.row_shape import PinnedType, RowShape, TimeUnit
 
@@ -151,3 +152,19 @@ def _as_json(value: Json, name: str) -> Json:
         return cast("Json", msgspec.json.decode(value))
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise RowError(name, value, f"is not JSON: {error}") from None
+
+
+def decode_line(text: bytes) -> dict[str, Json]:
+    """A line of a JSON lines file; raises ``RowError``."""
+    try:
+        row = msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        raise RowError("", None, f"is not valid JSON: {error}") from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise RowError("", None, f"is not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise RowError("", None, "is not a JSON object")
+    body = cast("dict[str, Json]", row)
+    if maybe_repeated(text, count_keys(body)) and (name := repeated_key(text)) is not None:
+        raise RowError(name, None, "the key is there twice in one object")
+    return body
