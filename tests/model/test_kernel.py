@@ -11,12 +11,12 @@ from backstory.core.event import canonical_of, content_key, id_key
 from backstory.engine.event_chunk import count_known
 from backstory.engine.event_fast import read_fast
 from backstory.engine.event_row import RowError, RowShape, read_event
-from backstory.engine.row_value import decode_line
 from backstory.engine.event_scan import scan
 from backstory.engine.field_column import values_at
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.key_count import count_many
 from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KnownKeys
+from backstory.engine.row_value import decode_line
 from backstory.engine.source import Chunk, Place
 from backstory.engine.text_column import gather
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
