@@ -132,6 +132,31 @@ def test_identifiers_that_read_like_nothing_come_in_as_texts_and_are_told_of(
     assert done.rows == len(lines) - bool(head)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "name", "head", "row"),
+    [
+        ("people", "people.csv", "id,plan", '"{}",pro'),
+        ("people", "people.jsonl", "", '{{"id":"{}","plan":"pro"}}'),
+        ("events", "events.csv", "customer_id,name,timestamp", '"{}",bought,5'),
+        ("events", "events.jsonl", "", '{{"customer_id":"{}","name":"bought","timestamp":5}}'),
+        ("objects", "objects.csv", "object_id,plan", '"{}",pro'),
+    ],
+)
+def test_identifiers_with_blanks_at_their_ends_are_told_of(
+    live: Live, kind: Any, name: str, head: str, row: str, fast: bool
+) -> None:
+    """They are part of it, and make somebody else of whom they look like: a warning for each."""
+    words = ("ann ", " bob", " carl ", "d e", "eve")
+    lines = ([head] if head else []) + [row.format(word) for word in words]
+    done = load(live, kind, name, "\n".join(lines).encode() + b"\n", fast=fast)
+    told = first_rows(done.warning_file, 20)
+    first = 2 if head else 1
+    assert [line for _, line, _ in told] == [first, first + 1, first + 2]
+    assert all("blanks" in why for _, _, why in told)
+    assert (done.warnings, done.errors, done.skipped) == (3, 0, 0)
+
+
 def test_members_that_read_like_nothing_are_told_of(live: Live) -> None:
     """Somebody may be called so, and is put in."""
     live.identify("null")

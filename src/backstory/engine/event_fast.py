@@ -19,13 +19,14 @@ from backstory.engine.event_field import BY_ANY, BY_EMAIL, BY_ID, KINDS
 from backstory.engine.event_key import keys_of
 from backstory.engine.event_scan import Scan, scan
 from backstory.engine.identifier_table import TEXT_BYTES_MAX, UNKNOWN, IdentifierTable
-from backstory.engine.row_value import NOTHING_WORDS
+from backstory.engine.row_value import BLANKS, NOTHING_WORDS
 from backstory.engine.source import Chunk
 from backstory.engine.text_column import gather, in_a_row
 
 Kind = Literal["id", "email"]
 # Everybody's identifiers of a kind, some at a time: texts one behind the other, their lengths, the people.
 Everybody = Callable[[Kind], Iterable[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]]
+_BLANK = np.isin(np.arange(256), np.frombuffer(BLANKS.encode(), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,9 @@ class Found:
         """The rows whose identifiers the strict lane says something about (``row_value.doubt_of``)."""
         found = self._scan
         body = np.frombuffer(self._chunk.body, np.uint8)
-        hits = [
-            _which_say(word.encode(), body, at, length)
-            for word in NOTHING_WORDS
-            for at, length in ((found.who_at, found.who_len), (found.id_at, found.id_len))
-        ]
+        texts = ((found.who_at, found.who_len), (found.id_at, found.id_len))
+        hits = [_which_say(word.encode(), body, at, length) for word in NOTHING_WORDS for at, length in texts]
+        hits += [_which_end_blank(body, at, length) for at, length in texts]
         return np.unique(np.concatenate(hits))
 
     def leave(self, rows: NDArray[np.int64]) -> None:
@@ -197,6 +196,15 @@ def _which_say(
             break
         rows = rows[body[at[rows] + place] | 32 == letter]
     return rows
+
+
+def _which_end_blank(
+    body: NDArray[np.uint8], at: NDArray[np.int32], length: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """The texts that begin or end with a blank."""
+    rows = np.nonzero(length > 0)[0]
+    first, last = body[at[rows]], body[at[rows] + length[rows] - 1]
+    return rows[_BLANK[first] | _BLANK[last]]
 
 
 class Tables:

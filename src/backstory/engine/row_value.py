@@ -15,6 +15,8 @@ SHOWN_CHARACTERS = 80
 UNITS_US: Mapping[TimeUnit, int] = {"seconds": SECOND_US, "milliseconds": 1000, "microseconds": 1}
 # What programs write for "nothing" into a cell of text. As an identifier it makes one out of everybody who has none.
 NOTHING_WORDS = frozenset(("nan", "null", "none", "undefined"))
+# What nobody sees at the ends of an identifier, which makes somebody else of it.
+BLANKS = " \t"
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -49,8 +51,12 @@ def _shown(value: Json) -> str:
 
 
 def doubt_of(name: str, text: str | None) -> str:
-    """What to say of an identifier that reads like the "nothing" of some program; "" for any other."""
-    if text is None or text.lower() not in NOTHING_WORDS:
+    """What to say of an identifier that reads like some program's "nothing", or has blanks at its ends; else ""."""
+    if text is None:
+        return ""
+    if text.strip(BLANKS) != text:
+        return f"{name}: the blanks at the ends of {text!r} were taken as part of it; take them out if they are not"
+    if text.lower() not in NOTHING_WORDS:
         return ""
     return f"{name}: the text {text!r} was taken for what it says; if it stands for nothing, leave the cell empty"
 
