@@ -115,3 +115,16 @@ def test_misspelt_variables_are_refused() -> None:
         load({**DATA, "BACKSTORY_WORKSPAEC": "staging"})
     with pytest.raises(SettingError, match="did you mean BACKSTORY_DATA"):
         load({"BACKSTORY_DATAA": "/data"})
+
+
+def test_what_kubernetes_tells_of_a_service_is_no_setting() -> None:
+    """A service with our name puts variables into every container, which set nothing."""
+    told = {
+        "BACKSTORY_PORT": "tcp://10.0.0.11:8000",
+        "BACKSTORY_PORT_8000_TCP": "tcp://10.0.0.11:8000",
+        "BACKSTORY_PORT_8000_TCP_ADDR": "10.0.0.11",
+        "BACKSTORY_SERVICE_HOST": "10.0.0.11",
+        "BACKSTORY_SERVICE_PORT": "8000",
+        "BACKSTORY_SERVICE_PORT_HTTP": "8000",
+    }
+    assert load({**DATA, **told}) == load(DATA)

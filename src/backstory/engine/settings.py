@@ -7,6 +7,7 @@ Source: issue 2, point 2.
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from backstory.core.error import BackstoryError
 
 PREFIX = "BACKSTORY_"
+_SERVICE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)")
 DUCKDB_THREADS_MAX = 4
 KEY_CHARACTERS_MAX = 200
 
@@ -255,6 +257,7 @@ def load(environment: Mapping[str, str], overrides: Mapping[str, Value] | None =
     environment variable counts as not set; one that looks like a setting and is none is refused, since whoever mistyped
     it would otherwise work on another folder or workspace than they think.
     """
+    environment = {name: text for name, text in environment.items() if not _by_platform(name, text)}
     if unknown := unknown_variables(environment):
         raise SettingError("; ".join(unknown))
     given = dict(overrides or {})
@@ -264,6 +267,14 @@ def load(environment: Mapping[str, str], overrides: Mapping[str, Value] | None =
     if given:
         raise SettingError(f"there is no setting {next(iter(given))!r}")
     return _complete(values)
+
+
+def _by_platform(name: str, text: str) -> bool:
+    """Does Kubernetes tell every container so where a service named ``backstory`` is? That sets nothing here.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    return bool(_SERVICE.fullmatch(name)) or (name == PREFIX + "PORT" and "://" in text)
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
