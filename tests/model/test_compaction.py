@@ -1,10 +1,10 @@
 """History rewritten while it is made: nobody can tell, whatever comes in between."""
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -170,5 +170,5 @@ def page(live: Live, who: str | None, everything: bool) -> object:
             everything=everything,
         )
         # Inner numbers depend on when the rows of a chunk are told to segments, beside the writing of the next one.
-        shown += [replace(view, id="") if view.import_id else view for view in views]
+        shown += [msgspec.structs.replace(view, id="") if view.import_id else view for view in views]
     return shown
