@@ -4,41 +4,16 @@ import base64
 import http.client
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.crash.serving import process_serving
 
 KEYS = {"BACKSTORY_SITE_ID": "site", "BACKSTORY_TRACK_KEY": "track", "BACKSTORY_APP_KEY": "app"}
 TRACK = "Basic " + base64.b64encode(b"site:track").decode()
 ITEMS, BATCHES = 1000, 30
-
-
-@contextmanager
-def serving(folder: Path) -> "Iterator[tuple[int, subprocess.Popen[bytes]]]":
-    """`backstory serve` as a process of its own; the port and the process."""
-    said = folder / "said"
-    command = [sys.executable, "-m", "backstory", "serve", "--data", str(folder / "data"), "--port", "0"]
-    with said.open("wb") as out:
-        process = subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 60
-        while (found := re.search(rb"ready at http://[^:]+:(\d+)", said.read_bytes())) is None:
-            assert time.monotonic() < deadline, said.read_text()
-            assert process.poll() is None, said.read_text()
-            time.sleep(0.05)
-        yield int(found.group(1)), process
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def call(
@@ -87,7 +62,7 @@ def batch(number: int) -> list[dict[str, Any]]:
 
 def test_every_batch_is_taken_once_and_whole(tmp_path: Path) -> None:
     """Whatever the process was at when it was killed; with the server its processes end."""
-    with serving(tmp_path) as (port, process):
+    with process_serving(tmp_path, KEYS) as (port, process, _):
         condition = {"event": {"name": "buy", "count": {"exactly": 1}}}
         segment = {"segment": {"name": "buyers", "type": "dynamic", "conditions": condition}}
         assert call(port, "POST", "/v1/segments", "Bearer app", segment)[0] == 200

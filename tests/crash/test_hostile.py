@@ -4,17 +4,15 @@ import base64
 import contextlib
 import http.client
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.crash.serving import process_serving
 
 KEYS = {
     "BACKSTORY_SITE_ID": "site", "BACKSTORY_TRACK_KEY": "secret-track", "BACKSTORY_APP_KEY": "secret-app",
@@ -60,23 +58,8 @@ class Server:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    said = folder / "said"
-    command = [sys.executable, "-m", "backstory", "serve", "--data", str(folder / "data"), "--port", "0"]
-    with said.open("wb") as out:
-        process = subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 60
-        while (found := re.search(rb"ready at http://[^:]+:(\d+)", said.read_bytes())) is None:
-            assert time.monotonic() < deadline, said.read_text()
-            assert process.poll() is None, said.read_text()
-            time.sleep(0.05)
-        yield Server(port=int(found.group(1)), process=process, said=said)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with process_serving(folder, KEYS) as (port, process, said):
+        yield Server(port=port, process=process, said=said)
 
 
 def test_the_log_says_nothing_of_anybody(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from backstory.core.column import Truth
 from backstory.engine.event_chunk import count_known
-from backstory.engine.kernel import kernel
+from backstory.engine.kernel import kernel, piece
 from backstory.engine.key_count import count_many
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray
 
@@ -76,29 +76,28 @@ class KnownKeys:
             self._taken.add(run.run.path)
 
 
+@piece
+def _mark(key):
+    """The bits of a key in its word, told by other bits of it than the word is."""
+    bits = key >> np.uint64(40)
+    mark = np.uint64(0)
+    for _ in range(4):
+        mark |= np.uint64(1) << (bits & np.uint64(63))
+        bits >>= np.uint64(6)
+    return mark
+
+
 @kernel
 def _put(words, keys):
-    mask = np.uint64(len(words) - 1)
-    one, six, low = np.uint64(1), np.uint64(6), np.uint64(63)
+    last = np.uint64(len(words) - 1)
     for row in range(len(keys)):
         key = np.uint64(keys[row])
-        bits = key >> np.uint64(40)
-        word = one << (bits & low)
-        for _ in range(3):
-            bits >>= six
-            word |= one << (bits & low)
-        words[key & mask] |= word
+        words[key & last] |= _mark(key)
 
 
 @kernel
 def _may_hold(words, keys, out):
-    mask = np.uint64(len(words) - 1)
-    one, six, low = np.uint64(1), np.uint64(6), np.uint64(63)
+    last = np.uint64(len(words) - 1)
     for row in range(len(keys)):
-        key = np.uint64(keys[row])
-        bits = key >> np.uint64(40)
-        word = one << (bits & low)
-        for _ in range(3):
-            bits >>= six
-            word |= one << (bits & low)
-        out[row] = words[key & mask] & word == word
+        key, mark = np.uint64(keys[row]), _mark(np.uint64(keys[row]))
+        out[row] = words[key & last] & mark == mark
