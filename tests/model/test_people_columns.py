@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
+import numpy as np
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify
-from backstory.core.person import Register, encode_document
+from backstory.core.person import Register, decode_document, encode_document
 from backstory.core.time import SECOND_US
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.person_table import restamped
+from backstory.engine.person_document import NEWER, OTHER, SAME, STAMP_FROM_US, Packed, compared, documents_of
 from tests.hunt import examples
 from tests.live import Live
 from tests.model.imported import Row, bring_in, csv_text, json_lines, state, written
@@ -187,27 +188,79 @@ def test_three_hundred_attributes_are_taken_and_one_more_is_not(tmp_path: Path) 
     live.close()
 
 
-@pytest.mark.parametrize(
-    ("known", "newer", "expected"),
-    [
-        ({"a": (5, b"1"), "b": (5, None)}, {"a": (6, b"1"), "b": (6, None)}, True),
-        ({"a": (5, b"1")}, {"a": (5, b"1")}, False),
-        ({"a": (6, b"1")}, {"a": (5, b"1")}, None),
-        ({"a": (5, b"1"), "b": (4, b"2")}, {"a": (6, b"1"), "b": (6, b"2")}, None),
-        ({"a": (5, b"1")}, {"a": (6, b"2")}, None),
-        ({"a": (5, b"1"), "b": (5, b"2")}, {"a": (6, b"1")}, None),
-        ({"n" * 40: (5, b"x" * 207)}, {"n" * 40: (6, b"x" * 207)}, True),
-        ({f"a{n}": (5, b"1") for n in range(20)}, {f"a{n}": (6, b"1") for n in range(20)}, True),
-        ({}, {}, None),
-    ],
-)
-def test_a_document_that_only_gets_a_newer_time_is_known_by_its_bytes(
-    known: dict[str, Any], newer: dict[str, Any], expected: bool | None
-) -> None:
-    """True: a newer time and nothing else; False: the same already; None: look closer."""
+Values = dict[str, bytes | None]
+Pairs = tuple[list[bytes], list[str], list[Values], list[int]]
 
 
-    def document(values: dict[str, Any]) -> bytes:
-        return encode_document({name: Register(NOW_US + at, value) for name, (at, value) in values.items()})
+@st.composite
+def pairs(draw: st.DrawFn) -> Pairs:
+    """Known documents, and of newer rows the columns, the cells and the times."""
+    names = draw(st.lists(st.sampled_from([*"abc", "n" * 40, *(f"a{n}" for n in range(20))]), max_size=18, unique=True))
+    value = st.one_of(st.none(), st.sampled_from([b"1", b"2", b'"x"', b"x" * 207, b"x" * 300]))
+    known: list[bytes] = []
+    rows: list[Values] = []
+    times_us: list[int] = []
+    for _ in range(draw(st.integers(0, 6))):
+        row: Values = {name: draw(value) for name in names}
+        time_us = NOW_US + draw(st.integers(-1, 1))
+        document = {name: Register(NOW_US, one) for name, one in row.items() if one is not None}
+        match draw(st.integers(0, 5)):
+            case 0 if document:
+                # One value is of another time, or another value of the same length, or not there.
+                name = draw(st.sampled_from(sorted(document)))
+                document[name] = Register(document[name].time_us + draw(st.integers(-1, 1)), draw(value))
+            case 1 if document:
+                del document[draw(st.sampled_from(sorted(document)))]
+            case 2:
+                document["more"] = Register(time_us, b"1")
+            case 3:
+                document = {name: Register(5, one.value) for name, one in document.items()}
+            case _:
+                pass
+        known.append(encode_document(document))
+        rows.append(row)
+        times_us.append(time_us)
+    return known, names, rows, times_us
 
-    assert restamped(document(known), document(newer)) is expected
+
+@given(pairs())
+@settings(max_examples=examples(200), deadline=None)
+def test_documents_are_made_and_compared_as_one_by_one(pair: Pairs) -> None:
+    """Made of columns they are what the encoder writes; a newer time is told where it alone makes the difference."""
+    known, names, rows, times_us = pair
+    columns = {name: pa.array([row[name] for row in rows], pa.binary()) for name in names}
+    made = documents_of(columns, np.array(times_us, np.int64), removes=False)
+    assert made.each == [
+        encode_document({name: Register(time_us, one) for name, one in row.items() if one is not None})
+        for row, time_us in zip(rows, times_us, strict=True)
+    ]
+    expected = [_to_do(before, after) for before, after in zip(known, made.each, strict=True)]
+    assert compared(Packed.of(known), made).tolist() == expected
+    middle = len(known) // 2
+    assert compared(Packed.of(known[middle:]), made.part(middle, len(known))).tolist() == expected[middle:]
+    odd = list(range(1, len(known), 2))
+    assert compared(Packed.of([known[at] for at in odd]), made.take(odd)).tolist() == [expected[at] for at in odd]
+
+
+def _to_do(known: bytes, newer: bytes) -> int:
+    before, after = decode_document(known), decode_document(newer)
+    alike = {name: one.value for name, one in before.items()} == {name: one.value for name, one in after.items()}
+    told = {one.time_us for one in before.values()}
+    if not alike or len(told) != 1 or list(before) != list(after) or min(told) < STAMP_FROM_US:
+        return OTHER
+    now_us = min(one.time_us for one in after.values())
+    return SAME if now_us == min(told) else NEWER if now_us > min(told) else OTHER
+
+
+def test_an_attribute_that_is_taken_away_has_a_place_in_a_document_too() -> None:
+    """Where cells with nothing in them remove."""
+    columns = {"a": pa.array([b"1", None], pa.binary()), "b": pa.array([None, None], pa.binary())}
+    times_us = np.array([NOW_US, NOW_US + 1])
+    made = documents_of(columns, times_us, removes=True)
+    values: list[Values] = [{"a": b"1", "b": None}, {"a": None, "b": None}]
+    for row, time_us, one in zip(values, times_us.tolist(), made.each, strict=True):
+        assert one == encode_document({name: Register(time_us, value) for name, value in row.items()})
+    later = documents_of(columns, times_us + 1, removes=True)
+    assert compared(Packed.of(made.each), later).tolist() == [NEWER, NEWER]
+    assert compared(Packed.of(made.each), made).tolist() == [SAME, SAME]
+    assert compared(Packed.of(later.each), made).tolist() == [OTHER, OTHER]

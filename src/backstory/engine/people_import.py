@@ -26,6 +26,7 @@ from backstory.engine.import_job import Counts, Job
 from backstory.engine.membership_log import settle_moved
 from backstory.engine.people_merge import Merge
 from backstory.engine.people_sort import sort_out, stand_apart
+from backstory.engine.person_document import Documents
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import Coded, PersonRows
 from backstory.engine.source import Place
@@ -50,7 +51,7 @@ class Batch:
 
     quick: PersonRows
     times_us: NDArray[np.int64]
-    documents: list[bytes]
+    documents: Documents
     texts: list[str]
     odd: list[PersonRow]
     # Does every quick row name identifiers that no other row of the batch names?
@@ -68,7 +69,7 @@ class Ready:
 
     quick: PersonRows
     times_us: NDArray[np.int64]
-    documents: list[bytes]
+    documents: Documents
     texts: list[str]
 
     def part(self, low: int, high: int) -> Ready:
@@ -76,7 +77,7 @@ class Ready:
         if (low, high) == (0, len(self.quick)):
             return self
         return Ready(
-            self.quick.part(low, high), self.times_us[low:high], self.documents[low:high], self.texts[low:high]
+            self.quick.part(low, high), self.times_us[low:high], self.documents.part(low, high), self.texts[low:high]
         )
 
 
@@ -151,7 +152,7 @@ class PeopleImport:
         else:
             deletions = self._folder.tombstones.any
             found = sort_out(self._folder, batch.quick, batch.odd, apart=batch.apart, deletions=deletions)
-            self._known_expected = len(found.known) > len(found.fresh)
+            self._known_expected = len(found.known.people) > len(found.fresh)
             made = self._insert_some(batch, found.fresh, counts)
             merge.known(batch.quick, batch.times_us, batch.documents, batch.texts, found.known)
             rest = found.rest
@@ -211,7 +212,7 @@ class PeopleImport:
             created_us=times,
             accept_us=now_us,
             import_id=self._job.import_id,
-            documents=some(batch.documents),
+            documents=some(batch.documents.each),
         )
         state.next_person += count
         self._history += zip(range(first, first + count), times, some(batch.texts), repeat(None), repeat(True))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import itemgetter
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.condition import Json
@@ -21,8 +21,10 @@ from backstory.engine.apply_profile import changes_json, losses_json
 from backstory.engine.conflict import conflict
 from backstory.engine.context import encode_json, shown_values
 from backstory.engine.import_job import Counts, Job
+from backstory.engine.people_sort import Known
+from backstory.engine.person_document import NEWER, OTHER, Documents, compared
 from backstory.engine.person_row import PersonRow
-from backstory.engine.person_table import PersonRows, restamped
+from backstory.engine.person_table import PersonRows
 from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
 
 if TYPE_CHECKING:
@@ -74,43 +76,43 @@ class Merge:
     # -- people as they are known -------------------------------------------------------------------------------------
 
     def known(
-        self,
-        quick: PersonRows,
-        times_us: np.ndarray,  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        documents: list[bytes],
-        texts: list[str],
-        rows: list[tuple[int, int, bytes]],
+        self, quick: PersonRows, times_us: NDArray[np.int64], documents: Documents, texts: list[str], rows: Known
     ) -> None:
         """Rows that name one person each, and none the same: the values are the same, mostly."""
+        count = len(rows.people)
         if self._job.options.rows == "only_new":
-            self._counts.skipped += len(rows)
+            self._counts.skipped += count
             return
-        if not rows:
+        if not count:
             return
+        people = np.array(rows.people, np.uint32)
+        self._heard(quick, rows, people)
+        places = range(count) if rows.at is None else rows.at
+        if rows.at is not None:
+            documents, times_us = documents.take(rows.at), times_us[rows.at]
+        what = compared(rows.documents, documents)
+        # Rows come in any order, but columns and tables are read and written in that of people.
+        order = np.argsort(people)
+        known_us = np.empty(count, np.int64)
+        known_us[order] = self._segments.known.gather_us(people[order])
+        what[times_us < known_us] = OTHER
+        newer: list[int] = order[what[order] == NEWER].tolist()
+        self._folder.people.set_documents([(documents.each[at], rows.people[at]) for at in newer])
+        # Kept though it changes nothing: it stands when another import that said the same is taken back.
+        quiet = np.flatnonzero(what != OTHER).tolist()
+        self._counts.unchanged += len(quiet)
+        told: list[int] = times_us.tolist()
+        self.written += [(rows.people[at], told[at], texts[places[at]], UNCHANGED, False) for at in quiet]
+        for at in np.flatnonzero(what == OTHER).tolist():
+            self._apply(quick.row(places[at]), Apply(rows.people[at], ()))
+
+    def _heard(self, quick: PersonRows, rows: Known, people: NDArray[np.uint32]) -> None:
+        """Note whom the rows named, and by what."""
         named_by: tuple[tuple[IdentifierKind, list[str | None]], ...] = (("id", quick.ids), ("email", quick.emails))
         for kind, sent in named_by:
-            named = [person for at, person, _ in rows if sent[at] is not None]
-            self._folder.namings.heard_many(kind, named)
-        people = np.array([person for _, person, _ in rows], np.uint32)
-        # Rows come in any order, but columns are read in that of people.
-        order = np.argsort(people)
-        known_us = np.empty(len(rows), np.int64)
-        known_us[order] = self._segments.known.gather_us(people[order])
-        updates: list[tuple[bytes, int]] = []
-        all_us = times_us.tolist()
-        for (at, person, document), since_us in zip(rows, known_us.tolist(), strict=True):
-            time_us: int = all_us[at]
-            newer = restamped(document, documents[at]) if time_us >= since_us else None
-            if newer is None:
-                self._apply(quick.row(at), Apply(person, ()))
-                continue
-            self._counts.unchanged += 1
-            if newer:
-                updates.append((documents[at], person))
-            # Kept though it changes nothing: it stands when another import that said the same is taken back.
-            self.written.append((person, time_us, texts[at], UNCHANGED, False))
-        updates.sort(key=itemgetter(1))
-        self._folder.people.set_documents(updates)
+            mine = sent if rows.at is None else [sent[at] for at in rows.at]
+            has = people if None not in mine else people[[one is not None for one in mine]]
+            self._folder.namings.heard_many(kind, has)
 
     # -- rows that need a decision --------------------------------------------------------------------------------
 

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+import numpy as np
+
 from backstory.core.fact import Identifier
+from backstory.engine.person_document import Packed
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import PersonRows
 from backstory.store.folder import Folder
 
 ASKED_AT_ONCE = 500
+_texts = msgspec.json.Decoder(list[str | None]).decode
+_numbers = msgspec.json.Decoder(list[int]).decode
+
+
+@dataclass(slots=True)
+class Known:
+    """Rows about one person each, and none about the same: their places, the people and these people's documents.
+
+    ``at`` None: all the rows there are, in their order.
+    """
+
+    at: list[int] | None
+    people: Sequence[int]
+    documents: Packed
+
+
+def _nobody() -> Known:
+    return Known([], [], Packed.of([]))
 
 
 @dataclass(slots=True)
@@ -18,12 +40,11 @@ class Sorted:
     """Rows by what is to be done: ``fresh`` and ``known`` are places among the quick rows.
 
     ``fresh``: nobody has or had one of the row's identifiers, nor does a row before it name one. ``known``: all of
-    them are those of one person, whose number and document are there, and no other row is about that person.
-    ``rest``: the other rows, in their order.
+    them are those of one person, and no other row is about that person. ``rest``: the other rows, in their order.
     """
 
     fresh: list[int] = field(default_factory=list[int])
-    known: list[tuple[int, int, bytes]] = field(default_factory=list[tuple[int, int, bytes]])
+    known: Known = field(default_factory=_nobody)
     rest: list[PersonRow] = field(default_factory=list[PersonRow])
 
 
@@ -52,6 +73,7 @@ def sort_out(
             return Sorted(known=known)
     owners = _Owners(folder, quick, odd, deletions=deletions)
     out = Sorted()
+    placed: list[tuple[int, int]] = []
     named: set[Identifier] = set()
     # People whom a row before is about, so that what comes of a later one depends on it.
     taken: set[int] = set()
@@ -64,46 +86,63 @@ def sort_out(
             out.fresh.append(at)
         elif not decide and len(people) == 1 and people.isdisjoint(taken) and owners.all_known(identifiers):
             (person,) = people
-            out.known.append((at, person, owners.document[person]))
+            placed.append((at, person))
         else:
             out.rest.append(quick.row(at) if row is None else row)
         taken |= people
+    numbers = [person for _, person in placed]
+    out.known = Known([at for at, _ in placed], numbers, Packed.of([owners.document[person] for person in numbers]))
     return out
 
 
-def _all_known(folder: Folder, quick: PersonRows) -> list[tuple[int, int, bytes]] | None:
+def _all_known(folder: Folder, quick: PersonRows) -> Known | None:
     """As when a file is read again: each row's id is somebody's, and its email is theirs; None where one is not."""
     if None in quick.ids:
         return None
-    rows = _in_a_row(folder, quick)
-    if rows is None:
-        found: dict[str | None, _Found] = {}
-        for marks, some in _stretches(quick.ids):
-            query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
-            found.update((row[0], row) for row in folder.state.db.execute(query, some))
-        if len(found) < len(quick):
-            return None
-        rows = [found[id_] for id_ in quick.ids]
-    if any(key is not None and key != row[1] for key, row in zip(quick.email_keys, rows, strict=True)):
+    found = _in_a_row(folder, quick) or _one_by_one(folder, quick)
+    if found is None:
         return None
-    return [(at, row[2], row[3]) for at, row in enumerate(rows)]
+    known, keys = found
+    asked = quick.email_keys
+    if asked != keys and any(one is not None and one != key for one, key in zip(asked, keys, strict=True)):
+        return None
+    return known
 
 
-# Id, email as it is compared, number, document.
-_Found = tuple[str, str | None, int, bytes]
+def _in_a_row(folder: Folder, quick: PersonRows) -> tuple[Known, list[str | None]] | None:
+    """People who lie in the order of the rows, as the import that made them left them, and their emails; None: not so.
 
-
-def _in_a_row(folder: Folder, quick: PersonRows) -> list[_Found] | None:
-    """People who lie in the order of the rows, as the import that made them left them; None when they do not."""
+    Each column comes as one value: a row of its own for each would cost three times as much.
+    """
     db, count = folder.state.db, len(quick)
     first = db.execute("SELECT person FROM person WHERE id = ?", (quick.ids[0],)).fetchone()
     if first is None:
         return None
-    query = "SELECT id, email_key, person, document FROM person WHERE person BETWEEN ? AND ? ORDER BY person"
-    if db.execute("SELECT id FROM person WHERE person = ?", (first[0] + count - 1,)).fetchone() != (quick.ids[-1],):
+    last = first[0] + count - 1
+    if db.execute("SELECT id FROM person WHERE person = ?", (last,)).fetchone() != (quick.ids[-1],):
         return None
-    rows = db.execute(query, (first[0], first[0] + count - 1)).fetchall()
-    return rows if [row[0] for row in rows] == quick.ids else None
+    ids, keys, sizes, body = db.execute(
+        "SELECT json_group_array(id), json_group_array(email_key), json_group_array(length(document)),"
+        " CAST(group_concat(CAST(document AS TEXT), '') AS BLOB)"
+        " FROM (SELECT id, email_key, document FROM person WHERE person BETWEEN ? AND ? ORDER BY person)",
+        (first[0], last),
+    ).fetchone()
+    if _texts(ids) != quick.ids:
+        return None
+    return Known(None, range(first[0], last + 1), Packed(body, np.array(_numbers(sizes), np.int64))), _texts(keys)
+
+
+def _one_by_one(folder: Folder, quick: PersonRows) -> tuple[Known, list[str | None]] | None:
+    """The same of people who lie anywhere; None: somebody is not known."""
+    found: dict[str | None, tuple[str, str | None, int, bytes]] = {}
+    for marks, some in _stretches(quick.ids):
+        query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
+        found.update((row[0], row) for row in folder.state.db.execute(query, some))
+    if len(found) < len(quick):
+        return None
+    rows = [found[id_] for id_ in quick.ids]
+    known = Known(None, [row[2] for row in rows], Packed.of([row[3] for row in rows]))
+    return known, [row[1] for row in rows]
 
 
 def _in_order(quick: PersonRows, odd: list[PersonRow]) -> Iterator[tuple[int, PersonRow | None]]:

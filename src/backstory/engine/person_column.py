@@ -17,8 +17,9 @@ from backstory.core.time import MILLISECONDS_FROM, SECOND_US
 from backstory.engine.csv_block import Block, text_bytes, text_offsets
 from backstory.engine.csv_cell import Cells
 from backstory.engine.csv_type import ColumnType, are_numbers, are_truths
+from backstory.engine.person_document import STAMP_FROM_US, STAMP_TO_US
 from backstory.engine.person_row import CONTROL, PersonRow
-from backstory.engine.person_table import NO_TIME_US, STAMP_FROM_US, STAMP_TO_US, PersonRows
+from backstory.engine.person_table import NO_TIME_US, PersonRows
 from backstory.engine.row_shape import RowShape
 from backstory.engine.row_value import NOTHING_WORDS, RowError, read_time
 

@@ -1,8 +1,4 @@
-"""Rows of people as columns, and what they become: documents, and the text of their history.
-
-A document is the names, the times and the cells of a row one behind the other, so that columns of cells become
-documents without a look at the single cell.
-"""
+"""Rows of people as columns, and what they become: documents, and the text of their history."""
 
 from dataclasses import dataclass, field
 
@@ -13,12 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from backstory.core.fact import Identifier
-from backstory.core.limit import ATTRIBUTE_VALUE_BYTES
+from backstory.engine.person_document import Documents, documents_of
 from backstory.engine.person_row import PersonRow
 
 NO_TIME_US = -(1 << 62)
-# Times between these have nine bytes in a document; all but a few minutes of 1970 and the far future.
-STAMP_FROM_US, STAMP_TO_US = 1 << 32, 1 << 56
 _key = msgspec.json.Encoder().encode
 
 
@@ -136,29 +130,9 @@ class PersonRows:
             attributes={name: value for name, value in cells if self.removes or value is not None},
         )
 
-    def documents(self, times_us: NDArray[np.int64]) -> list[bytes]:
+    def documents(self, times_us: NDArray[np.int64]) -> Documents:
         """Each row as a new person's document: every attribute with the row's time."""
-        count = len(self)
-        stamps = _stamps(times_us)
-        pieces: list[object] = []
-        sizes = np.zeros(count, np.int64)
-        for name, cells in self.json.items():
-            key = _document_name(name) + b"\x92"
-            there = None if self.removes or not cells.null_count else cells.is_valid()
-            heads = _HEADS.take(pc.binary_length(cells))
-            if self.removes and cells.null_count:
-                heads = pc.fill_null(heads, b"\xc0")
-            sizes += 1 if there is None else there.to_numpy(zero_copy_only=False)
-            pieces += (
-                [key, stamps]
-                if there is None
-                else [pc.if_else(there, key, None), pc.if_else(there, stamps, pa.scalar(None, pa.binary()))]
-            )
-            pieces += [heads, cells]
-        first = pa.array([_map_head(size) for size in range(int(sizes.max(initial=0)) + 1)], pa.binary()).take(
-            pa.array(sizes)
-        )
-        return pc.binary_join_element_wise(first, *pieces, b"", null_handling="skip").to_pylist()
+        return documents_of(self.json, times_us, removes=self.removes)
 
     def texts(self) -> list[str]:
         """Each row's attributes as a JSON object."""
@@ -171,62 +145,3 @@ class PersonRows:
         # Joined with a comma too many: joining only what is there with commas would lose rows that have nothing.
         text = pc.binary_join_element_wise(b"{", *members, b"}", b"", null_handling="skip").cast(pa.string())
         return pc.replace_substring(text, "{,", "{", max_replacements=1).to_pylist()
-
-
-# -- documents: msgpack of {name: [time, JSON]} as ``encode_document`` writes it --------------------------------------
-
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def _head(size: int) -> bytes:
-    """What stands before so many bytes."""
-    return _pack(b"\0" * size)[: -size or None]
-
-
-# A cell of the greatest length is escaped to six times as much at most, between quotes.
-_HEADS = pa.array([_head(size) for size in range(6 * ATTRIBUTE_VALUE_BYTES.value + 3)], pa.binary())
-
-
-def _document_name(name: str) -> bytes:
-    return _pack(name)
-
-
-def _map_head(size: int) -> bytes:
-    """What stands before so many entries of a document."""
-    return bytes([0x80 | size]) if size < 16 else b"\xde" + size.to_bytes(2, "big")
-
-
-def _stamps(times_us: NDArray[np.int64]) -> pa.Array:
-    """Times as they stand in a document."""
-    count = len(times_us)
-    stamps = np.empty((count, 9), np.uint8)
-    stamps[:, 0] = 0xCF
-    stamps[:, 1:] = times_us.astype(">u8").view(np.uint8).reshape(count, 8)
-    offsets = np.arange(0, 9 * count + 1, 9, dtype=np.int32)
-    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(stamps)])
-
-
-def restamped(document: bytes, newer: bytes) -> bool | None:
-    """Would a known document become ``newer``, which has one time for all, by nothing but a newer time?
-
-    False where it is the same already; None where there is more to it than the time.
-    """
-    at = _first_stamp(newer)
-    if at is None:
-        return None
-    known, given = document[at : at + 9], newer[at : at + 9]
-    if document[:at] != newer[:at] or known[:2] != b"\xcf\x00" or given < known:
-        return None
-    # A stamp is nothing else but a stamp: with its NUL it can be part of no name and no value.
-    if document.replace(known, given) != newer:
-        return None
-    return known != given
-
-
-def _first_stamp(document: bytes) -> int | None:
-    """Where the first time stands in a document; None when it has none."""
-    at = 3 if document[0] == 0xDE else 1
-    if at >= len(document):
-        return None
-    kind = document[at]
-    return at + 3 + document[at + 1] if kind == 0xD9 else at + 2 + (kind & 0x1F)
