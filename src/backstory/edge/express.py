@@ -2,14 +2,14 @@
 
 For an ASGI server a call is a task, an event, a scope and two messages that are checked again; for us it is one fact.
 So an event or an identify of one person that arrives whole is recognised by its head, becomes a fact, and is answered
-when the bridge says that the fact is durable. Whatever is not plain goes the ordinary way: other paths, a wish to wait,
+when its group (``group``) is durable. Whatever is not plain goes the ordinary way: other paths, a wish to wait,
 a body that is still on its way, a second call before the first was answered. Both ways read bodies and word refusals
 with the same functions; the tests hold their answers against each other byte for byte.
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from backstory.core.limit import HEAD_BYTES, HEAD_WAIT_S, TRACK_BODY_BYTES, Limit
 from backstory.edge.bridge import Bridge, Intake
+from backstory.edge.group import Groups
 from backstory.edge.track_answer import ACCEPTED, UNAUTHORISED, Answer, refusal
 from backstory.edge.track_request import request_facts
 from backstory.edge.track_route import Action
@@ -40,9 +41,8 @@ class Express:
     def __init__(
         self, workspaces: Mapping[str, Intake], authorise: Callable[[bytes], str | None], bridge: Bridge
     ) -> None:
-        self._workspaces = workspaces
         self._authorise = authorise
-        self.bridge = bridge
+        self._groups: Groups[Plain] = Groups(workspaces, bridge, _settle)
 
     def find(self, method: bytes, url: bytes, headers: Headers) -> "Plain | None":
         """The call that a request's head announces, None when it has to go the ordinary way."""
@@ -62,21 +62,21 @@ class Express:
         return Plain(self, action, subject, named)
 
     def take(self, plain: "Plain") -> Answer | None:
-        """Hand a call that is all there to its workspace; the answer, if it is refused at once."""
+        """Put a call that is all there into a group; the answer, if it is refused at once."""
         try:
             name = self._authorise(plain.headers.get(b"authorization", b""))
             if name is None:
                 return UNAUTHORISED
             content_type = plain.headers.get(b"content-type", b"")
             facts = request_facts(plain.action, plain.subject, content_type, b"".join(plain.parts))
-            self._workspaces[name].submit(facts, on_accept=plain.on_accept, on_applied=None, on_error=plain.on_error)
+            self._groups.add(name, facts, plain)
         except Exception as error:
             return refusal(error)
         return None
 
 
 class Plain:
-    """One plain call, in the place of uvicorn's cycle: the attributes it asks for, and the callbacks of ``submit``."""
+    """One plain call, in the place of uvicorn's cycle: the attributes it asks for."""
 
     __slots__ = (
         "_express", "action", "disconnected", "headers", "keep_alive", "more_body", "parts", "protocol",
@@ -109,17 +109,13 @@ class Plain:
         if answer is not None:
             self.protocol.answer(self, answer)
 
-    def on_accept(self) -> None:
-        """On the engine's thread: the fact is durable."""
-        self._express.bridge.hand_over(self._settle, None)
 
-    def on_error(self, error: Exception) -> None:
-        """On the engine's thread: it is not."""
-        self._express.bridge.hand_over(self._settle, error)
-
-    def _settle(self, error: object) -> None:
-        if not self.response_complete:  # Accepted, and then told that the engine stopped: accepted it stays.
-            self.protocol.answer(self, ACCEPTED if error is None else refusal(cast("Exception", error)))
+def _settle(calls: Sequence[Plain], error: Exception | None) -> None:
+    """What the engine said of these calls, which came to it together."""
+    answer = ACCEPTED if error is None else refusal(error)
+    for call in calls:
+        if not call.response_complete:  # Accepted, and then told that the engine stopped: accepted it stays.
+            call.protocol.answer(call, answer)
 
 
 class ExpressProtocol(HttpToolsProtocol):
