@@ -12,7 +12,12 @@ def count_keys(value: Json) -> int:
         return 0 if not isinstance(value, list) else _count_deep(value)
     count = len(value)
     for inner in value.values():
-        if inner.__class__ is dict or inner.__class__ is list:
+        if isinstance(inner, dict):
+            count += len(inner)
+            for deeper in inner.values():
+                if deeper.__class__ is dict or deeper.__class__ is list:
+                    count += _count_deep(deeper)
+        elif inner.__class__ is list:
             count += _count_deep(inner)
     return count
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from backstory.core.error import RequestError
 from backstory.core.fact import ChangeMembers, DeletePerson, Fact, Identifier, Identify, Track, TrackAnonymous
-from backstory.core.limit import ATTRIBUTE_NAME_BYTES, ATTRIBUTES_PER_CALL, MEMBERS_PER_CALL
+from backstory.core.limit import ATTRIBUTES_PER_CALL, MEMBERS_PER_CALL
 from backstory.edge.track_object import v1_relation_facts
 from backstory.edge.value import (
     CIO_PREFIX,
@@ -68,9 +68,7 @@ def attributes_of(body: Body) -> bytes:
     """Attributes of a person as compact JSON, within the limits of one call."""
     ATTRIBUTES_PER_CALL.check(len(body))
     encoded = stored(body)
-    # As a whole shorter than the shortest limit: each name and value is, too.
-    if len(encoded) > ATTRIBUTE_NAME_BYTES.value:
-        check_attributes(body)
+    check_attributes(body, encoded)
     if "" in body:
         raise RequestError("attribute name cannot be blank", path="$")
     return encoded

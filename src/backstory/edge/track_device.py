@@ -82,5 +82,6 @@ def _attributes(given: Json, beside: Body) -> bytes:
     DEVICE_ATTRIBUTES.check(len(attributes), path="$.device.attributes")
     if "" in attributes:
         raise RequestError("attribute name cannot be blank", path="$.device.attributes")
-    check_attributes(attributes)
-    return stored(attributes)
+    text = stored(attributes)
+    check_attributes(attributes, text)
+    return text

@@ -75,7 +75,7 @@ def object_attributes(value: Json, path: str = "$.attributes") -> bytes:
         raise RequestError("attribute name cannot be blank", path=path)
     text = stored(value)
     OBJECT_ATTRIBUTE_BYTES.check(len(text), path=path)
-    check_attributes(value)
+    check_attributes(value, text)
     return text
 
 

@@ -178,8 +178,13 @@ def person_by_shape(text: str) -> Identifier:
     return identifier("email" if "@" in text else "id", text)
 
 
-def check_attributes(body: Body) -> None:
-    """Names and values of attributes within their limits."""
+def check_attributes(body: Body, encoded: bytes) -> None:
+    """Names and values of attributes within their limits; ``encoded`` is the body as it is kept."""
+    # No name and no value is longer than all of it together.
+    if len(encoded) <= ATTRIBUTE_NAME_BYTES.value:
+        return
+    if len(encoded) <= ATTRIBUTE_VALUE_BYTES.value and max(map(len, body), default=0) <= SHORT_ID:
+        return
     for name, value in body.items():
         ATTRIBUTE_NAME_BYTES.check(len(name.encode()))
         size = len(value.encode()) if isinstance(value, str) else len(_encode(value))

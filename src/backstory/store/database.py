@@ -159,6 +159,19 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
         raise
 
 
+def write_alone(connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> None:
+    """One statement as a transaction of its own, all or nothing; a failing disk raises ``StorageError``.
+
+    Every statement, and so every BEGIN and COMMIT, lets go of the interpreter lock several times.
+    """
+    try:
+        connection.execute(statement, parameters)
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise StorageError(f"the database refused a write: {error}") from error
+
+
 def make_folder(path: Path, mode: int = 0o777) -> None:
     """Make a folder and its parents where they are missing; their names survive a power cut. Raises ``OSError``."""
     if not path.is_dir():

@@ -16,7 +16,7 @@ import msgspec
 from backstory.core import fact
 from backstory.core.error import StorageError
 from backstory.core.fact import Fact
-from backstory.store.database import connect, transaction
+from backstory.store.database import connect, transaction, write_alone
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -85,10 +85,10 @@ class SqliteJournal:
         if not facts:
             return first
         body = fact.encode(facts)
-        with transaction(self._db):
-            self._db.execute(
-                "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (first, accept_us, len(facts), zlib.crc32(body), body)
-            )
+        write_alone(
+            self._db,
+            "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (first, accept_us, len(facts), zlib.crc32(body), body)
+        )
         self._next = first + len(facts)
         return first
 
