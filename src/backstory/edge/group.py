@@ -1,9 +1,9 @@
 """Groups: calls that are there at the same time are handed to their workspace together, and settled together.
 
-Between the event loop and the engine stands the interpreter lock: each time one of the two threads wakes the other, both
-pay, and what either had in its caches is gone. So calls gather for as long as the sockets have more of them to read,
-which needs no timer: the event loop is asked to come back once it has looked at its sockets, and if that brought no
-further call, the group goes. A call that comes alone waits for one such look. Knows nothing of HTTP.
+Between the event loop and the engine stands the interpreter lock: each time one of the two threads wakes the other,
+both pay, and what either had in its caches is gone. So calls gather for as long as the sockets have more of them to
+read, which needs no timer: the event loop is asked to come back once it has looked at its sockets, and if that brought
+no further call, the group goes. A call that comes alone waits for one such look. Knows nothing of HTTP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
