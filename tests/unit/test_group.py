@@ -1,7 +1,7 @@
 """How calls gather on their way to the engine."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 from backstory.core.error import BackstoryError, Busy, StorageError
@@ -59,13 +59,17 @@ class Desk:
             self.groups.add(name, [event(number)], number)
 
 
+class Turn:
+    """Awaited, it lets the event loop go round once."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
 async def turns(count: int = 6) -> None:
     """So many looks of the event loop at its sockets."""
-    loop = asyncio.get_running_loop()
     for _ in range(count):
-        turned = loop.create_future()
-        loop.call_soon(turned.set_result, None)
-        await turned
+        await Turn()
 
 
 def test_calls_of_one_moment_go_together() -> None:
