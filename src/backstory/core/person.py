@@ -82,25 +82,39 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
     changed: list[Change] = []
     lost: list[Loss] = []
     touched = False
-    layered = {name.partition(".")[0] for name in (*document, *attributes) if "." in name}
+    layered = _layered(document, attributes)
     before_whole = {root: shown(document, root) for root in layered}
+    held = document.get
     for name, value in attributes.items():
-        new = register(value, time_us)
-        old = document.get(name)
-        if old is None or new.beats(old):
-            document[name] = new
-            touched = True
-            before = None if old is None else old.value
-            if before != new.value:
-                changed.append(Change(name, _json(before), None if new.value is None else value))
-        elif new != old:
-            lost.append(Loss(name, old.time_us, time_us))
+        body = None if value is None or value == "" else _encode(value)
+        old = held(name)
+        if old is None:
+            before = None
+        elif old.time_us < time_us or Register(time_us, body).beats(old):
+            before = old.value
+        else:
+            if old.time_us != time_us or old.value != body:
+                lost.append(Loss(name, old.time_us, time_us))
+            continue
+        document[name] = Register(time_us, body)
+        touched = True
+        if before != body:
+            changed.append(Change(name, _json(before), None if body is None else value))
     # A value sent again with a newer time may cover what lay over it, or come to lie over what covered it.
     for root in sorted(layered - root_names(tuple(changed))) if touched and layered else ():
         after = shown(document, root)
         if _encode(after) != _encode(before_whole[root]):
             changed.append(Change(root, before_whole[root], after))
     return Written(tuple(changed), tuple(lost), touched)
+
+
+def _layered(document: Document, attributes: Mapping[str, Json]) -> set[str]:
+    """The names over which paths lie, or come to lie."""
+    names = (*document, *attributes)
+    # Most people have none.
+    if "." not in "".join(names):
+        return set()
+    return {name.partition(".")[0] for name in names if "." in name}
 
 
 def folded(writes: Iterable[tuple[int, Mapping[str, Json]]]) -> Document:

@@ -69,6 +69,11 @@ class Profiles:
     def identify(self, fact: Identify, now_us: int) -> Receipt:
         path = normal(fact.person)
         body = _body_identifiers(fact)
+        if not body:
+            # Most are about somebody known and name them once: there is nothing to decide.
+            person = self._addressees.find(path, fact.time_us)
+            if isinstance(person, int):
+                return self._write(fact, Apply(person, ()), now_us)
         found = self.owners(path, body, fact.time_us)
         if isinstance(found, Receipt):
             return self._turned_away(found, path, now_us)
