@@ -10,7 +10,6 @@ Rows of the tail do not move while an import runs: it looks for its rows there a
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
@@ -21,7 +20,6 @@ from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task,
 from backstory.store.duck import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
 from backstory.store.rewrite import (
-    EVENT_COLUMNS,
     TABLES,
     File,
     Oldest,
@@ -35,7 +33,6 @@ from backstory.store.rewrite import (
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-IMPORT_ID, DUPLICATE = (list(EVENT_COLUMNS).index(name) for name in ("import_id", "duplicate"))
 PAUSE_S = 5.0
 # So many facts waiting put all of it off, while the tail has fewer events than this.
 BUSY_FACTS = 2_000
@@ -179,8 +176,7 @@ class Compactor:
             manifest.add_key_run(named_run(run, manifest.next_run_id()))
         if oldest.kind == "event":
             # Of an import's events only copies that a merge made are ever in the tail.
-            copies = Counter(row[IMPORT_ID] for row in oldest.rows if row[IMPORT_ID] and not row[DUPLICATE])
-            for import_id, events in copies.items():
+            for import_id, events in oldest.imported_events().items():
                 manifest.drift(import_id, events)
         self._folder.reload_manifest()
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
@@ -49,8 +51,12 @@ WRITE_COLUMNS = {
 }
 COLUMNS = {"event": EVENT_COLUMNS, "write": WRITE_COLUMNS}
 TABLES = {"event": "event", "write": "attribute_write"}
+_decode = msgspec.json.Decoder().decode
 # In which order the rows of a part lie: by name where they have one, person, time.
 ORDERS = {"event": "kind, name, person, time_us, seq", "write": "person, time_us, seq"}
+# Texts that may be long; so many of the longest are far less together than the billion bytes that SQLite hands out.
+_LONG = ("data", "attributes", "changes")
+ROWS_AT_ONCE = 1_000
 # How much is in memory when parts are merged: rows, and bytes as they lie in the file.
 STRETCH_ROWS = 65_536
 STRETCH_BYTES = 8 << 20
@@ -78,18 +84,68 @@ class Oldest:
     """Rows of a kind that leave the tail: those with a seq up to ``seq``, all of them, in order of seq."""
 
     kind: str
-    rows: list[tuple[Any, ...]]
+    table: pa.Table
+
+    @property
+    def first_seq(self) -> int:
+        return self.table["seq"][0].as_py()
 
     @property
     def seq(self) -> int:
-        return self.rows[-1][0]
+        return self.table["seq"][-1].as_py()
+
+    def imported_events(self) -> dict[int, int]:
+        """How many events that count are there of each import."""
+        imports = np.asarray(self.table["import_id"].to_numpy(), np.int64)
+        some = imports[(imports > 0) & ~np.asarray(self.table["duplicate"].to_numpy(), np.bool_)]
+        ids, counts = np.unique(some, return_counts=True)
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 def oldest_rows(db: sqlite3.Connection, kind: str, count: int) -> Oldest | None:
     """Inside a transaction: the oldest rows of a kind in the tail."""
-    columns = ", ".join(COLUMNS[kind])
-    rows = db.execute(f"SELECT {columns} FROM {TABLES[kind]} ORDER BY seq LIMIT ?", (count,)).fetchall()
-    return Oldest(kind=kind, rows=rows) if rows else None
+    tables: list[pa.Table] = []
+    last = -1
+    for left in range(count, 0, -ROWS_AT_ONCE):
+        table = _rows_after(db, kind, last, min(left, ROWS_AT_ONCE))
+        if table is None:
+            break
+        tables.append(table)
+        last = table["seq"][-1].as_py()
+    return Oldest(kind=kind, table=pa.concat_tables(tables)) if tables else None
+
+
+def _rows_after(db: sqlite3.Connection, kind: str, seq: int, count: int) -> pa.Table | None:
+    """The next rows after a seq, a column as one value: a row of its own for each lets go of the interpreter lock.
+
+    Columns come as lists of JSON, long texts as one text and how long each is.
+    """
+    kinds = COLUMNS[kind]
+    asked = [
+        f"CAST(group_concat({name}, '') AS BLOB), json_group_array(length(CAST({name} AS BLOB)))"
+        if name in _LONG
+        else f"json_group_array({name}), NULL"
+        for name in kinds
+    ]
+    found = db.execute(
+        f"SELECT {', '.join(asked)} FROM (SELECT {', '.join(kinds)} FROM {TABLES[kind]} WHERE seq > ?"
+        " ORDER BY seq LIMIT ?)",
+        (seq, count),
+    ).fetchone()
+    pairs = zip(kinds.items(), found[::2], found[1::2], strict=True)
+    table = pa.table({name: _column(body, sizes, made) for (name, made), body, sizes in pairs})
+    return table if table.num_rows else None
+
+
+def _column(body: str | bytes | None, sizes: str | None, made: pa.DataType) -> pa.Array:
+    if sizes is None:
+        values = _decode(body or "[]")
+        return pa.array(values, pa.int64()).cast(made) if made == pa.bool_() else pa.array(values, made)
+    lengths = pa.array(_decode(sizes), pa.int32())
+    ends = np.cumsum(np.asarray(lengths.fill_null(0).to_numpy(), np.int32), dtype=np.int32)
+    offsets = pa.py_buffer(np.append(np.int32(0), ends))
+    texts = pa.Array.from_buffers(pa.string(), len(lengths), [None, offsets, pa.py_buffer(body or b"")])
+    return pc.if_else(lengths.is_valid(), texts, pa.scalar(None, pa.string())) if lengths.null_count else texts
 
 
 def tail_sizes(db: sqlite3.Connection, up_to: int) -> dict[str, int]:
@@ -102,25 +158,18 @@ def tail_sizes(db: sqlite3.Connection, up_to: int) -> dict[str, int]:
 
 def write_moved(folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
     """Rows of the tail as a part, and their keys as runs: of those that count, and of duplicates."""
-    columns = list(zip(*oldest.rows, strict=True))
-    kinds = COLUMNS[oldest.kind]
-    seqs = pa.array(columns[0], pa.int64())
-    made = {
-        name: pa.array([bool(one) for one in values] if kinds[name] == pa.bool_() else values, kinds[name])
-        for name, values in zip(kinds, columns, strict=True)
-    }
-    table = pa.table({**made, "commit_seq": seqs})
+    table = oldest.table.append_column("commit_seq", oldest.table["seq"])
     order = [(name.strip(), "ascending") for name in ORDERS[oldest.kind].split(",")]
-    name = f"tail-{oldest.kind}-{oldest.rows[0][0]}-{oldest.seq}"
+    name = f"tail-{oldest.kind}-{oldest.first_seq}-{oldest.seq}"
     written = write_part(folder, name, table.sort_by(order))
-    times_us = columns[list(kinds).index("time_us")]
+    times_us = np.asarray(table["time_us"].to_numpy(), np.int64)
     part = File(
         path=written.path,
         rows=written.rows,
         checksum=written.checksum,
         bytes=written.bytes,
-        low_us=min(times_us),
-        high_us=max(times_us),
+        low_us=int(times_us.min()),
+        high_us=int(times_us.max()),
         seq=oldest.seq,
     )
     return part, _runs_of(folder, name, table) if oldest.kind == "event" else []
