@@ -23,7 +23,9 @@ from backstory.store.folder import Folder
 
 T = TypeVar("T")
 ACCEPT_FACTS = 5_000
-APPLY_FACTS = 512
+# A step applies about so many events, or half as many facts of other kinds, which take longer each.
+APPLY_FACTS = 1_024
+OTHERS_WEIGH = 2
 # While nobody waits to see them applied, facts gather this long (or until there are APPLY_FACTS of them) before they
 # are applied: the more share a commit of the state, the less each costs. Seen from outside: "within a moment".
 GATHER_US = 50_000
@@ -221,9 +223,12 @@ class Loop:
         facts: list[Fact] = []
         nows_us: list[int] = []
         taken: list[Ticket] = []
-        while self._backlog and len(facts) < APPLY_FACTS:
+        weight = 0
+        while self._backlog and weight < APPLY_FACTS:
             ticket = self._backlog.popleft()
             taken.append(ticket)
+            events = [fact.__class__ for fact in ticket.facts].count(Track)
+            weight += events + OTHERS_WEIGH * (len(ticket.facts) - events)
             facts += ticket.facts
             nows_us += range(ticket.accept_us, ticket.accept_us + len(ticket.facts))
         receipts: list[Receipt] = []
