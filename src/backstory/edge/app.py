@@ -38,6 +38,7 @@ from backstory.edge.app_local import LocalTools
 from backstory.edge.app_query import read_query
 from backstory.edge.app_request import Answer, Call, Desk, Handler
 from backstory.edge.app_upload import Receiving
+from backstory.edge.receiving import check_encoding
 from backstory.engine.port import Workspace
 
 Authorise = Callable[[Scope], bool]
@@ -168,7 +169,7 @@ class _Unknown:
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The body, refused as soon as it is too long."""
+    """The body, refused as soon as it is too long, or where it came packed."""
     length = Headers(scope=scope).get("content-length", "")
     if length.isascii() and length.isdigit():
         _check_length(int(length[:20]))
@@ -181,6 +182,8 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         body += message.get("body", b"")
         _check_length(len(body))
         more = message.get("more_body", False)
+    if body:
+        check_encoding(Headers(scope=scope).get("content-encoding", "").encode("latin-1"))
     return bytes(body)
 
 
