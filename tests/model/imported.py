@@ -24,6 +24,10 @@ from tests.live import Live
 Row = dict[str, Any]
 
 
+# So small an import that it has blocks of writes and parts of its own all the same.
+IN_BLOCKS = Chunking(blocks_from=0, block_rows_min=1, part_rows=5)
+
+
 def json_lines(rows: Iterable[Row]) -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 
@@ -47,7 +51,7 @@ def written(folder: Path, name: str, body: bytes) -> str:
 
 def bring_in(live: Live, options: BackfillOptions, chunking: Chunking | None = None) -> Summary:
     """Run an import, and check that every row is accounted for."""
-    summary = backfill.run(live.workspace, options, lambda progress: None, chunking=chunking)
+    summary = backfill.run(live.workspace, options, lambda progress: None, chunking=chunking or IN_BLOCKS)
     assert summary.state == "imported"
     accounted = (
         summary.created + summary.updated + summary.unchanged + summary.stale + summary.duplicate + summary.skipped

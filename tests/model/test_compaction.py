@@ -21,7 +21,9 @@ from tests.model.test_engine import Life
 
 # So small that a handful of facts is rewritten again and again.
 SIZES = Sizes(tail_rows=2, move_rows=3, part_rows=12, run_rows=12)
-SMALL = Chunking(bytes_max=400, event_rows_max=3, people_rows_max=3)
+SMALL = Chunking(
+    bytes_max=400, event_rows_max=3, people_rows_max=3, blocks_from=0, block_rows_min=1, part_rows=4
+)
 PEOPLE = ("ann", "bob", "eve")
 SEGMENTS: tuple[Any, ...] = (
     {"event": {"name": "bought", "count": {"at_least": 2}}},

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from backstory.core.time import SECOND_US
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.person_document import NEWER, OTHER, SAME, STAMP_FROM_US, Packed, compared, documents_of
+from backstory.store.write_block import table_of_writes
 from tests.hunt import examples
 from tests.live import Live
 from tests.model.imported import Row, bring_in, csv_text, json_lines, state, written
@@ -112,11 +114,15 @@ def told(summary: Summary) -> Any:
 
 def history(world: Live) -> list[Any]:
     """What is kept of every write, by names."""
-    rows = world.workspace.folder.state.rows(
-        "SELECT coalesce(id, email_key), time_us, attributes, changes, created, attribute_write.import_id FROM"
-        " attribute_write JOIN person USING (person) ORDER BY 1, 2, attribute_write.seq"
-    )
-    return [_readable(*row) for row in rows]
+    folder = world.workspace.folder
+    columns = "person, time_us, attributes, changes, created, import_id, seq"
+    rows = folder.state.read(lambda db: db.execute(f"SELECT {columns} FROM {table_of_writes(db)}").fetchall())
+    files = folder.history.files(folder.history.parts, "write")
+    rows += folder.history.rows(f"SELECT {columns} FROM read_parquet($1)", files) if files else []
+    names = dict(folder.state.rows("SELECT person, coalesce(id, email_key) FROM person"))
+    known = [(str(names[row[0]]), *row[1:]) for row in rows if row[0] in names]
+    known.sort(key=lambda row: (*row[:2], row[-1]))
+    return [_readable(*row[:-1]) for row in known]
 
 
 def _readable(who: str, time_us: int, attributes: str, changes: str | None, *rest: int) -> Any:
@@ -154,8 +160,9 @@ def test_columns_say_what_rows_say(
                 kind="people", paths=(path,), on_empty="clear" if clear else "ignore", identifier=identifier,
                 rows=wanted, time="when" if own_time and any("when" in row for row in rows) else None,
             )  # fmt: skip
+            packing = Chunking(people_rows_max=rows_max, blocks_from=5, block_rows_min=2)
             found = [
-                told(bring_in(world, options, Chunking(people_rows_max=rows_max, fast=fast)))
+                told(bring_in(world, options, replace(packing, fast=fast)))
                 for world, fast in ((quick, True), (strict, False))
             ]
             assert found[0] == found[1]
@@ -170,8 +177,9 @@ def test_the_quick_path_is_taken(tmp_path: Path) -> None:
     path = written(tmp_path, "a.csv", csv_text(rows))
     summary = bring_in(live, BackfillOptions(kind="people", paths=(path,)))
     assert (summary.created, summary.errors) == (5, 1)
-    changes = live.workspace.folder.state.rows("SELECT changes FROM attribute_write")
-    assert changes == [(None,)] * 5
+    rows = live.workspace.folder.history.rows
+    files = live.workspace.folder.history.files(live.workspace.folder.history.parts, "write")
+    assert rows("SELECT changes FROM read_parquet($1)", files) == [(None,)] * 5
     live.close()
 
 

@@ -36,7 +36,9 @@ from tests.live import Live
 from tests.model.imported import bring_in, json_lines, written
 
 SIZES = Sizes(tail_rows=2, move_rows=3, part_rows=12, run_rows=12)
-SMALL = Chunking(bytes_max=400, event_rows_max=3, people_rows_max=3)
+SMALL = Chunking(
+    bytes_max=400, event_rows_max=3, people_rows_max=3, blocks_from=0, block_rows_min=1, part_rows=4
+)
 AGO_US = (0, 50 * SECOND_US, 2 * DAY_US)
 PEOPLE = ("ann-of-old", "bob-of-old", "eve-of-old")
 SEGMENTS: tuple[Any, ...] = (

@@ -148,7 +148,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
     live.close()
 
 
-SMALL = Chunking(bytes_max=1, people_rows_max=1, tell_every_s=0.0)
+SMALL = Chunking(bytes_max=1, people_rows_max=1, tell_every_s=0.0, blocks_from=0, block_rows_min=1, part_rows=2)
 BOUGHT: Json = {"event": {"name": "bought"}}
 
 

@@ -1,7 +1,6 @@
 """The App API as a whole: credentials, paths, bodies, errors."""
 
 import asyncio
-import gzip
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -104,16 +103,6 @@ def test_a_broken_body_changes_nothing(workspace: FakeWorkspace, client: httpx.C
     assert response.status_code == 400
     assert error_of(response)["detail"]
     assert not workspace.facts
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, GZIP"])
-def test_a_packed_body_is_refused_by_that_name(workspace: FakeWorkspace, client: httpx.Client, encoding: str) -> None:
-    """Not as JSON that is broken."""
-    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
-    body = gzip.compress(msgspec.json.encode(SEGMENT))
-    error = error_of(client.post("/v1/segments", content=body, headers=headers))
-    assert "Content-Encoding" in str(error["detail"])
-    assert workspace.facts == []
 
 
 def test_nesting_has_a_limit(workspace: FakeWorkspace, client: httpx.Client) -> None:

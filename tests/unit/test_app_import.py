@@ -85,10 +85,6 @@ def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Clie
         ({"data_file_url": "file:///etc/passwd"}, "data_file_url"),
         ({"data_file_url": "http://["}, "data_file_url"),
         ({"data_file_url": None}, "data_file_url"),
-        ({"upload": "0a"}, "data_file_url"),
-        ({"triggers": "some"}, "triggers"),
-        ({"on_empty": "nullify"}, "on_empty"),
-        ({"shape": "segment"}, "shape"),
     ],
 )
 def test_a_wrong_request_is_refused_with_its_place(client: httpx.Client, changes: dict[str, Json], key: str) -> None:

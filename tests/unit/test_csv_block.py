@@ -77,15 +77,3 @@ def test_a_block_has_no_more_lines_than_asked_for(tmp_path: Path, rows_max: int)
     blocks.close()
     assert max(sizes) <= rows_max
     assert sum(sizes) == 9
-
-
-def test_a_quote_that_is_never_closed_does_not_make_the_rows_behind_it_dear(tmp_path: Path) -> None:
-    """One broken row before many lines costs one reading of them, not minutes."""
-    count = 300_000
-    path = tmp_path / "file.csv"
-    path.write_bytes(b'id,name\n0,"open\n' + b"".join(b"%d,x\n" % number for number in range(1, count)))
-    blocks = CsvBlocks(path, None, rows_max=2000, steps=32)
-    found = [(len(block.lines), [row.line for row in block.bad]) for block in blocks]
-    assert sum(good for good, _ in found) == count - 1
-    assert [line for _, bad in found for line in bad] == [2]
-    blocks.close()

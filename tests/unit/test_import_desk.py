@@ -175,17 +175,6 @@ def test_a_file_comes_with_its_request(server: Server) -> None:
     assert server.keeps_nothing()
 
 
-@pytest.mark.parametrize("key", ["data_file_url", "upload"])
-def test_a_second_source_beside_a_file_is_refused(server: Server, key: str) -> None:
-    """Which of the two is meant nobody knows: neither is imported."""
-    form = {"type": "people", "identifier": "id", key: "https://example.com/people.csv"}
-    response = server.client.post("/v1/imports", data=form, files={"file": ("people.csv", CSV)})
-    assert response.status_code == 400
-    assert response.json()["errors"][0]["source"]["pointer"] == f"$.import.{key}"
-    assert server.client.get("/v1/imports").json()["imports"] == []
-    assert server.keeps_nothing()
-
-
 @pytest.mark.parametrize(
     ("changes", "status"),
     [

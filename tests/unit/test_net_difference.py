@@ -66,7 +66,7 @@ def test_facts_in_between_are_not_the_imports_and_what_it_makes_of_them_is(
 
     rows: list[Row] = [{"id": "bob", "x": number, "_timestamp": NOW_S + number} for number in range(4)]
     rows.append({"id": "ann", "plan": last, "_timestamp": NOW_S + 9})
-    chunking = Chunking(people_rows_max=2, bytes_max=100, tell_every_s=0)
+    chunking = Chunking(people_rows_max=2, bytes_max=100, tell_every_s=0, blocks_from=0, block_rows_min=1)
     backfill.run(live.workspace, options(live, "people", rows, triggers="all"), between, chunking=chunking)
     assert (begun(live, entered, by_import=True), begun(live, left, by_import=True)) == started
     moves = [*zip([first, *meanwhile], meanwhile, strict=False)]

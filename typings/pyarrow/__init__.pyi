@@ -3,6 +3,7 @@ from pyarrow.lib import (
     Array as Array,
     ArrowException as ArrowException,
     ArrowInvalid as ArrowInvalid,
+    BufferOutputStream as BufferOutputStream,
     BufferReader as BufferReader,
     CompressedInputStream as CompressedInputStream,
     ChunkedArray as ChunkedArray,

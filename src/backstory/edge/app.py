@@ -38,7 +38,6 @@ from backstory.edge.app_local import LocalTools
 from backstory.edge.app_query import read_query
 from backstory.edge.app_request import Answer, Call, Desk, Handler
 from backstory.edge.app_upload import Receiving
-from backstory.edge.receiving import check_encoding
 from backstory.engine.port import Workspace
 
 Authorise = Callable[[Scope], bool]
@@ -169,7 +168,7 @@ class _Unknown:
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The body, refused as soon as it is too long, or where it came packed."""
+    """The body, refused as soon as it is too long."""
     length = Headers(scope=scope).get("content-length", "")
     if length.isascii() and length.isdigit():
         _check_length(int(length[:20]))
@@ -182,8 +181,6 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         body += message.get("body", b"")
         _check_length(len(body))
         more = message.get("more_body", False)
-    if body:
-        check_encoding(Headers(scope=scope).get("content-encoding", "").encode("latin-1"))
     return bytes(body)
 
 

@@ -7,7 +7,7 @@ keys is ours (issue 5).
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -22,8 +22,7 @@ from backstory.edge.app_import_control import progress_fields
 from backstory.edge.app_option import flag_of, refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
-from backstory.engine.options import BackfillOptions, Policy
-from backstory.engine.row_shape import ItemShape
+from backstory.engine.options import BackfillOptions
 from backstory.engine.unpack import SourceError
 
 _PATH = "$.import"
@@ -39,14 +38,6 @@ _KEYS = frozenset((
     *_OPTIONS, "name", "description", "type", "identifier", "data_file_url", "upload", "preview", "as_of",
     "data_to_process", "people_to_process", "rows", "only_new", "only_existing", "object_type_id", "segment_id",
 ))  # fmt: skip
-# What options with a fixed set of values may say.
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "triggers": get_args(Policy),
-    "on_empty": ("ignore", "clear"),
-    "encoding": ("utf-8", "utf-16", "latin-1", "cp1252"),
-    "shape": get_args(ItemShape),
-    "same_rows": ("once", "all"),
-}
 _BLOCK_BYTES = 1 << 16
 
 
@@ -77,8 +68,6 @@ def create(call: Call) -> Response:
         )
     if upload_id is not None and not isinstance(upload_id, str):
         raise RequestError(f"upload must be the id of an upload, not {upload_id!r}", path=f"{_PATH}.upload")
-    if upload_id is not None and url is not None:
-        _refuse_second(wanted, "data_file_url", beside="upload")
     desk = desk_of(call)
     source: dict[str, Any] = {"url": url} if upload_id is None else {"upload_id": upload_id}
     return _answer(desk, options, preview=flag_of(call, wanted, "preview", path=_PATH), **source)
@@ -86,15 +75,7 @@ def create(call: Call) -> Response:
 
 def of_upload(desk: Desk, wanted: dict[str, Any], upload_id: str) -> Response:
     """The same, of a file that came with the request."""
-    for key in ("data_file_url", "upload"):
-        _refuse_second(wanted, key, beside="the file that came with the request")
     return _answer(desk, _options(wanted), preview=_preview(wanted), upload_id=upload_id)
-
-
-def _refuse_second(wanted: dict[str, Json], key: str, *, beside: str) -> None:
-    """One of two sources would be left out in silence."""
-    if wanted.get(key) is not None:
-        raise RequestError(f"{key} names another source beside {beside}: give one of them", path=f"{_PATH}.{key}")
 
 
 def desk_of(call: Call) -> Desk:
@@ -148,9 +129,6 @@ def _options(wanted: dict[str, Json]) -> BackfillOptions:
         "as_of_us": _moment(wanted.get("as_of")),
         **{key: wanted[key] for key in _OPTIONS if key in wanted},
     }
-    for key, allowed in _CHOICES.items():
-        if wanted.get(key) is not None:
-            _one_of(wanted, key, allowed)
     try:
         return msgspec.convert(given, BackfillOptions)
     except msgspec.ValidationError as error:

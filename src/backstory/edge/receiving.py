@@ -14,7 +14,6 @@ from backstory.core.limit import BODY_WAIT_S, Limit
 
 SWEEP_S = 5.0
 _GZIP = 31
-_PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 
 class BodyTooLongError(RequestError):
@@ -105,14 +104,6 @@ async def _read_on(receive: Receive, first: bytes, limit: Limit) -> bytes:
         if not message.get("more_body"):
             break
     return bytes(body)
-
-
-def check_encoding(encoding: bytes) -> None:
-    """Bodies come as they are: only Pipelines takes packed ones (api-surface section 1). Raises ``RequestError``."""
-    # Whatever else clients write there ("utf-8") packs nothing.
-    if packed := _PACKED.intersection(name.strip().lower() for name in encoding.decode("latin-1").split(",")):
-        shown = min(packed)
-        raise RequestError(f"Content-Encoding {shown!r} is not taken here: send the body as it is, without the header")
 
 
 def unpacked(raw: bytes, encoding: bytes, limit: Limit) -> bytes:

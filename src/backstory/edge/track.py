@@ -18,12 +18,13 @@ from backstory.core.limit import BATCH_BODY_BYTES, ENTITY_BODY_BYTES, TRACK_BODY
 from backstory.edge.auth import workspace_number
 from backstory.edge.bridge import Bridge, Waiter
 from backstory.edge.decoding import Decoding
-from backstory.edge.receiving import BodyReader, CallerGone, check_encoding
+from backstory.edge.receiving import BodyReader, CallerGone
 from backstory.edge.submission import WAIT_HEADER, WAIT_S, Submission, wants_applied
 from backstory.edge.track2_answer import batch_answer, entity_answer, operation_refusal
 from backstory.edge.track_answer import ACCEPTED, DONE, UNAUTHORISED, Answer, answer, refusal
 from backstory.edge.track_request import (
     TrackWorkspace,
+    check_encoding,
     members,
     merge_refusal,
     public_fact,
@@ -80,7 +81,7 @@ class TrackApi:
             return _region(scope, headers, name)
         limit = _LIMITS.get(action, TRACK_BODY_BYTES)
         raw = await self._reader.read(receive, limit, headers.get(b"content-length", b""))
-        check_encoding(headers.get(b"content-encoding", b""))
+        check_encoding(headers)
         if action == "batch":
             return await self._batch(workspace, raw, headers.get(WAIT_HEADER))
         if action == "add" or action == "remove":
@@ -124,7 +125,7 @@ class TrackApi:
                 return UNAUTHORISED
             workspace = self._workspaces[name]
         raw = await self._reader.read(receive, TRACK_BODY_BYTES, headers.get(b"content-length", b""))
-        check_encoding(headers.get(b"content-encoding", b""))
+        check_encoding(headers)
         fact = public_fact(action, subject, headers.get(b"content-type", b""), raw)
         waits = wants_applied(headers.get(WAIT_HEADER))
         if fact is not None and workspace is None:

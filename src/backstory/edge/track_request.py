@@ -32,6 +32,8 @@ from backstory.edge.track_route import Action, split_device
 from backstory.edge.value import path_identifier, read_body, read_object
 from backstory.engine.view import MessageView, SegmentView
 
+_PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+
 
 class TrackReader(Protocol):
     """The two reads these APIs make."""
@@ -90,6 +92,15 @@ def public_fact(action: Action, subject: bytes, content_type: bytes, raw: bytes)
             return push_fact(body)
         case _:
             return unsubscribe_fact(subject, body)
+
+
+def check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Bodies come as they are: of the write APIs only Pipelines takes packed ones (api-surface section 1)."""
+    named = headers.get(b"content-encoding", b"").decode("latin-1")
+    # Whatever else clients write there ("utf-8") packs nothing.
+    if packed := _PACKED.intersection(name.strip().lower() for name in named.split(",")):
+        shown = min(packed)
+        raise RequestError(f"Content-Encoding {shown!r} is not taken here: send the body as it is, without the header")
 
 
 async def members(

@@ -21,6 +21,7 @@ from backstory.store.database import among
 from backstory.store.folder import Folder
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import COLUMN_OF, cio_id_of, person_of
+from backstory.store.write_block import table_of_writes
 
 SHOWN_US = 30 * DAY_US
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -44,7 +45,7 @@ _TAIL_TRACES = (
     " ORDER BY time_us DESC, seq DESC LIMIT ?7"
 )
 _TAIL_WRITES = (
-    "SELECT time_us, seq, accept_us, person, created, attributes, changes, import_id FROM attribute_write"
+    "SELECT time_us, seq, accept_us, person, created, attributes, changes, import_id FROM {table}"
     " WHERE import_id > 0 AND {shown} AND (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) <= (?3, ?4)"
     " ORDER BY time_us DESC, seq DESC LIMIT ?5"
 )
@@ -151,7 +152,8 @@ def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...], seqs: list[int] | N
         for one in (person, *stored.merged_into(person)):
             # One more: the first may be the write whose last trace was on the page before.
             asked = (one, low_us, time_us, seq, limit + 1)
-            stored.writes.extend(db.execute(_TAIL_WRITES.format(shown=_SHOWN[types]), asked))
+            table = table_of_writes(db, None if one is None else (one,))
+            stored.writes.extend(db.execute(_TAIL_WRITES.format(shown=_SHOWN[types], table=table), asked).fetchall())
     return stored
 
 

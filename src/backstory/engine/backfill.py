@@ -152,6 +152,9 @@ def _end(job: Job) -> Summary:
     workspace = job.workspace
     counts = job.saved.counts
     job.saved.hint = hint(job.options) if 0 < counts.rows == counts.errors else ""
+    if job.tally is None:
+        # What is left of people's writes in blocks. The history of a replica is not kept.
+        workspace.compactor.blocks.move_all()
     workspace.call(job.count_journeys)
     summary = job.summary(job.saved.was)
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.
@@ -321,6 +324,7 @@ class _Run:
             finally:
                 wait([coming])
                 source.close()
+                importer.close()
 
 
 def row_shape(options: BackfillOptions, path: Path) -> RowShape:

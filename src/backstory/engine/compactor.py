@@ -5,6 +5,7 @@ What the manifest names no more is deleted once that commit is synced and nobody
 either what was or what comes to be, and files that nobody names, which the next start sweeps away.
 
 Rows of the tail do not move while an import runs: it looks for its rows there and in the parts, one after the other.
+Blocks of writes do, by the import itself; what is left of them when one broke off goes first here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from backstory.core.error import StorageError
 from backstory.core.time import SECOND_US
+from backstory.engine.block_move import BlockMover
 from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task, plan
 from backstory.store.duck import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts
+from backstory.store.part_file import File, named_part, named_run
 from backstory.store.rewrite import (
     TABLES,
-    File,
     Oldest,
     merge_parts,
     merge_runs,
@@ -49,6 +51,7 @@ class Compactor:
         self._workspace = workspace
         self._folder = workspace.folder
         self.sizes = sizes or Sizes()
+        self.blocks = BlockMover(workspace)
         # Held by whoever needs the rows of the tail to stay there.
         self.still = threading.Lock()
         # Held by whoever rewrites files, here or by a purge somebody asked for.
@@ -107,6 +110,8 @@ class Compactor:
         """Do the next task, if there is one. All of it waits while an import runs: that has the processor."""
         if self._workspace.turns.busy:
             return False
+        if self.blocks.move():
+            return True
         may_move = self.still.acquire(blocking=False)
         try:
             task = self._next(may_move=may_move)
@@ -158,6 +163,7 @@ class Compactor:
 
     def move_everything(self) -> None:
         """Bring all rows of the tail into parts. The caller holds ``still`` and has imports wait."""
+        self.blocks.move_all()
         for kind in TABLES:
             # What came in since the last look follows the next time.
             last = self._workspace.call(lambda: self._folder.state.next_seq)
@@ -254,31 +260,3 @@ class Compactor:
         """Delete the files that were replaced and that nobody reads any more."""
         for name in self._folder.history.readings.take_unread():
             (self._folder.parts_path / name).unlink(missing_ok=True)
-
-
-def named_part(file: File, part_id: int, kind: str) -> Part:
-    """What was written, as the manifest names it; its rows say themselves from which commit they count."""
-    return Part(
-        part_id=part_id,
-        kind=kind,
-        path=file.path,
-        rows=file.rows,
-        checksum=file.checksum,
-        bytes=file.bytes,
-        low_us=file.low_us,
-        high_us=file.high_us,
-        import_id=file.import_id,
-        seq=file.seq,
-        mixed=True,
-    )
-
-
-def named_run(file: File, run_id: int) -> KeyRun:
-    return KeyRun(
-        run_id=run_id,
-        path=file.path,
-        rows=file.rows,
-        checksum=file.checksum,
-        import_id=file.import_id,
-        duplicate=file.duplicate,
-    )

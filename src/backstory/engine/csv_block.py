@@ -65,11 +65,8 @@ class CsvBlocks:
         self._steps = steps
         self._line_bytes = line_bytes
         self._source = Source(path, source.place, reading=source.reading)
-        # What was read and not given out yet: all of it lies behind ``place``. Inside ``_row_by_row``, which takes it
-        # line by line, ``_taken`` bytes of it are gone: cut off for each line, one open quote would copy megabytes
-        # for every line behind it.
+        # What was read and not given out yet: all of it lies behind ``place``.
         self._held = b""
-        self._taken = 0
         self._named = all(self.header)
         self._arrow = _ArrowReader(len(self.header), self.written.delimiter)
         quote = self.written.quote.encode()
@@ -121,13 +118,10 @@ class CsvBlocks:
 
     def _read_line(self, size: int) -> bytes:
         """What comes next, up to a line's end: for a row that goes on behind its block."""
-        while not (cut := self._held.find(b"\n", self._taken, self._taken + size) + 1):
-            if len(self._held) - self._taken >= size or not (more := self._source.read(BLOCK_BYTES)):
-                cut = min(self._taken + size, len(self._held))
-                break
-            self._held, self._taken = self._held[self._taken :] + more, 0
-        piece = self._held[self._taken : cut]
-        self._taken = cut
+        while b"\n" not in self._held[:size] and len(self._held) < size and (more := self._source.read(BLOCK_BYTES)):
+            self._held += more
+        cut = self._held.find(b"\n", 0, size) + 1 or min(size, len(self._held))
+        piece, self._held = self._held[:cut], self._held[cut:]
         return piece
 
     # -- three readers ------------------------------------------------------------------------------------------------
@@ -191,12 +185,11 @@ class CsvBlocks:
         good: list[CsvRow] = []
         bad: list[CsvRow] = []
         until = self.place.offset + len(lines)
-        back: bytes | None = None
         for row in rows:
             (bad if row.error else good).append(row)
             if rows.place.offset >= until and (back := rows.give_back()) is not None:
+                self._held = back + self._held
                 break
-        self._held, self._taken = (back or b"") + self._held[self._taken :], 0
         return self._block([row.cells for row in good], [row.line for row in good], bad, rows.place)
 
     def _block(self, rows: list[list[str]], begins: list[int], bad: list[CsvRow], end: Place) -> Block:

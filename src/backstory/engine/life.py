@@ -18,6 +18,7 @@ from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part
 from backstory.store.people import cio_id_of, people_known
 from backstory.store.record import read_records
+from backstory.store.write_block import table_of_writes
 
 _EVENT = "kind, name, time_us, data, event_id, import_id"
 _WRITE = "time_us, attributes, import_id"
@@ -76,7 +77,7 @@ def _read(db: sqlite3.Connection, person: int, seqs: list[int], known: Knowledge
             f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate{told_by(known)}"
         ).fetchall(),
         writes=db.execute(
-            f"SELECT {_WRITE} FROM attribute_write WHERE person = ?{told_by(known)}", (person,)
+            f"SELECT {_WRITE} FROM {table_of_writes(db, (person,))} WHERE person = ?{told_by(known)}", (person,)
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
         records=read_records(db, [person], known=known).get(person, RecordsInTime()),

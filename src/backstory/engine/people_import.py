@@ -7,7 +7,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -21,16 +20,18 @@ from backstory.core.column import Truth
 from backstory.core.condition import AttributeTest, Json
 from backstory.core.fact import IdentifierKind
 from backstory.core.leaf import AttributeLeaf
+from backstory.engine.block_move import Mover
 from backstory.engine.context import shown_values
 from backstory.engine.import_job import Counts, Job
 from backstory.engine.membership_log import settle_moved
-from backstory.engine.people_merge import Merge
+from backstory.engine.people_merge import Merge, written_table
 from backstory.engine.people_sort import sort_out, stand_apart
 from backstory.engine.person_document import Documents
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import Coded, PersonRows
 from backstory.engine.source import Place
 from backstory.store.people import Profile
+from backstory.store.write_block import SEQ_STEP, writes
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -52,7 +53,7 @@ class Batch:
     quick: PersonRows
     times_us: NDArray[np.int64]
     documents: Documents
-    texts: list[str]
+    texts: pa.Array
     odd: list[PersonRow]
     # Does every quick row name identifiers that no other row of the batch names?
     apart: bool
@@ -70,15 +71,14 @@ class Ready:
     quick: PersonRows
     times_us: NDArray[np.int64]
     documents: Documents
-    texts: list[str]
+    texts: pa.Array
 
     def part(self, low: int, high: int) -> Ready:
         """Some of them in a row."""
         if (low, high) == (0, len(self.quick)):
             return self
-        return Ready(
-            self.quick.part(low, high), self.times_us[low:high], self.documents.part(low, high), self.texts[low:high]
-        )
+        texts = self.texts.slice(low, high - low)
+        return Ready(self.quick.part(low, high), self.times_us[low:high], self.documents.part(low, high), texts)
 
 
 def ready(quick: PersonRows, untold_us: NDArray[np.int64]) -> Ready:
@@ -124,8 +124,9 @@ class PeopleImport:
         self._segments = job.workspace.segments
         self._file = file
         self._first_us = first_us
-        # (person, time, attributes, changes, created) of the batch under way.
-        self._history: list[tuple[int, int, str, str | None, bool]] = []
+        # The writes of the batch under way that made people.
+        self._made: list[pa.Table] = []
+        self._mover = Mover(job)
         # Did the rows before name people who exist?
         self._known_expected = False
         # Of questions that time does not change: for which values they hold, and for those coded together last.
@@ -135,6 +136,11 @@ class PeopleImport:
     def take(self, batch: Batch) -> None:
         """Take in a batch: people, their writes and the place in the source, in one commit."""
         self._job.call(lambda: self._step(batch))
+        self._mover.at_step()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._mover.close()
 
     def _step(self, batch: Batch) -> None:
         counts = msgspec.structs.replace(batch.counts)
@@ -215,12 +221,13 @@ class PeopleImport:
             documents=some(batch.documents.each),
         )
         state.next_person += count
-        self._history += zip(range(first, first + count), times, some(batch.texts), repeat(None), repeat(True))
         if self._job.tally is not None:
             for name, column in quick.json.items():
                 there = column if rows is None else column.take(pa.array(rows))
                 self._job.tally.new_people[name] += len(there) - there.null_count
         people = np.arange(first, first + count, dtype=np.uint32)
+        texts = batch.texts if rows is None else batch.texts.take(pa.array(rows))
+        self._made.append(writes(people, times_us, texts, changes=None, created=True))
         made = BitMap(people)
         self._folder.namings.gave_many("cio_id", people)
         given: tuple[tuple[IdentifierKind, list[str | None]], ...] = (("id", ids), ("email", emails))
@@ -271,21 +278,19 @@ class PeopleImport:
     # -- the end of a step ----------------------------------------------------------------------------------------
 
     def _keep(self, merge: Merge) -> None:
-        """The writes go into the tail."""
-        history, self._history = self._history, []
-        history += merge.written
-        merge.written.clear()
-        if not history:
+        """The writes go into the tail: many as one block, few as rows."""
+        pieces = [*self._made, *merge.told, written_table(merge.written)]
+        for done in (self._made, merge.told, merge.written):
+            done.clear()
+        history = pa.concat_tables(pieces)
+        if not history.num_rows:
             return
-        first = self._folder.state.take_seq(2 * len(history)) + 1
+        first = self._folder.state.take_seq(SEQ_STEP * history.num_rows) + 1
         accept_us, import_id = self._job.accept_us, self._job.import_id
-        self._folder.tail.add_imported(
-            [
-                (first + 2 * at, person, time_us, accept_us, attributes, changes, created, import_id)
-                for at, (person, time_us, attributes, changes, created) in enumerate(history)
-            ]
+        self._folder.tail.add_body(
+            history, seq=first, accept_us=accept_us, import_id=import_id, packed=self._mover.takes(history.num_rows)
         )
-        people = BitMap([row[0] for row in history])
+        people = BitMap(np.asarray(history.column("person").to_numpy(), np.uint32))
         self._workspace.campaigns.on_people(people, self._folder.state.now_us)
 
     def _settle_all(self, moved: BitMap) -> None:

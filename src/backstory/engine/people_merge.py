@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
@@ -26,6 +27,7 @@ from backstory.engine.person_document import NEWER, OTHER, Documents, compared
 from backstory.engine.person_row import PersonRow
 from backstory.engine.person_table import PersonRows
 from backstory.engine.report import FORGOTTEN_ROW, OLDER_ROW
+from backstory.store.write_block import BODY, writes
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -45,7 +47,7 @@ def _traced(changes: str, lost: str) -> str:
 
 
 class Merge:
-    """On the loop: the rows of one step; ``written`` and ``moved`` tell what has to be kept and settled."""
+    """On the loop: the rows of one step; ``told``, ``written`` and ``moved`` tell what has to be kept and settled."""
 
     def __init__(
         self, job: Job, first_us: int, counts: Counts, refuse: Callable[[PersonRow, str], None]
@@ -58,6 +60,8 @@ class Merge:
         self._counts = counts
         self._refuse = refuse
         self._keys: dict[str, bytes] = {}
+        # Of many rows at once, and one by one behind them.
+        self.told: list[pa.Table] = []
         self.written: list[Written] = []
         self.moved = BitMap()
         # Puts what was written so far into history, for whoever reads it before the step is over.
@@ -76,7 +80,7 @@ class Merge:
     # -- people as they are known -------------------------------------------------------------------------------------
 
     def known(
-        self, quick: PersonRows, times_us: NDArray[np.int64], documents: Documents, texts: list[str], rows: Known
+        self, quick: PersonRows, times_us: NDArray[np.int64], documents: Documents, texts: pa.Array, rows: Known
     ) -> None:
         """Rows that name one person each, and none the same: the values are the same, mostly."""
         count = len(rows.people)
@@ -89,7 +93,7 @@ class Merge:
         self._heard(quick, rows, people)
         places = range(count) if rows.at is None else rows.at
         if rows.at is not None:
-            documents, times_us = documents.take(rows.at), times_us[rows.at]
+            documents, times_us, texts = documents.take(rows.at), times_us[rows.at], texts.take(pa.array(rows.at))
         what = compared(rows.documents, documents)
         # Rows come in any order, but columns and tables are read and written in that of people.
         order = np.argsort(people)
@@ -99,11 +103,12 @@ class Merge:
         newer: list[int] = order[what[order] == NEWER].tolist()
         self._folder.people.set_documents([(documents.each[at], rows.people[at]) for at in newer])
         # Kept though it changes nothing: it stands when another import that said the same is taken back.
-        quiet = np.flatnonzero(what != OTHER).tolist()
-        self._counts.unchanged += len(quiet)
-        told: list[int] = times_us.tolist()
-        self.written += [(rows.people[at], told[at], texts[places[at]], UNCHANGED, False) for at in quiet]
-        for at in np.flatnonzero(what == OTHER).tolist():
+        quiet = what != OTHER
+        self._counts.unchanged += int(quiet.sum())
+        if not quiet.all():
+            texts = texts.filter(pa.array(quiet))
+        self.told.append(writes(people[quiet], times_us[quiet], texts, changes=UNCHANGED, created=False))
+        for at in np.flatnonzero(~quiet).tolist():
             self._apply(quick.row(places[at]), Apply(rows.people[at], ()))
 
     def _heard(self, quick: PersonRows, rows: Known, people: NDArray[np.uint32]) -> None:
@@ -211,3 +216,9 @@ def attributes_text(attributes: dict[str, bytes | None], keys: dict[str, bytes])
             keys[name] = key = msgspec.json.encode(name) + b":"
         pieces.append(key + (value or b"null"))
     return (b"{" + b",".join(pieces) + b"}").decode()
+
+
+def written_table(rows: list[Written]) -> pa.Table:
+    """Writes one by one as the body of a block."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(BODY.names)
+    return pa.table([pa.array(list(one), of.type) for one, of in zip(columns, BODY, strict=True)], schema=BODY)

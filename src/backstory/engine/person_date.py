@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from backstory.core.limit import LOOP_ROWS
 from backstory.engine.countable import GONE_AT_ONCE, READ_AT_ONCE, standing_imports
+from backstory.store.write_block import table_of_writes
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -44,7 +45,9 @@ def _first_facts(workspace: Workspace, people: Sequence[int]) -> dict[int, tuple
     asked = "SELECT person, accept_us, min(min(time_us, accept_us)) FROM {} WHERE {} GROUP BY 1, 2"
     with history.reading():
         parts, rows = history.stored(asked.format("event", f"person IN ({marks}) AND NOT duplicate"))
-        rows += workspace.folder.state.rows(asked.format("attribute_write", f"person IN ({marks})"))
+        rows += workspace.folder.state.read(
+            lambda db: db.execute(asked.format(table_of_writes(db, people), f"person IN ({marks})")).fetchall()
+        )
         rows += workspace.folder.state.rows(asked.format("record_write", f"person IN ({marks})"))
         for kind, counting in (("event", " AND NOT duplicate"), ("write", "")):
             files = history.files(parts, kind)

@@ -134,14 +134,14 @@ class PersonRows:
         """Each row as a new person's document: every attribute with the row's time."""
         return documents_of(self.json, times_us, removes=self.removes)
 
-    def texts(self) -> list[str]:
+    def texts(self) -> pa.Array:
         """Each row's attributes as a JSON object."""
         if not self.json:
-            return ["{}"] * len(self)
+            return pa.repeat(pa.scalar("{}"), len(self))
         members: list[pa.Array] = []
         for name, cells in self.json.items():
             shown = pc.fill_null(cells, b"null") if self.removes else cells
             members.append(pc.binary_join_element_wise(b"," + _key(name) + b":", shown, b""))
         # Joined with a comma too many: joining only what is there with commas would lose rows that have nothing.
         text = pc.binary_join_element_wise(b"{", *members, b"}", b"", null_handling="skip").cast(pa.string())
-        return pc.replace_substring(text, "{,", "{", max_replacements=1).to_pylist()
+        return pc.replace_substring(text, "{,", "{", max_replacements=1)

@@ -43,6 +43,8 @@ TABLES: tuple[Place, ...] = (
     Place(name="retracted_write", holds="the same of imports that were taken back", gone=AT_ONCE),
     Place(name="event", holds="the newest events", gone=f"{PURGED}, of the suppressed at once"),
     Place(name="attribute_write", holds="the newest attribute changes", gone=f"{PURGED}, of the suppressed at once"),
+    Place(name="write_block", holds="attribute changes of an import at work, packed",
+          gone=f"{PURGED}, of the suppressed at once"),
     Place(name="anonymous_event", holds="events of anonymous ids that nobody claimed",
           gone="never: they are nobody's until they are claimed"),
     Place(name="activity", holds="the log: changes, refusals, and refused calls that named somebody",

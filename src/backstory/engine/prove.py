@@ -30,6 +30,7 @@ from backstory.store.database import connect
 from backstory.store.naming import kinds_of, texts_in
 from backstory.store.people import cio_id_of, person_of
 from backstory.store.tombstone import hashed_name, read_secret
+from backstory.store.write_block import rows_about, table_of_writes
 
 BLOCK_BYTES = 4 << 20
 # Shorter texts of attributes are everybody's.
@@ -180,7 +181,8 @@ def _own_texts(db: sqlite3.Connection, folder: Path, people: set[int]) -> set[st
         return set()
     marks = ", ".join("?" * len(people))
     numbers = tuple(people)
-    texts = [row[0] for row in db.execute(f"SELECT attributes FROM attribute_write WHERE person IN ({marks})", numbers)]
+    table = table_of_writes(db, numbers)
+    texts = [row[0] for row in db.execute(f"SELECT attributes FROM {table} WHERE person IN ({marks})", numbers)]
     for (path,) in db.execute("SELECT path FROM part WHERE kind = 'write'").fetchall():
         table = _read_part(folder / "parts" / path, ["person", "attributes"])
         if table is not None:
@@ -202,7 +204,7 @@ def _own_texts(db: sqlite3.Connection, folder: Path, people: set[int]) -> set[st
 def _attribute_names(db: sqlite3.Connection) -> set[str]:
     """Names of attributes are no texts of somebody."""
     found: set[str] = set()
-    for (text,) in db.execute("SELECT attributes FROM attribute_write LIMIT 10000"):
+    for (text,) in db.execute(f"SELECT attributes FROM {table_of_writes(db)} LIMIT 10000"):
         found.update(_json(text))
     for (document,) in db.execute("SELECT document FROM person LIMIT 10000"):
         found.update(values(decode_document(document)))
@@ -260,7 +262,10 @@ def _rows_saying(db: sqlite3.Connection, table: str, subject: Subject, needles: 
         tests.append(f"person IN ({', '.join(map(str, sorted(subject.numbers)))})")
     if not tests:
         return 0
-    return db.execute(f"SELECT count(*) FROM {table} WHERE {' OR '.join(tests)}", needles if said else ()).fetchone()[0]
+    query = f"SELECT count(*) FROM {table} WHERE {' OR '.join(tests)}"
+    (found,) = db.execute(query, needles if said else ()).fetchone()
+    # In blocks people's numbers are packed.
+    return max(found, rows_about(db, subject.numbers)) if table == "write_block" else found
 
 
 def _in_file(path: Path, subject: Subject, needles: list[bytes]) -> int:

@@ -42,6 +42,7 @@ from backstory.engine.settings import PREFIX, load
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import MemoryJournal
 from backstory.store.state import State
+from backstory.store.write_block import table_of_writes
 
 LOG_PAGES = 4000
 SAMPLES_MAX = 10
@@ -224,8 +225,11 @@ _CHANGING = "changes IS NOT NULL AND changes <> '{}'"
 
 
 def _writes(workspace: Workspace, import_id: int) -> pa.Table:
-    rows = workspace.folder.state.rows(
-        f"SELECT attributes, changes, created FROM attribute_write WHERE import_id = ? AND {_CHANGING}", (import_id,)
+    rows = workspace.folder.state.read(
+        lambda db: db.execute(
+            f"SELECT attributes, changes, created FROM {table_of_writes(db)} WHERE import_id = ? AND {_CHANGING}",
+            (import_id,),
+        ).fetchall()
     )
     table = pa.table(
         {

@@ -26,6 +26,7 @@ from backstory.engine.membership_log import settle_moved
 from backstory.engine.scan import Since, feed_rows, scan
 from backstory.store.manifest import LeafMark
 from backstory.store.record import EARLIEST
+from backstory.store.write_block import table_of_writes
 
 if TYPE_CHECKING:
     from backstory.core.column import Numbers, People
@@ -160,7 +161,8 @@ def _put_known(
     (mark,) = told_upto
     newer = state.db.execute(
         "SELECT person, min(min(time_us, accept_us)) FROM (SELECT person, time_us, accept_us, seq FROM event"
-        " WHERE NOT duplicate UNION ALL SELECT person, time_us, accept_us, seq FROM attribute_write)"
+        " WHERE NOT duplicate UNION ALL SELECT person, time_us, accept_us, seq FROM"
+        f" {table_of_writes(state.db)})"
         " WHERE seq > ? GROUP BY person ORDER BY person",
         (mark.seq,),
     ).fetchall()

@@ -19,6 +19,7 @@ from backstory.engine.comeback import refused
 from backstory.engine.import_job import Retry, Saved
 from backstory.store.keyrun import OpenRun, map_run
 from backstory.store.manifest import KeyRun, Part, read_imports, read_key_runs, read_parts
+from backstory.store.part_file import File
 from backstory.store.retraction import (
     Edit,
     Recount,
@@ -33,7 +34,6 @@ from backstory.store.retraction import (
     shared_keys,
     write_made,
 )
-from backstory.store.rewrite import File
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -302,7 +302,7 @@ def _check_unchanged(workspace: Workspace, plan: Plan) -> None:
     parts, runs = read_parts(db, retracted=None), read_key_runs(db, retracted=None)
     if parts != plan.parts or runs != plan.runs:
         raise Retry("files were merged meanwhile")
-    for table in ("event", "attribute_write"):
+    for table in ("event", "attribute_write", "write_block"):
         if db.execute(f"SELECT 1 FROM {table} WHERE import_id = ? LIMIT 1", (import_id,)).fetchone():
             raise Retry("rows of the import were written again meanwhile")
     rows = db.execute("SELECT key, person FROM event WHERE key IS NOT NULL").fetchall()

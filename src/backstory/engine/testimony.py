@@ -21,6 +21,7 @@ from backstory.store.ledger import MESSAGES, message_events
 from backstory.store.manifest import Part, read_parts
 from backstory.store.people import cio_id_of
 from backstory.store.record import read_records
+from backstory.store.write_block import table_of_writes
 
 # How many numbers of people at a time: their events fit into memory.
 PEOPLE_AT_ONCE = 5000
@@ -37,7 +38,7 @@ _TAIL_EARLIEST = (
     "SELECT person, min(time_us) FROM event WHERE person >= ? AND person < ? AND seq <= ? AND NOT duplicate"
     " GROUP BY person"
 )
-_TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM attribute_write WHERE person >= ? AND person < ?"
+_TAIL_WRITES = "SELECT person, time_us, attributes, seq > ? FROM {} WHERE person >= ? AND person < ?"
 _TAIL_LATER = "SELECT DISTINCT person FROM event WHERE person >= ? AND person < ? AND seq > ?"
 _RECORDS_LATER = "SELECT DISTINCT person FROM record_write WHERE person >= ? AND person < ? AND seq > ?"
 _OBJECTS_LATER = (
@@ -160,7 +161,9 @@ def read_stored(db: sqlite3.Connection, names: Names, low: int, high: int, *, un
         people=db.execute(_PERSON, (low, high)).fetchall(),
         events=db.execute(_TAIL_EVENTS.format(chosen), (low, high, until_seq, *(() if every else asked))).fetchall(),
         earliest=db.execute(_TAIL_EARLIEST, (low, high, until_seq)).fetchall(),
-        writes=db.execute(_TAIL_WRITES, (until_seq, low, high)).fetchall(),
+        writes=db.execute(
+            _TAIL_WRITES.format(table_of_writes(db, range(low, high))), (until_seq, low, high)
+        ).fetchall(),
         later=[
             *db.execute(_TAIL_LATER, (low, high, until_seq)),
             *db.execute(_RECORDS_LATER, (low, high, until_seq)),

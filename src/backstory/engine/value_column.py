@@ -30,6 +30,7 @@ from backstory.store.history import numpy_of, order_of
 from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part
 from backstory.store.people import cio_id_of
+from backstory.store.write_block import table_of_writes
 
 IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 # A key that a JSON path of DuckDB takes as it is, and the field of a struct.
@@ -230,7 +231,7 @@ def _stored(asked: _Asked) -> tuple[list[Part], list[Block]]:
     chosen = f"{asked.chosen} AND instr(attributes, ?)"
 
     def read(db: sqlite3.Connection) -> tuple[list[Part], list[Block]]:
-        blocks = read_blocks(db, "attribute_write", "seq", columns, chosen, (_begun(asked.root),))
+        blocks = read_blocks(db, table_of_writes(db), "seq", columns, chosen, (_begun(asked.root),))
         return parts_for(db, asked.known), [(people, times_us, texts) for people, times_us, texts in blocks]
 
     return asked.folder.state.read(read)

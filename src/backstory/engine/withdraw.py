@@ -31,6 +31,7 @@ from backstory.engine.countable import (
 )
 from backstory.engine.membership_log import note_moved
 from backstory.engine.withdraw_name import rename_people
+from backstory.store.write_block import table_of_writes
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -138,8 +139,9 @@ def _fold_some(workspace: Workspace, writes: Writes, seq: int) -> int:
     folder, segments = workspace.folder, workspace.segments
     folder.tail.flush()
     marks = ", ".join(map(str, writes))
+    table = table_of_writes(folder.state.db, writes)
     newer = folder.state.db.execute(
-        f"SELECT person, time_us, attributes FROM attribute_write WHERE seq > ? AND person IN ({marks})", (seq,)
+        f"SELECT person, time_us, attributes FROM {table} WHERE seq > ? AND person IN ({marks})", (seq,)
     ).fetchall()
     for person, time_us, attributes in newer:
         writes[person].append((time_us, _decode(attributes)))

@@ -11,6 +11,7 @@ import msgspec
 
 from backstory.store.provenance import CONFIRMED
 from backstory.store.tail import Tail
+from backstory.store.write_block import unfold
 
 FORGOTTEN = '{"forgotten":true}'
 
@@ -31,6 +32,7 @@ def forget(db: sqlite3.Connection, tail: Tail, people: Iterable[int], names: Ite
         )
         redacted = "UPDATE activity SET person = NULL, data = ?, delivery_id = NULL WHERE person = ?"
         db.execute(redacted, (FORGOTTEN, person))
+        unfold(db, person)
         db.execute("DELETE FROM attribute_write WHERE person = ?", (person,))
         db.execute("DELETE FROM future WHERE person = ?", (person,))
         db.execute(
@@ -65,6 +67,7 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
     (``transition.drop_from_blocks``). A message stays as a number in counts of
     campaigns, without its content.
     """
+    unfold(db, person)
     count = tail.drop_events(person, rows_max)
     for table, key, where in _ROWS:
         if count >= rows_max:

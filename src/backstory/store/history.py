@@ -8,6 +8,7 @@ under ``reading``, and takes the manifest and the tail out of one transaction of
 row is seen once, and the files are there until the reading ends.
 """
 
+import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part
 from backstory.store.reading import Readings
 from backstory.store.state import State
+from backstory.store.write_block import table_of_writes
 
 Numbers = NDArray[Any]
 NEVER_BEFORE_US = -(1 << 62)
@@ -65,6 +67,21 @@ class History:
     ) -> tuple[list[Part], list[Any]]:
         """What one commit says: the parts there are, or were known, and rows of the tail."""
         return self._state.read(lambda db: (parts_for(db, known), db.execute(sql, parameters).fetchall()))
+
+    def stored_writes(
+        self,
+        sql: str,
+        parameters: tuple[Any, ...] = (),
+        known: Knowledge | None = None,
+        people: Collection[int] | None = None,
+    ) -> tuple[list[Part], list[Any]]:
+        """The same about attribute writes (of these ``people``): {written} in ``sql`` is where the tail has them."""
+
+        def read(db: sqlite3.Connection) -> tuple[list[Part], list[Any]]:
+            asked = sql.format(written=table_of_writes(db, people))
+            return parts_for(db, known), db.execute(asked, parameters).fetchall()
+
+        return self._state.read(read)
 
     def files(self, parts: Sequence[Part], kind: str) -> list[str]:
         """The files of a kind; those whose rows have a column more come last, so that it is not asked of the others."""
@@ -233,8 +250,10 @@ class History:
         """(person, time, attributes) of these people's writes, as far as they are committed."""
         marks = ", ".join("?" * len(people))
         with self.reading():
-            parts, rows = self.stored(
-                f"SELECT person, time_us, attributes FROM attribute_write WHERE person IN ({marks})", tuple(people)
+            parts, rows = self.stored_writes(
+                "SELECT person, time_us, attributes FROM {written} " + f"WHERE person IN ({marks})",
+                tuple(people),
+                people=people,
             )
             files = self.files(parts, "write")
             if files:
@@ -248,9 +267,9 @@ class History:
     def people_since(self, since_us: int) -> list[int]:
         """People with an event that counts or a write at or after a moment."""
         with self.reading():
-            stored, rows = self.stored(
+            stored, rows = self.stored_writes(
                 "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
-                " UNION SELECT person FROM attribute_write WHERE time_us >= ?1",
+                " UNION SELECT person FROM {written} WHERE time_us >= ?1",
                 (since_us,),
             )
             parts = [part for part in stored if part.high_us >= since_us]
@@ -264,7 +283,7 @@ class History:
     def writers_since(self, seq: int) -> list[int]:
         """People with attribute writes after ``seq``, in the tail and in parts."""
         with self.reading():
-            parts, rows = self.stored("SELECT DISTINCT person FROM attribute_write WHERE seq > ?", (seq,))
+            parts, rows = self.stored_writes("SELECT DISTINCT person FROM {written} WHERE seq > ?", (seq,))
             sql = f"SELECT DISTINCT person FROM read_parquet($1) WHERE {COUNTED}"
             for found in self.between(self.rows, sql, parts, "write", (seq, NO_END_SEQ)):
                 rows += found
@@ -280,9 +299,9 @@ class History:
         told = told_by(known)
         tables: list[pa.Table] = []
         with self.reading():
-            parts, rows = self.stored(
+            parts, rows = self.stored_writes(
                 "SELECT person, min(time_us) FROM (SELECT person, time_us FROM event WHERE seq > ?1 AND seq <= ?2"
-                f" AND NOT duplicate{told} UNION ALL SELECT person, time_us FROM attribute_write"
+                f" AND NOT duplicate{told} UNION ALL SELECT person, time_us FROM {{written}}"
                 f" WHERE seq > ?1 AND seq <= ?2{told}) GROUP BY person",
                 (seq, until_seq),
                 known,

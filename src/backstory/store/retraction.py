@@ -25,7 +25,8 @@ from backstory.core.column import Truth
 from backstory.core.error import StorageError
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, map_run, order_by_key, write_run
 from backstory.store.part import GROUP_ROWS, write_part, write_tables
-from backstory.store.rewrite import COLUMNS, ORDERS, File, hold_against, union_of
+from backstory.store.part_file import File
+from backstory.store.rewrite import COLUMNS, ORDERS, hold_against, union_of
 
 if TYPE_CHECKING:
     from backstory.store.manifest import KeyRun, Part

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import msgspec
@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from backstory.core.error import StorageError
+from backstory.store.history import order_of
 from backstory.store.keyrun import checksum_of, map_run, order_by_key, write_run
+from backstory.store.manifest import KeyRun, Part
 from backstory.store.part import write_part, write_tables
-
-if TYPE_CHECKING:
-    from backstory.store.manifest import KeyRun, Part
+from backstory.store.part_file import File
+from backstory.store.write_block import WriteBlock
 
 EVENT_COLUMNS = {
     "seq": pa.int64(),
@@ -62,21 +63,6 @@ STRETCH_ROWS = 65_536
 STRETCH_BYTES = 8 << 20
 # So many bits of a person's number are left out where stretches begin and end.
 PEOPLE_BITS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file written and synced, not named yet: of a part, or a run of keys (without times and ``bytes``)."""
-
-    path: str
-    rows: int
-    checksum: str
-    bytes: int = 0
-    low_us: int = 0
-    high_us: int = 0
-    seq: int = 0
-    import_id: int = 0
-    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +159,30 @@ def write_moved(folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
         seq=oldest.seq,
     )
     return part, _runs_of(folder, name, table) if oldest.kind == "event" else []
+
+
+def write_blocks(folder: Path, blocks: Sequence[WriteBlock]) -> File:
+    """Blocks of one import, in the order of their seqs, as a part."""
+    table = pa.concat_tables([block.table() for block in blocks])
+    people, times_us, seqs = (
+        np.asarray(table.column(name).to_numpy(), np.int64) for name in ("person", "time_us", "seq")
+    )
+    table = table.select([*WRITE_COLUMNS]).append_column("commit_seq", pa.array(seqs))
+    order = order_of(people, times_us)
+    if (order[1:] < order[:-1]).any():
+        table = table.take(pa.array(order))
+    import_id, last = blocks[0].import_id, int(seqs[-1])
+    written = write_part(folder, f"import-write-{import_id}-{blocks[0].seq}-{last}", table)
+    return File(
+        path=written.path,
+        rows=written.rows,
+        checksum=written.checksum,
+        bytes=written.bytes,
+        low_us=int(times_us.min()),
+        high_us=int(times_us.max()),
+        seq=last,
+        import_id=import_id,
+    )
 
 
 def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:

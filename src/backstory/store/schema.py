@@ -119,6 +119,11 @@ CREATE TABLE attribute_write (
     attributes TEXT NOT NULL, changes TEXT, created INTEGER NOT NULL, import_id INTEGER NOT NULL
 );
 CREATE INDEX attribute_write_person ON attribute_write (person);
+-- The same of an import's step, packed (store/write_block.py), until they become a part.
+CREATE TABLE write_block (
+    seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, accept_us INTEGER NOT NULL, import_id INTEGER NOT NULL,
+    low_person INTEGER NOT NULL, high_person INTEGER NOT NULL, body BLOB NOT NULL
+);
 CREATE TABLE anonymous_event (
     seq INTEGER PRIMARY KEY, anonymous_id TEXT, name TEXT NOT NULL, kind TEXT NOT NULL, time_us INTEGER NOT NULL,
     accept_us INTEGER NOT NULL, data TEXT NOT NULL, event_id TEXT, timed INTEGER NOT NULL

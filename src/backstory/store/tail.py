@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from backstory.core.event import Event
 from backstory.store.database import among, insert_columns, insert_rows
 from backstory.store.sieve import Sieve
 from backstory.store.tail_index import Block, TailIndex
+from backstory.store.write_block import add_block, rows_of, table_of_writes
 
 # The columns are the fields of an event, in their order; data is bytes there.
 _EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
@@ -91,6 +93,13 @@ class Tail:
         """Imported writes: (seq, person, time, accept time, attributes, changes, created, import id)."""
         self._writes += rows
 
+    def add_body(self, body: pa.Table, *, seq: int, accept_us: int, import_id: int, packed: bool) -> None:
+        """Writes of an import (``write_block.BODY``), numbered from ``seq`` on; ``packed``: as one block."""
+        if packed:
+            add_block(self._db, body, seq=seq, accept_us=accept_us, import_id=import_id)
+        else:
+            self.add_imported(rows_of(body, seq=seq, accept_us=accept_us, import_id=import_id))
+
     def add_activity(
         self,
         seq: int,
@@ -146,7 +155,8 @@ class Tail:
     def people_writes(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
         """(person, time, attributes) of these people's identify calls."""
         self._flush_writes()
-        query = f"SELECT person, time_us, attributes FROM attribute_write WHERE {among(people, 'person')}"
+        table = table_of_writes(self._db, people)
+        query = f"SELECT person, time_us, attributes FROM {table} WHERE {among(people, 'person')}"
         return self._db.execute(query).fetchall()
 
     def take_events(self, person: int) -> list[tuple[Any, ...]]:
@@ -172,7 +182,8 @@ class Tail:
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
         """(time, accept time, attributes, import id) of a person's writes."""
         self.flush()
-        query = "SELECT time_us, accept_us, attributes, import_id FROM attribute_write WHERE person = ?"
+        table = table_of_writes(self._db, (person,))
+        query = f"SELECT time_us, accept_us, attributes, import_id FROM {table} WHERE person = ?"
         return self._db.execute(query, (person,)).fetchall()
 
     def flush_events(self) -> None:
