@@ -1,5 +1,6 @@
 """Previews: what an import would do, against what it then does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from backstory.core.error import RequestError
 from backstory.core.fact import PutCampaign, SetCampaignState
 from backstory.core.time import SECOND_US
 from backstory.engine import backfill, preview
+from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress
+from backstory.engine.preview import Rehearsal
 from backstory.engine.preview_view import Preview
 from backstory.engine.rehearsal import rehearse
 from backstory.store.folder import REPLICAS
@@ -91,6 +94,62 @@ def test_rows_with_errors_are_told_with_their_file(live: Live, tmp_path: Path) -
         (f"p{at}.csv", 2 + at % 2) for at in range(len(said.error_samples))
     ]
     assert [one.file for one in seen(live, BackfillOptions(kind="people", paths=paths[:1])).error_samples] == [""]
+
+
+def lines_by_outcome(said: Preview) -> dict[str, list[tuple[str, int, str]]]:
+    return {
+        outcome: [(one.file, one.line, one.text) for one in rows] for outcome, rows in said.samples.items() if rows
+    }
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_each_outcome_is_told_with_its_first_rows(live: Live, tmp_path: Path, packed: bool) -> None:
+    """People who are new, changed, the same or newer; whoever is passed over: the lines as they stand in the file."""
+    live.identify("same", live.now_us - HOUR_US, plan="pro")
+    live.identify("other", live.now_us - HOUR_US, plan="pro")
+    live.identify("newer", live.now_us, plan="pro")
+    old = live.now_us // SECOND_US - 1800
+    header, lines = "id,plan,_timestamp", [f"new{at},free,{old}" for at in range(9)]
+    lines += [f"same,pro,{old}", "", f"other,free,{old}", f"newer,free,{old}", 'odd,"fr""ee",0']
+    body = "\n".join([header, *lines]).encode()
+    path = written(tmp_path, f"p.csv{'.gz' if packed else ''}", body)
+    said = lines_by_outcome(seen(live, BackfillOptions(kind="people", paths=(path,))))
+    assert said == {
+        "created": [("", 2 + at, lines[at]) for at in range(5)],
+        "unchanged": [("", 11, lines[9])],
+        "updated": [("", 13, lines[11])],
+        "stale": [("", 14, lines[12])],
+    }
+    only = seen(live, BackfillOptions(kind="people", paths=(path,), rows="only_existing"))
+    assert lines_by_outcome(only)["skipped"] == [("", 2 + at, lines[at]) for at in range(5)]
+    new = seen(live, BackfillOptions(kind="people", paths=(path,), rows="only_new"))
+    assert lines_by_outcome(new)["skipped"] == [("", 11, lines[9]), ("", 13, lines[11]), ("", 14, lines[12])]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_repeats_are_told_with_their_first_rows(live: Live, tmp_path: Path, fast: bool) -> None:
+    """Events that are there already, by id or by what they say, in the file they stand in."""
+    live.identify("p", live.now_us - HOUR_US)
+    live.track("p", "bought", live.now_us - HOUR_US, event_id="one")
+    now_s = live.now_us // SECOND_US
+    rows = [{"customer_id": "p", "name": "bought", "timestamp": now_s - 60 - at} for at in range(3)]
+    rows.append({"customer_id": "p", "name": "bought", "timestamp": now_s, "event_id": "one"})
+    first, second = json_lines(rows), json_lines([rows[1], {**rows[0], "customer_id": "stranger"}])
+    paths = (written(tmp_path, "a.jsonl", first), written(tmp_path, "b.jsonl", second))
+    backfill.run(live.workspace, BackfillOptions(kind="events", paths=paths[:1]), ignore)
+
+    def tried(one: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
+        return rehearse(one, on_progress, chunking=Chunking(fast=fast, fast_bytes_min=0))
+
+    asked = BackfillOptions(kind="events", paths=paths, rows="only_existing")
+    said = lines_by_outcome(preview.preview(live.workspace, asked, ignore, rehearse=tried))
+    texts = [text.decode() for text in (first + second).splitlines()]
+    assert said == {
+        "duplicate": [("a.jsonl", 1 + at, texts[at]) for at in range(4)],
+        # Said a second time by one import, it happened twice.
+        "created": [("b.jsonl", 1, texts[4])],
+        "skipped": [("b.jsonl", 2, texts[5])],
+    }
 
 
 def test_campaigns_are_previewed_under_each_policy(live: Live, tmp_path: Path) -> None:

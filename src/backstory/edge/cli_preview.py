@@ -25,6 +25,8 @@ _OUTCOMES = {
 }
 _SHOWN_MAX = 12
 _FILES_MAX = 5
+_EXAMPLES_MAX = 2
+_TEXT_MAX = 80
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def skipped_name(kind: str) -> str:
 
 def preview_text(seen: dict[str, Json], kind: str = "") -> str:
     """Tables of segments, campaigns and attributes behind the counts; what would not change is left out."""
-    blocks = [_counts(seen, kind), hint_text(seen["hint"]), _samples(seen)]
+    blocks = [_counts(seen, kind), _examples(seen), hint_text(seen["hint"]), _samples(seen)]
     blocks += [_segments(seen), _campaigns(seen), _attributes(seen)]
     return "\n\n".join(block for block in blocks if block)
 
@@ -122,6 +124,14 @@ def _counts(seen: dict[str, Any], kind: str) -> str:
         if held[key]:
             lines.append(f"  {f'{what} held back from campaigns':<42}{held[key]:>14,}")
     return "\n".join(lines)
+
+
+def _examples(seen: dict[str, Any]) -> str:
+    """The first rows of each outcome; those with errors are told by themselves."""
+    lines: list[str] = []
+    for outcome, rows in seen["samples"].items():
+        lines += [f"  {outcome:<10} {_place(row)}: {cell(row['text'])[:_TEXT_MAX]}" for row in rows[:_EXAMPLES_MAX]]
+    return "\n".join(["the first rows of each outcome:", *lines]) if lines else ""
 
 
 def _samples(seen: dict[str, Json]) -> str:

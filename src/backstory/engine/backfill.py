@@ -29,7 +29,7 @@ from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv
 from backstory.engine.import_control import IMPORTING, PAUSED, Paused, Running
 from backstory.engine.import_hint import hint
-from backstory.engine.import_job import Chunking, Counts, Job, Saved, Tally, row_of
+from backstory.engine.import_job import Chunking, Counts, Job, Saved, row_of
 from backstory.engine.import_trigger import go_on
 from backstory.engine.mended import Mended
 from backstory.engine.net_difference import judge_segments, members_now
@@ -43,6 +43,7 @@ from backstory.engine.source import Chunk, Place, Source
 from backstory.store.manifest import read_imports
 
 if TYPE_CHECKING:
+    from backstory.engine.tally import Tally
     from backstory.engine.workspace import Workspace
 
 OnProgress = Callable[[Progress], None]

@@ -55,6 +55,11 @@ class Found:
     def first_line(self) -> int:
         return self._chunk.first_line
 
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        """Which line of the file each of them is."""
+        return (self._scan.line + np.int64(self._chunk.first_line)).astype(np.int64)
+
     def others(self) -> list[tuple[int, bytes]]:
         """The (line, text) of the lines that were not taken."""
         body, starts = self._chunk.body, self._scan.line_at
@@ -159,7 +164,7 @@ class Found:
             data=self._data(),
             event_ids=self._event_ids(),
             named=found.by_email.astype(np.int8),
-            places=(found.line + np.int64(self._chunk.first_line)).astype(np.int64),
+            places=self.lines,
         )
 
     def _data(self) -> pa.Array:

@@ -135,6 +135,7 @@ class EventImport:
         strangers = found.strangers()
         if self._job.options.rows == "only_existing":
             counts.skipped += int((found.people < 0).sum())
+            self._job.sample("skipped", found.lines[found.people < 0])
             found.keep(found.people >= 0)
             strangers = []
         staged = self._stage_rows(rows, counts, self._refuser(chunk), strangers)
@@ -242,6 +243,7 @@ class EventImport:
                 continue
             if person is None:
                 counts.skipped += 1
+                self._job.sample("skipped", [row.line])
                 continue
             key = key_of(row, time_us)
             staged.append(
@@ -310,7 +312,7 @@ class EventImport:
             part = write_rows(path, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
         runs = [
-            (self._write_run(f"{name}-{flag}", everything, some), len(some), flag)
+            (write_run(path, f"{name}-{flag}", everything.keys[some], everything.people[some]), len(some), flag)
             for some, flag in ((by_key[~known[by_key]], 0), (by_key[known[by_key]], 1))
             if len(some)
         ]
@@ -346,6 +348,8 @@ class EventImport:
         # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
         self.settle()
         told = self._job.call(commit)
+        self._job.sample("created", everything.places[~known])
+        self._job.sample("duplicate", everything.places[known])
         try:
             start_journeys(self._job, rows, slices)
         finally:
@@ -358,16 +362,13 @@ class EventImport:
 
     def settle(self) -> None:
         """Wait until segments know of all that was committed; raises what went wrong there."""
-        if self._feeding is not None:
-            feeding, self._feeding = self._feeding, None
+        feeding, self._feeding = self._feeding, None
+        if feeding is not None:
             feeding.result()
 
     def close(self) -> None:
         with self._feeder:
             self.settle()
-
-    def _write_run(self, name: str, rows: Rows, some: NDArray[np.int64]) -> tuple[str, str]:
-        return write_run(self._folder.parts_path, name, rows.keys[some], rows.people[some])
 
     def _tail_keys(self) -> tuple[Seen, int]:
         """The keys of events in the tail, and the seq up to which they were read."""

@@ -24,6 +24,7 @@ from backstory.engine.line_source import lines_of, too_long
 from backstory.engine.row_shape import RowShape
 from backstory.engine.row_value import NotHere, RowError, decode_line
 from backstory.engine.source import Place, Source
+from backstory.engine.tally import OUTCOMES
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -108,8 +109,11 @@ class FactImport:
             for line in lines:
                 end = line.end
                 if line.fields is not None:
-                    counts.rows += 1
-                    self._row(line, line.fields, counts)
+                    one = Counts(rows=1)
+                    self._row(line, line.fields, one)
+                    counts = counts.add(one)
+                    if outcome := next((name for name in OUTCOMES if getattr(one, name)), None):
+                        self._job.sample(outcome, [line.number])
         finally:
             context.importing = 0
         counts.people_created += self._folder.state.next_person - people

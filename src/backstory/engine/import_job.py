@@ -1,8 +1,7 @@
 """What every import keeps while it runs: counts, places, reports; committed with each chunk in the import's row."""
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from backstory.store.manifest import ImportRow, find_import
 
 if TYPE_CHECKING:
     from backstory.engine.mended import Mended
+    from backstory.engine.tally import Tally
     from backstory.engine.workspace import Workspace
 
 T = TypeVar("T")
@@ -50,13 +50,6 @@ class Chunking:
     fast: bool = True
     fast_bytes_min: int = 8 << 20
     tell_every_s: float = 0.5
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a preview wants counted while its run is at work: new people without any peculiarity, by attribute."""
-
-    new_people: Counter[str] = field(default_factory=Counter[str])
 
 
 class Retry(BackstoryError):
@@ -157,6 +150,7 @@ class Job:
         self.running: Running | None = None
         # Of a preview.
         self.tally: Tally | None = None
+        self._file = 0
         # Of a retry: which rows are to be taken. None: all.
         self.mended: Mended | None = None
         self.extra_seconds: Callable[[], float] = lambda: 0.0
@@ -204,6 +198,7 @@ class Job:
     def begin_file(self, number: int, path: Path, *, header: list[str] | None = None, delimiter: str = ",") -> None:
         """Each file has reports of its own, in its own form: ``header`` of a CSV file, None for JSON lines."""
         saved, sources = self.saved, self.saved.sources or self.options.paths
+        self._file = number
         if not saved.sources:
             saved.starts[number] = self.lines_before(number)
         of = saved.mending if saved.sources else number
@@ -238,6 +233,11 @@ class Job:
         paths = self.saved.sources or self.options.paths
         path = report_path(self._reports_path, self.import_id, kind, Path(paths[0]), 0, len(paths))
         return str(path if len(paths) == 1 else path.parent)
+
+    def sample(self, outcome: str, lines: Sequence[int] | NDArray[np.int64]) -> None:
+        """Rows of the file at hand that came out so: a preview shows the first of them."""
+        if self.tally is not None:
+            self.tally.note(outcome, self._file, lines)
 
     def report(self, kind: str) -> Report:
         return self._reports[kind]

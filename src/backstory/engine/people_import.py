@@ -194,6 +194,7 @@ class PeopleImport:
     def _insert_some(self, batch: Batch, rows: list[int], counts: Counts) -> BitMap:
         if self._job.options.rows == "only_existing":
             counts.skipped += len(rows)
+            self._job.sample("skipped", batch.quick.lines[rows])
             return BitMap()
         return self._insert(batch, rows)
 
@@ -222,6 +223,7 @@ class PeopleImport:
         )
         state.next_person += count
         if self._job.tally is not None:
+            self._job.sample("created", quick.lines if rows is None else quick.lines[rows])
             for name, column in quick.json.items():
                 there = column if rows is None else column.take(pa.array(rows))
                 self._job.tally.new_people[name] += len(there) - there.null_count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import msgspec
 import numpy as np
@@ -86,6 +86,7 @@ class Merge:
         count = len(rows.people)
         if self._job.options.rows == "only_new":
             self._counts.skipped += count
+            self._job.sample("skipped", quick.lines if rows.at is None else quick.lines[rows.at])
             return
         if not count:
             return
@@ -105,6 +106,8 @@ class Merge:
         # Kept though it changes nothing: it stands when another import that said the same is taken back.
         quiet = what != OTHER
         self._counts.unchanged += int(quiet.sum())
+        if self._job.tally is not None:
+            self._job.sample("unchanged", (quick.lines if rows.at is None else quick.lines[rows.at])[quiet])
         if not quiet.all():
             texts = texts.filter(pa.array(quiet))
         self.told.append(writes(people[quiet], times_us[quiet], texts, changes=UNCHANGED, created=False))
@@ -136,7 +139,7 @@ class Merge:
         decision = decide(path, tuple(body), *found, update_only=False, rules=self._workspace.context.rules)
         match decision:
             case Join() if self._job.options.rows == "only_new":
-                self._counts.skipped += 1
+                self._count("skipped", row)
             case Join(primary=primary, secondary=secondary):
                 # Campaigns hear of it at the end of the import, as of all that it moved.
                 now_us = self._folder.state.now_us
@@ -152,6 +155,10 @@ class Merge:
             case _:
                 assert_never(decision)
 
+    def _count(self, outcome: Literal["created", "updated", "unchanged", "stale", "skipped"], row: PersonRow) -> None:
+        setattr(self._counts, outcome, getattr(self._counts, outcome) + 1)
+        self._job.sample(outcome, [row.line])
+
     def _refused(self, row: PersonRow, reason: str) -> None:
         self._counts.errors += 1
         self._refuse(row, reason)
@@ -160,7 +167,7 @@ class Merge:
         is_new = decision.person is None
         wanted = self._job.options.rows
         if (wanted == "only_new" and not is_new) or (wanted == "only_existing" and is_new):
-            self._counts.skipped += 1
+            self._count("skipped", row)
             return
         folder, counts = self._folder, self._counts
         now_us = folder.state.now_us
@@ -180,7 +187,7 @@ class Merge:
                 person, assign, document, created_us=time_us, accept_us=now_us, import_id=self._job.import_id
             )
             self._segments.add_person(person)
-            counts.created += 1
+            self._count("created", row)
             counts.people_created += 1
         else:
             person = decision.person
@@ -189,11 +196,11 @@ class Merge:
             if written.touched:
                 folder.people.set_document(person, document)
             if written.changed or assign:
-                counts.updated += 1
+                self._count("updated", row)
             elif written.lost and not written.touched:
-                counts.stale += 1
+                self._count("stale", row)
             else:
-                counts.unchanged += 1
+                self._count("unchanged", row)
         changes = changes_json(written.changed) | {i.kind: {"from": "", "to": i.value} for i in assign}
         lost = encode_json(losses_json(written.lost)).decode() if written.lost else ""
         text = attributes_text(row.attributes, self._keys)

@@ -61,10 +61,19 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     file: str = ""
 
 
+class RowSample(msgspec.Struct, frozen=True, kw_only=True):
+    """A row as an example of an outcome: its line and what stands there, cut where it is long; ``file`` as above."""
+
+    line: int
+    text: str
+    file: str = ""
+
+
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a run's summary, and what it would change. Exact for ``now_us`` if nothing else happens meanwhile.
 
-    ``import_id`` is None: nothing was made. ``error_samples`` are the first rows with errors.
+    ``import_id`` is None: nothing was made. ``error_samples`` are the first rows with errors,
+    ``samples`` the first of each other outcome.
     """
 
     import_id: None = None
@@ -91,6 +100,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     segments: list[SegmentEffect]
     campaigns: list[CampaignEffect]
     attributes: list[AttributeEffect]
+    samples: dict[str, list[RowSample]] = {}
     error_samples: list[Sample]
     warning_samples: list[Sample]
     # How each file is read, and what each of its columns is taken for.

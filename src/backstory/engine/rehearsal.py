@@ -24,7 +24,7 @@ from backstory.core.step import messages_max
 from backstory.core.time import HOUR_US
 from backstory.engine import backfill
 from backstory.engine.clock import ManualClock
-from backstory.engine.import_job import Saved, Tally, row_of
+from backstory.engine.import_job import Chunking, Saved, row_of
 from backstory.engine.import_outline import outline
 from backstory.engine.later import most_later
 from backstory.engine.options import Policy, Progress, Summary
@@ -39,6 +39,7 @@ from backstory.engine.preview_view import (
 )
 from backstory.engine.report import first_rows
 from backstory.engine.settings import PREFIX, load
+from backstory.engine.tally import Tally
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import MemoryJournal
 from backstory.store.state import State
@@ -50,14 +51,16 @@ CHANGES_MAX = 5
 SAME_SETTINGS = ("duckdb_memory_mb", "duckdb_threads", "auto_merge", "change_by_cio_id", "change_email_by_id")
 
 
-def rehearse(tried: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
+def rehearse(
+    tried: Rehearsal, on_progress: Callable[[Progress], None], *, chunking: Chunking | None = None
+) -> Preview:
     """Run the import on the replica; what it left there is what the run would leave."""
     started_s = time.monotonic()
     with opened(replica_of(tried), tried.now_us, trigger_hours=tried.trigger_age_us / HOUR_US) as workspace:
         before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
         marks = _Marks(workspace)
         tally = Tally()
-        summary = backfill.run(workspace, tried.options, on_progress, tally=tally)
+        summary = backfill.run(workspace, tried.options, on_progress, chunking=chunking, tally=tally)
         seconds = time.monotonic() - started_s
         return _preview(workspace, tried, summary, before, marks, tally, seconds)
 
@@ -113,6 +116,7 @@ def _preview(
         campaigns=list(_campaigns(workspace, tried.options.triggers, marks, summary.import_id)),
         attributes=_attributes(workspace, summary.import_id, tally) if tried.options.kind == "people" else [],
         files=outline(tried.options, found=_types_found(workspace, summary.import_id)),
+        samples=tally.shown(tried.options),
         error_samples=_samples(summary.error_file, tried.options.paths),
         warning_samples=_samples(summary.warning_file, tried.options.paths),
     )
