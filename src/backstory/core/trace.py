@@ -10,6 +10,8 @@ ATTRIBUTE_CHANGE: Final = "attribute_change"
 FAILED_ATTRIBUTE_CHANGE: Final = "failed_attribute_change"
 SKIPPED_UPDATE: Final = "skipped_update"
 FAILED_EVENT: Final = "failed_event"
+# Ours: the original does not show what it ignored. Shown only to whoever asks for it.
+DUPLICATE_EVENT: Final = "duplicate_event"
 DEVICE_CHANGE: Final = "device_change"
 FAILED_DEVICE_CHANGE: Final = "failed_device_change"
 ADD_RELATIONSHIP: Final = "add_relationship"

@@ -1,6 +1,7 @@
 """The activity log over the App API, newest first.
 
-Entries older than 30 days by effective time are hidden unless ``all=true``; nothing is deleted.
+Entries older than 30 days by effective time are hidden unless ``all=true``; nothing is deleted. Events that repeat
+another are shown with ``type=duplicate_event`` only: the original shows none of them.
 Source: ``api-surface.md`` section 7.1, design section 7.
 """
 
@@ -14,7 +15,10 @@ from backstory.edge.app_shape import activity
 
 
 def of_everybody(call: Call) -> Response:
-    """``GET /v1/activities``; ``customer_id`` narrows it to a person, nobody known by it means an empty list."""
+    """``GET /v1/activities``; ``customer_id`` narrows it to a person, nobody known by it means an empty list.
+
+    ``type=duplicate_event`` shows the events that repeat another, and so count nowhere.
+    """
     customer_id = call.text("customer_id")
     if customer_id is None:
         return _page(call, None, None, deleted=call.flag("deleted"))
@@ -25,7 +29,7 @@ def of_everybody(call: Call) -> Response:
 
 
 def of_person(call: Call) -> Response:
-    """``GET /v1/customers/{id}/activities``."""
+    """``GET /v1/customers/{id}/activities``: as above."""
     return _page(call, *call.customer(), deleted=False)
 
 

@@ -15,7 +15,8 @@ from backstory.core.error import NotFoundError, RequestError
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
 from backstory.core.time import DAY_US
-from backstory.core.trace import ATTRIBUTE_CHANGE, EVENT_KINDS, PROFILE_CREATE, SKIPPED_UPDATE
+from backstory.core.trace import ATTRIBUTE_CHANGE, DUPLICATE_EVENT, EVENT_KINDS, PROFILE_CREATE, SKIPPED_UPDATE
+from backstory.engine.repeat_log import repeats
 from backstory.engine.view import ActivityView, Identifiers
 from backstory.store.database import among
 from backstory.store.folder import Folder
@@ -108,6 +109,8 @@ def activities(
         seqs = None if person is None else folder.tail.person_seqs(person)
         stored = folder.state.read(lambda db: _stored(db, bounds, seqs))
         rows = stored.rows + _from_parts(folder, stored, bounds)
+        if types == DUPLICATE_EVENT:
+            rows += repeats(folder, bounds, [*stored.survivor, *stored.suppressed])
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
     page = rows[:limit]
     people = _identifiers(folder, {row[3] for row in page if row[3] is not None})
