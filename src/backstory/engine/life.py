@@ -50,8 +50,8 @@ def read_life(folder: Folder, person: int, *, present_us: int | None, known: Kno
 
 
 def _read_life(folder: Folder, person: int, present_us: int | None, known: Knowledge | None) -> Life | None:
-    seqs = folder.tail.person_seqs(person)
-    stored = folder.state.read(lambda db: _read(db, person, seqs, known))
+    seqs, written = folder.tail.person_seqs(person), folder.tail.write_seqs(person)
+    stored = folder.state.read(lambda db: _read(db, person, seqs, written, known))
     if stored.person is None:
         return None
     events, writes = list(stored.events), list(stored.writes)
@@ -68,7 +68,9 @@ def _read_life(folder: Folder, person: int, present_us: int | None, known: Knowl
     return _life(stored, occurrences, [_writing(row, present_us) for row in writes], known)
 
 
-def _read(db: sqlite3.Connection, person: int, seqs: list[int], known: Knowledge | None) -> _Stored:
+def _read(
+    db: sqlite3.Connection, person: int, seqs: list[int], written: list[int], known: Knowledge | None
+) -> _Stored:
     found = "SELECT person, id, email, phone, min(created_us, accept_us) FROM person WHERE person = ?"
     return _Stored(
         person=db.execute(found, (person,)).fetchone(),
@@ -77,7 +79,8 @@ def _read(db: sqlite3.Connection, person: int, seqs: list[int], known: Knowledge
             f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate{told_by(known)}"
         ).fetchall(),
         writes=db.execute(
-            f"SELECT {_WRITE} FROM {table_of_writes(db, (person,))} WHERE person = ?{told_by(known)}", (person,)
+            f"SELECT {_WRITE} FROM {table_of_writes(db, (person,), written)} WHERE person = ?{told_by(known)}",
+            (person,),
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),
         records=read_records(db, [person], known=known).get(person, RecordsInTime()),

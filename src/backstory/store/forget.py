@@ -11,7 +11,6 @@ import msgspec
 
 from backstory.store.provenance import CONFIRMED
 from backstory.store.tail import Tail
-from backstory.store.write_block import unfold
 
 FORGOTTEN = '{"forgotten":true}'
 
@@ -32,8 +31,7 @@ def forget(db: sqlite3.Connection, tail: Tail, people: Iterable[int], names: Ite
         )
         redacted = "UPDATE activity SET person = NULL, data = ?, delivery_id = NULL WHERE person = ?"
         db.execute(redacted, (FORGOTTEN, person))
-        unfold(db, person)
-        db.execute("DELETE FROM attribute_write WHERE person = ?", (person,))
+        tail.drop_writes(person)
         db.execute("DELETE FROM future WHERE person = ?", (person,))
         db.execute(
             "DELETE FROM decision WHERE journey_id IN (SELECT journey_id FROM journey WHERE person = ?)", (person,)
@@ -48,7 +46,6 @@ def forget(db: sqlite3.Connection, tail: Tail, people: Iterable[int], names: Ite
 
 # A person's rows by table, each with what tells them apart from others of the person.
 _ROWS = (
-    ("attribute_write", "seq", "person = ?1"),
     ("activity", "seq", "person = ?1"),
     ("transition", "seq", "person = ?1"),
     ("future", "seq", "person = ?1"),
@@ -67,8 +64,9 @@ def forget_some(db: sqlite3.Connection, tail: Tail, person: int, rows_max: int) 
     (``transition.drop_from_blocks``). A message stays as a number in counts of
     campaigns, without its content.
     """
-    unfold(db, person)
     count = tail.drop_events(person, rows_max)
+    if count < rows_max:
+        count += tail.drop_writes(person, rows_max - count)
     for table, key, where in _ROWS:
         if count >= rows_max:
             return count

@@ -107,8 +107,8 @@ CREATE INDEX retracted_write_import ON retracted_write (import_id, kind, seq);
 CREATE INDEX retracted_write_person ON retracted_write (person) WHERE person IS NOT NULL;
 CREATE INDEX retracted_write_object ON retracted_write (object);
 
--- The tail: the newest history, not yet in parts. Where a person's events are, and which keys are known, is kept in
--- memory (store/tail_index.py): an index here would rewrite a page for each event.
+-- The tail: the newest history, not yet in parts. Where a person's events and attribute writes are, and which keys are
+-- known, is kept in memory (store/tail_index.py): an index here would rewrite a page for each of them.
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL, data TEXT NOT NULL,
@@ -118,7 +118,6 @@ CREATE TABLE attribute_write (
     seq INTEGER PRIMARY KEY, person INTEGER NOT NULL, time_us INTEGER NOT NULL, accept_us INTEGER NOT NULL,
     attributes TEXT NOT NULL, changes TEXT, created INTEGER NOT NULL, import_id INTEGER NOT NULL
 );
-CREATE INDEX attribute_write_person ON attribute_write (person);
 -- The same of an import's step, packed (store/write_block.py), until they become a part.
 CREATE TABLE write_block (
     seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, accept_us INTEGER NOT NULL, import_id INTEGER NOT NULL,

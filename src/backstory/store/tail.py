@@ -13,7 +13,7 @@ from backstory.core.event import Event
 from backstory.store.database import among, insert_columns, insert_rows
 from backstory.store.sieve import Sieve
 from backstory.store.tail_index import Block, TailIndex
-from backstory.store.write_block import add_block, rows_of, table_of_writes
+from backstory.store.write_block import add_block, rows_of, table_of_writes, unfold
 
 # The columns are the fields of an event, in their order; data is bytes there.
 _EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)")
@@ -22,7 +22,7 @@ _LIVE_EVENT = ("INSERT INTO event", "(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)")
 _WRITE = ("INSERT INTO attribute_write", "(?, ?, ?, ?, ?, ?, ?, ?)")
 _ACTIVITY = ("INSERT INTO activity", "(?, ?, ?, ?, ?, ?, ?, ?)")
 _TRANSITION = ("INSERT INTO transition", "(?, ?, ?, ?, ?, ?)")
-# So many new events become a run of the index: by themselves, and with those of bursts.
+# So many new events, or writes, become a run of the index: by themselves, and with those of bursts.
 INDEX_ROWS = 10_000
 INDEX_ROWS_MAX = 50_000
 # So many rows are asked for by one statement.
@@ -44,7 +44,10 @@ class Tail:
         self._blocks: list[Columns] = []
         self._moves: list[Columns] = []
         self._index = TailIndex()
-        self._index.restore(db)
+        self._index.restore(db.execute("SELECT seq, person, key FROM event"))
+        # The same of attribute writes, which have no keys.
+        self._written = TailIndex()
+        self._written.restore(db.execute("SELECT seq, person, NULL FROM attribute_write"))
         # Every key of the tail, so that most new ones are known to be new without a look into the index.
         self._sieve = Sieve()
         for keys in self._index.run_keys():
@@ -56,19 +59,19 @@ class Tail:
         return self._index.rows
 
     def wants_index(self, *, idle: bool) -> bool:
-        """Are there enough new events for a run of the index? ``idle``: there is nothing else to do."""
-        new = self._index.single + self._index.together
+        """Are there enough new rows for a run of the index? ``idle``: there is nothing else to do."""
+        new = max(self._index.single + self._index.together, self._written.together)
         return self._index.single >= INDEX_ROWS or new >= (INDEX_ROWS if idle else INDEX_ROWS_MAX)
 
     def index(self) -> None:
-        """Take the new events into the index."""
+        """Take what is new into the index."""
         self._index.gather()
+        self._written.gather()
 
     def let_go(self, kind: str, seq: int) -> None:
         """Inside the transaction that names the part: the rows of a kind up to a seq are no longer here."""
         self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
-        if kind == "event":
-            self._index.let_go(seq)
+        (self._index if kind == "event" else self._written).let_go(seq)
 
     def add_event(self, event: Event) -> None:
         self._events.append(astuple(event))
@@ -152,12 +155,28 @@ class Tail:
         """
         return self._index.of_person(person)
 
+    def write_seqs(self, person: int) -> list[int]:
+        """The same of a person's attribute writes, but for those that lie in blocks."""
+        return self._written.of_person(person)
+
     def people_writes(self, people: Sequence[int]) -> list[tuple[int, int, str]]:
         """(person, time, attributes) of these people's identify calls."""
         self._flush_writes()
-        table = table_of_writes(self._db, people)
+        seqs = self._written.of_people(people)
+        table = table_of_writes(self._db, people, seqs if len(seqs) <= ROWS_ASKED else None)
         query = f"SELECT person, time_us, attributes FROM {table} WHERE {among(people, 'person')}"
         return self._db.execute(query).fetchall()
+
+    def drop_writes(self, person: int, rows_max: int | None = None) -> int:
+        """Attribute writes of somebody gone go, all of them or some; returns how many."""
+        self.add_imported(unfold(self._db, person))
+        self._flush_writes()
+        seqs = self._written.of_person(person)
+        if not seqs:
+            return 0
+        chosen = f"SELECT seq FROM attribute_write WHERE {among(seqs)} LIMIT ?"
+        some = -1 if rows_max is None else rows_max
+        return self._db.execute(f"DELETE FROM attribute_write WHERE seq IN ({chosen})", (some,)).rowcount
 
     def take_events(self, person: int) -> list[tuple[Any, ...]]:
         """A person's events, all of them, taken out of the tail: the columns of the table, in their order."""
@@ -182,7 +201,7 @@ class Tail:
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
         """(time, accept time, attributes, import id) of a person's writes."""
         self.flush()
-        table = table_of_writes(self._db, (person,))
+        table = table_of_writes(self._db, (person,), self._written.of_person(person))
         query = f"SELECT time_us, accept_us, attributes, import_id FROM {table} WHERE person = ?"
         return self._db.execute(query, (person,)).fetchall()
 
@@ -209,6 +228,7 @@ class Tail:
     def _flush_writes(self) -> None:
         if self._writes:
             insert_rows(self._db, *_WRITE, self._writes)
+            self._written.put_unkeyed([row[0] for row in self._writes], [row[1] for row in self._writes])
             self._writes.clear()
 
     def discard(self) -> None:
@@ -216,3 +236,4 @@ class Tail:
         for rows in (self._events, self._blocks, self._writes, self._activities, self._transitions, self._moves):
             rows.clear()
         self._index.clear()
+        self._written.clear()

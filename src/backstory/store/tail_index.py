@@ -1,4 +1,4 @@
-"""Where the events of the tail lie, by key and by person: in memory, read from the table at the start.
+"""Where the events of the tail lie, by key and by person, and its attribute writes: in memory, read at the start.
 
 New events lie in dictionaries, if they came by themselves, and bursts as the arrays they came in. Some thousands of
 them become a *run*, sorted both ways, and small runs become larger ones, so that there are never more than a few.
@@ -22,6 +22,8 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 # A run rests when it is so many times as large as the next one.
 RATIO = 2
 RESTORED_ROWS = 100_000
+# Blocks without keys grow to so many rows: each is looked through by itself.
+JOINED_ROWS = 512
 # From so many on, people are looked for in each block at once.
 MANY_PEOPLE = 4
 
@@ -101,9 +103,8 @@ class TailIndex:
 
     # -- filling ------------------------------------------------------------------------------------------------------
 
-    def restore(self, db: sqlite3.Connection) -> None:
-        """Take all events of the table."""
-        rows = db.execute("SELECT seq, person, key FROM event")
+    def restore(self, rows: sqlite3.Cursor) -> None:
+        """Take all there is: rows of (seq, person, key)."""
         while some := rows.fetchmany(RESTORED_ROWS):
             keyed = [row for row in some if row[2] is not None]
             run = Run.of(
@@ -133,6 +134,22 @@ class TailIndex:
     def put_block(self, block: Block) -> None:
         self.together += len(block.seqs)
         self._blocks.append(block)
+
+    def put_unkeyed(self, seqs: Sequence[int], people: Sequence[int]) -> None:
+        """Rows without keys; where few come at a time, they join those before them."""
+        nothing = np.empty(0, np.int64)
+        self.together += len(seqs)
+        block = Block(seqs=_numbers(seqs), people=_people(people), keys=nothing, keyed=nothing)
+        last = self._blocks[-1] if self._blocks else block
+        if last is not block and len(last.seqs) + len(seqs) <= JOINED_ROWS:
+            self._blocks[-1] = Block(
+                seqs=np.concatenate([last.seqs, block.seqs]),
+                people=np.concatenate([last.people, block.people]),
+                keys=nothing,
+                keyed=nothing,
+            )
+        else:
+            self._blocks.append(block)
 
     def gather(self) -> None:
         """Make a run of what is new."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 from numpy.typing import NDArray
 
-from backstory.store.database import insert_rows
+from backstory.store.database import among, insert_rows
 
 # Two numbers of every write: its own, and the one before for a second trace of it.
 SEQ_STEP = 2
@@ -105,12 +105,14 @@ def add_block(db: sqlite3.Connection, body: pa.Table, *, seq: int, accept_us: in
     )
 
 
-def unfold(db: sqlite3.Connection, person: int) -> None:
-    """Make rows of the tail of the blocks that tell of somebody, so that theirs can go."""
+def unfold(db: sqlite3.Connection, person: int) -> list[tuple[Any, ...]]:
+    """Take the blocks that tell of somebody away, so that theirs can go; the rows are for the caller to keep."""
+    rows: list[tuple[Any, ...]] = []
     for block in _blocks(db, (person,)):
         if person in block.people():
-            insert_rows(db, "INSERT INTO attribute_write", _VALUES, _rows(block.table()))
+            rows += _rows(block.table())
             drop_blocks(db, [block])
+    return rows
 
 
 def drop_blocks(db: sqlite3.Connection, blocks: Sequence[WriteBlock]) -> bool:
@@ -125,23 +127,27 @@ def drop_blocks(db: sqlite3.Connection, blocks: Sequence[WriteBlock]) -> bool:
 # -- inside a transaction ---------------------------------------------------------------------------------------------
 
 
-def table_of_writes(db: sqlite3.Connection, people: Collection[int] | None = None) -> str:
-    """The name of the table in which this connection finds the writes of the tail about these people (None: all).
+def table_of_writes(
+    db: sqlite3.Connection, people: Collection[int] | None = None, seqs: Sequence[int] | None = None
+) -> str:
+    """The table in which this connection finds the writes of the tail about these people (None: all).
 
-    It has the columns of ``attribute_write``, and perhaps others' writes too. What was found in it must be fetched
-    before the next question of this kind.
+    It has the columns of ``attribute_write``, and perhaps others' writes too. ``seqs`` are those of theirs that lie in
+    no block (``Tail.write_seqs``), without which all of the table is looked through. What was found in it must be
+    fetched before the next question of this kind.
     """
-    if people is not None and not people:
-        return "attribute_write"
-    tables = list(_about(db, people))
+    rows = "attribute_write"
+    if seqs is not None:
+        rows = f"(SELECT {_COLUMNS} FROM main.attribute_write WHERE {among(seqs)})"
+    tables = list(_about(db, people)) if people is None or people else []
     if not tables:
-        return "attribute_write"
+        return rows
     db.execute(_UNPACKED)
     db.execute(_WRITTEN)
     db.execute("DELETE FROM temp.unpacked")
     for table in tables:
         insert_rows(db, "INSERT INTO temp.unpacked", _VALUES, _rows(table))
-    return "written"
+    return "written" if seqs is None else f"(SELECT * FROM {rows} UNION ALL SELECT {_COLUMNS} FROM temp.unpacked)"
 
 
 def oldest_blocks(db: sqlite3.Connection, rows_max: int) -> list[WriteBlock]:
