@@ -121,9 +121,12 @@ class Profiles:
 
     def _write(self, fact: Identify, decision: Apply, now_us: int) -> Receipt:
         attributes: dict[str, Json] = _decode(fact.attributes)  # pyright: ignore[reportAssignmentType]
-        unclaimed = self._claim_refusal(fact, decision.person)
-        if fact.anonymous_id is not None and not unclaimed:
-            attributes["anonymous_id"] = fact.anonymous_id
+        text, unclaimed = fact.attributes, ""
+        if fact.anonymous_id is not None:
+            unclaimed = self._claim_refusal(fact.anonymous_id, decision.person)
+            if not unclaimed:
+                attributes["anonymous_id"] = fact.anonymous_id
+                text = encode_json(attributes)
         future = fact.time_us is not None and fact.time_us > now_us + FUTURE_US
         effective_us = now_us if fact.time_us is None or future else fact.time_us
         is_new = decision.person is None
@@ -131,7 +134,7 @@ class Profiles:
         written = write(document, attributes, effective_us)
         if len(document) > ATTRIBUTES_PER_PERSON.value:
             return self._too_many(decision.person, attributes, now_us)
-        assign = _as_sent(decision.assign, fact)
+        assign = _as_sent(decision.assign, fact) if decision.assign else ()
         before = self._folder.people.profile(decision.person).owned() if decision.person is not None and assign else {}
         if decision.person is None:
             person = self.create(assign, document, time_us=min(effective_us, now_us), now_us=now_us)
@@ -139,8 +142,8 @@ class Profiles:
             person = decision.person
             self._folder.people.assign(person, assign) if assign else None
             self._folder.people.set_document(person, document) if written.touched else None
-        self._record(person, attributes, effective_us, now_us)
-        given = identifier_changes(assign, before)
+        self._record(person, text, effective_us, now_us)
+        given = identifier_changes(assign, before) if assign else {}
         self._trace(person, written, given, is_new=is_new, effective_us=effective_us, now_us=now_us)
         if future:
             reason = "The time lies in the future; the time of receipt was taken."
@@ -157,11 +160,9 @@ class Profiles:
         reason = f"{unclaimed} Everything else in the call was applied."
         return Receipt("conflict", skipped=receipt.skipped, reason=reason)
 
-    def _claim_refusal(self, fact: Identify, person: int | None) -> str:
-        if fact.anonymous_id is None:
-            return ""
+    def _claim_refusal(self, anonymous_id: str, person: int | None) -> str:
         assert self._claims is not None
-        return self._claims.refusal(fact.anonymous_id, person)
+        return self._claims.refusal(anonymous_id, person)
 
     def _claim(self, anonymous_id: str | None, person: int, refusal: str, now_us: int) -> "Claimed | None":
         """Claim, or leave a trace; the person is to be settled."""
@@ -187,14 +188,13 @@ class Profiles:
             self._too_many(person, attributes, now_us)
         elif written.touched:
             self._folder.people.set_document(person, document)
-            self._record(person, attributes, moment_us, now_us)
+            self._record(person, encode_json(attributes), moment_us, now_us)
             self._trace(person, written, {}, is_new=False, effective_us=moment_us, now_us=now_us)
             self._settle(person, document, written, (), is_new=False, effective_us=moment_us, now_us=now_us)
 
-    def _record(self, person: int, attributes: dict[str, Json], effective_us: int, now_us: int) -> None:
+    def _record(self, person: int, attributes: bytes, effective_us: int, now_us: int) -> None:
         """Every write is kept, losers too. One without attributes still tells since when the person is known."""
-        text = encode_json(attributes).decode()
-        self._folder.tail.add_write(self._folder.state.take_seq(), person, effective_us, now_us, text)
+        self._folder.tail.add_write(self._folder.state.take_seq(), person, effective_us, now_us, attributes.decode())
 
     def _trace(
         self,
@@ -208,8 +208,8 @@ class Profiles:
     ) -> None:
         if is_new:
             self._context.activity(person, PROFILE_CREATE, effective_us, now_us, {})
-        changes = changes_json(written.changed) | given
-        if changes:
+        if written.changed or given:
+            changes = changes_json(written.changed) | given
             self._context.activity(person, ATTRIBUTE_CHANGE, effective_us, now_us, changes)
         if written.lost:
             self._context.activity(person, SKIPPED_UPDATE, effective_us, now_us, losses_json(written.lost))
