@@ -101,8 +101,11 @@ class Merge:
         known_us = np.empty(count, np.int64)
         known_us[order] = self._segments.known.gather_us(people[order])
         what[times_us < known_us] = OTHER
-        newer: list[int] = order[what[order] == NEWER].tolist()
-        self._folder.people.set_documents([(documents.each[at], rows.people[at]) for at in newer])
+        if (what == NEWER).all() and (people[1:] > people[:-1]).all():
+            self._folder.people.set_documents(zip(documents.each, rows.people, strict=True))
+        else:
+            newer: list[int] = order[what[order] == NEWER].tolist()
+            self._folder.people.set_documents([(documents.each[at], rows.people[at]) for at in newer])
         # Kept though it changes nothing: it stands when another import that said the same is taken back.
         quiet = what != OTHER
         self._counts.unchanged += int(quiet.sum())

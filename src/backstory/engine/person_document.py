@@ -136,22 +136,24 @@ def _compared(known: bytes, newer: Documents) -> NDArray[np.int8]:
     """The same of documents that are as long as the newer ones, which have something in them.
 
     With the newer time in the place of the known one, which must stand wherever the newer one does, they are equal.
+    That a time stands there at all is part of being equal: what is before it is not overwritten.
     """
     mine, given = np.frombuffer(bytearray(known), np.uint8), newer.packed
     begins = newer.bounds[:-1]
     there = newer.stamps >= 0
     at = (begins[:, None] + newer.stamps)[there]
+    at += 1
     counts = there.sum(axis=1)
     first = np.cumsum(counts) - counts
-    mine_us, given_us = _numbers(mine), _numbers(given)
-    old_us, new_us = mine_us[at + 1], given_us[at + 1]
-    of_old, of_new = old_us[first], new_us[first]
-    one_time = np.logical_and.reduceat((mine[at] == _STAMP) & (old_us == np.repeat(of_old, counts)), first)
-    alike = one_time & (of_old < STAMP_TO_US) & (of_old <= of_new)
-    mine_us[at + 1] = new_us
-    if mine.tobytes() != given.tobytes():
-        other = np.flatnonzero(mine != given)
-        alike[np.searchsorted(begins, other, side="right") - 1] = False
+    mine_us = _numbers(mine)
+    old_us = mine_us[at]
+    of_old, of_new = old_us[first], _numbers(given)[at[first]]
+    alike = np.logical_and.reduceat(old_us == np.repeat(of_old, counts), first)
+    alike &= (of_old < STAMP_TO_US) & (of_old <= of_new)
+    mine_us[at] = np.repeat(of_new, counts)
+    other = mine != given
+    if other.any():
+        alike[np.searchsorted(begins, np.flatnonzero(other), side="right") - 1] = False
     return np.where(alike, np.where(of_old < of_new, NEWER, SAME), OTHER).astype(np.int8)
 
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyroaring import BitMap
 
 from backstory.core import campaign
@@ -43,7 +46,7 @@ from backstory.engine.tally import Tally
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import MemoryJournal
 from backstory.store.state import State
-from backstory.store.write_block import table_of_writes
+from backstory.store.write_block import blocks_of
 
 LOG_PAGES = 4000
 SAMPLES_MAX = 10
@@ -229,12 +232,7 @@ _CHANGING = "changes IS NOT NULL AND changes <> '{}'"
 
 
 def _writes(workspace: Workspace, import_id: int) -> pa.Table:
-    rows = workspace.folder.state.read(
-        lambda db: db.execute(
-            f"SELECT attributes, changes, created FROM {table_of_writes(db)} WHERE import_id = ? AND {_CHANGING}",
-            (import_id,),
-        ).fetchall()
-    )
+    rows, packed = workspace.folder.state.read(lambda db: _stored_writes(db, import_id))
     table = pa.table(
         {
             "attributes": pa.array([row[0] for row in rows], pa.string()),
@@ -242,12 +240,28 @@ def _writes(workspace: Workspace, import_id: int) -> pa.Table:
             "created": pa.array([bool(row[2]) for row in rows], pa.bool_()),
         }
     )
+    table = pa.concat_tables([table, *packed])
     history = workspace.folder.history
     files = history.files(history.parts, "write")
     if not files:
         return table
     found = f"SELECT attributes, changes, created FROM read_parquet($1) WHERE import_id = $2 AND {_CHANGING}"
     return pa.concat_tables([table, history.table(found, files, (import_id,)).cast(table.schema)])
+
+
+def _stored_writes(db: sqlite3.Connection, import_id: int) -> tuple[list[Any], list[pa.Table]]:
+    """The writes of the tail that changed something: rows, and those of blocks, of which a large preview has many."""
+    rows = db.execute(
+        f"SELECT attributes, changes, created FROM attribute_write WHERE import_id = ? AND {_CHANGING}", (import_id,)
+    ).fetchall()
+    packed: list[pa.Table] = []
+    for block in blocks_of(db, import_id):
+        table = block.table().select(["attributes", "changes", "created"])
+        changed = pc.fill_null(pc.not_equal(table.column("changes"), "{}"), False)
+        table = table.filter(changed)
+        if table.num_rows:
+            packed.append(table)
+    return rows, packed
 
 
 # -- the process ------------------------------------------------------------------------------------------------------

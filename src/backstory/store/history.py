@@ -25,10 +25,10 @@ from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.database import among
 from backstory.store.duck import Choice, Duck, at_keys, paths_of
 from backstory.store.knowledge import Knowledge, parts_for, told_by
-from backstory.store.manifest import Part
+from backstory.store.manifest import Part, read_parts
 from backstory.store.reading import Readings
 from backstory.store.state import State
-from backstory.store.write_block import table_of_writes
+from backstory.store.write_block import blocks_of, table_of_writes
 
 Numbers = NDArray[Any]
 NEVER_BEFORE_US = -(1 << 62)
@@ -267,11 +267,7 @@ class History:
     def people_since(self, since_us: int) -> list[int]:
         """People with an event that counts or a write at or after a moment."""
         with self.reading():
-            stored, rows = self.stored_writes(
-                "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
-                " UNION SELECT person FROM {written} WHERE time_us >= ?1",
-                (since_us,),
-            )
+            stored, rows = self._state.read(lambda db: _people_since(db, since_us))
             parts = [part for part in stored if part.high_us >= since_us]
             for kind, counting in (("event", "AND NOT duplicate"), ("write", "")):
                 files = self.files(parts, kind)
@@ -316,6 +312,20 @@ class History:
         merged = sorted_rows(pa.concat_tables(tables))
         first = runs(merged.people)
         return merged.people[first], merged.times_us[first]
+
+
+def _people_since(db: sqlite3.Connection, since_us: int) -> tuple[list[Part], list[tuple[int]]]:
+    """The parts there are, and who has an event that counts or a write since then in the tail."""
+    rows = db.execute(
+        "SELECT person FROM event WHERE time_us >= ?1 AND NOT duplicate"
+        " UNION SELECT person FROM attribute_write WHERE time_us >= ?1",
+        (since_us,),
+    ).fetchall()
+    for block in blocks_of(db):
+        table = block.table()
+        since = np.asarray(table.column("time_us").to_numpy(), np.int64) >= since_us
+        rows += [(person,) for person in np.asarray(table.column("person").to_numpy())[since].tolist()]
+    return read_parts(db), rows
 
 
 def _tail_table(rows: list[Any]) -> pa.Table:

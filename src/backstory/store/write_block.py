@@ -170,6 +170,13 @@ def oldest_blocks(db: sqlite3.Connection, rows_max: int) -> list[WriteBlock]:
     return [block for block in found if block.import_id == found[0].import_id]
 
 
+def blocks_of(db: sqlite3.Connection, import_id: int | None = None) -> Iterator[WriteBlock]:
+    """All blocks of an import, or of all, one after the other: for those who look at each row once."""
+    query = f"SELECT {_BLOCK} FROM write_block WHERE ?1 IS NULL OR import_id = ?1 ORDER BY seq"
+    for row in db.execute(query, (import_id,)):
+        yield WriteBlock(*row)
+
+
 def rows_in_blocks(db: sqlite3.Connection, import_id: int | None = None) -> int:
     """How many writes lie in blocks, of one import or of all."""
     query = "SELECT coalesce(sum(rows), 0) FROM write_block WHERE ?1 IS NULL OR import_id = ?1"
