@@ -159,7 +159,7 @@ def _end(job: Job) -> Summary:
     workspace.call(job.count_journeys)
     summary = job.summary(job.saved.was)
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.
-    workspace.call(workspace.folder.state.sync)
+    workspace.folder.state.sync()
     workspace.apply([FinishImport(import_id=job.import_id, state=job.saved.was)])
     workspace.folder.state.sync()
     spool.remove(workspace.folder.path, job.options.paths)
