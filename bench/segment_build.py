@@ -114,7 +114,7 @@ def _questions(workspace: Workspace) -> Sequence[Figure]:
     # The people came in just now, without times of their own: ten days ago nothing was known of them.
     now_us = workspace.folder.state.now_us
     just = partial(inquiry.preview, workspace, parse(ATTRIBUTE), now_us, None)
-    figures += _asked("as-of count by attribute, a million values in the tail", just, None)
+    figures += _asked("as-of count by attribute, before parts are merged", just, None)
     workspace.compactor.work_off()
     return [*figures, *_asked("as-of count by attribute", just, 0.5)]
 

@@ -76,10 +76,22 @@ def run(
                 # As after a crash: from the last commit on.
                 row = replace(row_of(workspace, job.import_id), state=IMPORTING)
                 job = Job(workspace, row, options, job.chunking)
+            _move_blocks(job)
             judge_segments(job)
             return _end(job)
         finally:
             workspace.imports.ended(running)
+
+
+def _move_blocks(job: Job) -> None:
+    """What is left of people's writes in blocks becomes parts: people are read one by one there.
+
+    The history of a replica is not kept; but where campaigns wait for what the import moved, it is read all the same.
+    """
+    workspace = job.workspace
+    judged = workspace.call(lambda: bool(workspace.folder.baselines.of(job.import_id)))
+    if judged or job.tally is None:
+        workspace.compactor.blocks.move_all()
 
 
 def _passed(job: Job, running: Running, on_progress: OnProgress) -> Paused | None:
@@ -153,9 +165,6 @@ def _end(job: Job) -> Summary:
     workspace = job.workspace
     counts = job.saved.counts
     job.saved.hint = hint(job.options) if 0 < counts.rows == counts.errors else ""
-    if job.tally is None:
-        # What is left of people's writes in blocks. The history of a replica is not kept.
-        workspace.compactor.blocks.move_all()
     workspace.call(job.count_journeys)
     summary = job.summary(job.saved.was)
     # The journal, which is synced, must not tell of an end that a power cut takes out of the state.

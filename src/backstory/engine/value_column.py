@@ -7,7 +7,7 @@ person stand in the order in which they became true; of two at the same moment t
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from backstory.store.history import numpy_of, order_of
 from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part
 from backstory.store.people import cio_id_of
-from backstory.store.write_block import table_of_writes
+from backstory.store.write_block import blocks_of
 
 IDENTIFIERS = frozenset(("id", "email", "cio_id"))
 # A key that a JSON path of DuckDB takes as it is, and the field of a struct.
@@ -232,10 +232,24 @@ def _stored(asked: _Asked) -> tuple[list[Part], list[Block]]:
     chosen = f"{asked.chosen} AND instr(attributes, ?)"
 
     def read(db: sqlite3.Connection) -> tuple[list[Part], list[Block]]:
-        blocks = read_blocks(db, table_of_writes(db), "seq", columns, chosen, (_begun(asked.root),))
-        return parts_for(db, asked.known), [(people, times_us, texts) for people, times_us, texts in blocks]
+        blocks = read_blocks(db, "attribute_write", "seq", columns, chosen, (_begun(asked.root),))
+        tail = [(people, times_us, texts) for people, times_us, texts in blocks]
+        return parts_for(db, asked.known), [*tail, *_packed(db, asked)]
 
     return asked.folder.state.read(read)
+
+
+def _packed(db: sqlite3.Connection, asked: _Asked) -> Iterator[Block]:
+    """The same of what an import at work has in blocks."""
+    for block in blocks_of(db):
+        if asked.known is not None and not asked.known.covers(block.accept_us, block.import_id):
+            continue
+        table = block.table()
+        in_time = np.asarray(table.column("time_us").to_numpy(), np.int64) <= asked.until_us
+        named = pc.match_substring(table.column("attributes"), _begun(asked.root))
+        table = table.filter(pc.and_(pa.array(in_time), named))
+        people, times_us = (_encode(table.column(name).to_pylist()).decode() for name in ("person", "time_us"))
+        yield people, times_us, f"[{','.join(table.column('attributes').to_pylist())}]"
 
 
 def _folded(

@@ -28,6 +28,10 @@ class Knowledge:
         known = f" AND {accept} <= {int(self.at_us)}"
         return f"{known} AND {source} NOT IN ({', '.join(map(str, sorted(self.out)))})" if self.out else known
 
+    def covers(self, accept_us: int, source: int) -> bool:
+        """The same of one row."""
+        return accept_us <= self.at_us and source not in self.out
+
 
 def knowledge_at(db: sqlite3.Connection, at_us: int) -> Knowledge:
     """As it was known at a moment. What it says of a moment that is over never changes, short of a purge."""
