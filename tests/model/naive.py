@@ -249,12 +249,15 @@ class Naive:
     def identify(self, fact: Identify, now_us: int, *, auto_merge: bool = True) -> None:
         """The decision table of identify, then one timed write, then the claim."""
         path, body = _key(fact.person), [_key(identifier) for identifier in _named_inside(fact)]
+        if fact.body_cio_id is not None:
+            body.append(("cio_id", fact.body_cio_id))
         try:
             owner = {key: self.meant(key, fact.time_us) for key in (path, *body)}
         except LookupError:
             return
         if any(key in self.blocked and owner[key] is None for key in owner):
             return
+        body = [key for key in body if key[0] != "cio_id" or owner[key] is not None]
         halves = _halves(owner, [path, *body]) if auto_merge else None
         if halves is not None:
             self._merge(*halves, now_us)

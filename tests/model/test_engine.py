@@ -54,6 +54,7 @@ ALL = 1000
 IDS = ("ann", "bob", "Ann")
 EMAILS = ("ann@x.org", "Ann@X.org", "bob@x.org")
 PHONES = ("+15550001", "+15550002")
+CIO_IDS = tuple(cio_id_of(number) for number in range(4))
 BROWSERS = ("b1", "b2")
 UUIDS = ("01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057", "bulk-1")
 identifiers = st.one_of(
@@ -211,6 +212,7 @@ class Life(RuleBasedStateMachine):
             body_id=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(IDS))),
             body_email=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(EMAILS))),
             body_phone=data.draw(st.one_of(st.none(), st.none(), st.none(), st.sampled_from(PHONES))),
+            body_cio_id=data.draw(st.one_of(st.none(), st.none(), st.none(), st.sampled_from(CIO_IDS))),
             anonymous_id=data.draw(st.one_of(st.none(), st.none(), st.sampled_from(BROWSERS))),
             time_us=None if age_us is None else self.clock.now_us() - age_us,
             update_only=data.draw(st.booleans()) and data.draw(st.booleans()),

@@ -57,6 +57,28 @@ def members(world: World, segment_id: int) -> set[str | None]:
     return {one["id"] for one in world.workspace.reader.members(segment_id, start="", limit=100)[0]}
 
 
+def test_a_cio_id_in_the_body_says_whom_the_call_means(world: World) -> None:
+    """Somebody else's is a conflict with a trace; their own, or nobody's, changes nothing; it leads to who is named."""
+    for name in ("ann", "bob"):
+        identify(world, "id", name)
+    ann, bob = found(world, "id", "ann"), found(world, "id", "bob")
+    assert ann is not None
+    assert bob is not None
+    refused = identify(world, "id", "ann", body_cio_id=bob.cio_id, attributes={"plan": "pro"})
+    assert refused.result == "conflict"
+    (trace,) = log(world, "id", "ann", types="failed_attribute_change")
+    assert trace.data["cio_id"]["value"] == bob.cio_id
+    assert identify(world, "cio_id", ann.cio_id, body_cio_id=bob.cio_id).result == "conflict"
+    for theirs in (ann.cio_id, "a3ffffff"):
+        assert identify(world, "id", "ann", body_cio_id=theirs, attributes={"city": "Bern"}).result == "applied"
+    assert identify(world, "email", "bob@x.org", body_cio_id=bob.cio_id).result == "applied"
+    same = found(world, "email", "bob@x.org")
+    assert same is not None
+    assert (same.id, same.cio_id) == ("bob", bob.cio_id)
+    assert identify(world, "id", "cid", body_cio_id=bob.cio_id).result == "conflict"
+    assert found(world, "id", "cid") is None
+
+
 # -- automatic merges -------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ def test_identify_takes_out_what_is_no_attribute(client: AsgiClient, workspace: 
         attributes=b'{"created_at":1359389415}',
         body_id="5",
         body_email="Ann@Example.com",
+        body_cio_id="a3000001",
         anonymous_id="anon-1",
         time_us=1359389415_000_000,
         update_only=True,

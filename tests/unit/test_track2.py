@@ -74,6 +74,7 @@ OPERATIONS: list[tuple[dict[str, Any], list[Any]]] = [
                 attributes=b'{"plan":"pro"}',
                 body_email="a@b.de",
                 body_phone="+49301",
+                body_cio_id="a1",
                 anonymous_id="an",
                 time_us=5 * SECOND,
                 update_only=True,

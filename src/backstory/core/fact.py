@@ -29,8 +29,9 @@ class Identifier(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Identify(msgspec.Struct, frozen=True, tag="identify", omit_defaults=True, kw_only=True, gc=False):
     """Attributes of a person became true. ``attributes`` is a JSON object without control keys.
 
-    ``body_id``, ``body_email`` and ``body_phone`` are the identifiers named inside the body; ``update_only`` is
-    ``_update``; ``anonymous_id`` claims the events that carry it, and is an attribute too.
+    ``body_id``, ``body_email`` and ``body_phone`` are the identifiers named inside the body; ``body_cio_id`` says whom
+    it means, and is given to nobody; ``update_only`` is ``_update``; ``anonymous_id`` claims the events that carry it,
+    and is an attribute too.
     """
 
     person: Identifier
@@ -38,6 +39,7 @@ class Identify(msgspec.Struct, frozen=True, tag="identify", omit_defaults=True, 
     body_id: str | None = None
     body_email: str | None = None
     body_phone: str | None = None
+    body_cio_id: str | None = None
     anonymous_id: str | None = None
     time_us: int | None = None
     update_only: bool = False

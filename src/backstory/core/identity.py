@@ -80,6 +80,8 @@ def decide(
     rules: Rules,
 ) -> Decision:
     """Judge one identify. All identifiers are normal; ``owner`` has those that are known, ``owned`` their people."""
+    # A cio_id is never given: one that nobody has says nothing.
+    body = tuple(identifier for identifier in body if identifier.kind != "cio_id" or identifier in owner)
     if rules.auto_merge and body:
         halves = _halves((path, *body), owner, owned)
         if halves is not None:

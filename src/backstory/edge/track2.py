@@ -38,6 +38,7 @@ from backstory.edge.value import (
     Body,
     is_phone,
     read_anonymous_id,
+    read_cio_id,
     read_email,
     read_event_data,
     read_event_id,
@@ -85,13 +86,14 @@ def identify_person(
         del attributes["phone"]
     update_only = read_flag(attributes.pop("_update", None), "attributes._update")
     anonymous_id = read_anonymous_id(attributes.pop("anonymous_id", None))
-    attributes.pop("cio_id", None)
+    cio_id = read_cio_id(attributes.pop("cio_id", None))
     return Identify(
         person=person,
         attributes=attributes_of(attributes),
         body_id=body_id,
         body_email=body_email,
         body_phone=body_phone,
+        body_cio_id=cio_id,
         anonymous_id=anonymous_id,
         time_us=time_us,
         update_only=update_only,

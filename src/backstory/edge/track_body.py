@@ -16,6 +16,7 @@ from backstory.edge.value import (
     check_attributes,
     identifier,
     read_anonymous_id,
+    read_cio_id,
     read_email,
     read_event_data,
     read_event_id,
@@ -51,12 +52,13 @@ def identify_fact(person: Identifier, body: Body) -> Identify:
     anonymous_id = read_anonymous_id(body.pop("anonymous_id", None))
     time_us, rescaled = read_time(body.pop("_timestamp", None), "_timestamp")
     update_only = read_flag(body.pop("_update", None), "_update")
-    body.pop("cio_id", None)
+    cio_id = read_cio_id(body.pop("cio_id", None))
     return Identify(
         person=person,
         attributes=attributes_of(body),
         body_id=person_id,
         body_email=email,
+        body_cio_id=cio_id,
         anonymous_id=anonymous_id,
         time_us=time_us,
         update_only=update_only,

@@ -284,6 +284,13 @@ def read_anonymous_id(value: Json) -> str | None:
     return value
 
 
+def read_cio_id(value: Json) -> str | None:
+    """The cio_id in a body, with or without ``cio_``; what cannot be one names nobody."""
+    if not isinstance(value, str) or len(value) > ID_BYTES.value:
+        return None
+    return value.removeprefix(CIO_PREFIX) or None
+
+
 def read_flag(value: Json, name: str) -> bool:
     """True or false in the forms that occur; null is false."""
     match value:

@@ -290,6 +290,8 @@ def _body_identifiers(fact: Identify) -> tuple[Identifier, ...]:
         body.append(normal(Identifier("email", fact.body_email)))
     if fact.body_phone is not None:
         body.append(Identifier("phone", fact.body_phone))
+    if fact.body_cio_id is not None:
+        body.append(Identifier("cio_id", fact.body_cio_id))
     return tuple(body)
 
 
