@@ -52,11 +52,17 @@ everybody = np.array(PEOPLE, np.uint32)
 
 
 def feed_many(leaf: CountLeaf | WindowLeaf, rows: list[tuple[int, int]]) -> None:
-    """Feed rows as the builder does: sorted by person, then time."""
+    """Feed rows as the builder does: sorted by person, then time. What the leaf tells of it is what came of it."""
     ordered = sorted(rows)
     numbers = np.array([person for person, _ in ordered], np.uint32)
     first = runs(numbers)
-    leaf.add_many(numbers[first], first, np.array([time_us for _, time_us in ordered], np.int64))
+    who = numbers[first]
+    held, held_true = leaf.column.gather(who).tolist(), leaf.holds_many(who, NOW_US)
+    fed = leaf.add_many(who, first, np.array([time_us for _, time_us in ordered], np.int64))
+    holding = leaf.column.gather(who).tolist()
+    assert fed.people.tolist() == [person for at, person in enumerate(who.tolist()) if held[at] != holding[at]]
+    turned = fed.people[leaf.answers(fed.before, NOW_US) != leaf.answers(fed.after, NOW_US)]
+    assert turned.tolist() == who[held_true != leaf.holds_many(who, NOW_US)].tolist()
 
 
 def in_chunks(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from backstory.core.column import PAGE_ROWS, bitmap_of
+from backstory.core.column import PAGE_ROWS, bitmap_of, distinct
 
 ROWS = 3 * PAGE_ROWS
 
@@ -30,3 +30,9 @@ def test_a_bitmap_put_together_holds_the_same_people(people: np.ndarray[tuple[in
     made.add(1)
     expected.add(1)
     assert made == expected
+
+
+@pytest.mark.parametrize("people", [[], [5], [9, 5, 9, 6, 5], [4_000_000_000, 3, 4_000_000_000], [0, (1 << 32) - 1, 0]])
+def test_distinct_people_are_sorted_and_each_is_there_once(people: list[int]) -> None:
+    """Whether they stand close together or far apart."""
+    assert distinct(np.array(people, np.uint32)).tolist() == sorted(set(people))

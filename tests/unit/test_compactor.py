@@ -1,13 +1,16 @@
 """What the compactor wrote counts only where it was made of what is still there."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from backstory.engine import undo, verify
-from backstory.engine.options import BackfillOptions
+from backstory.core.error import RequestError
+from backstory.engine import preview, undo, verify
+from backstory.engine.options import BackfillOptions, Progress
+from backstory.engine.preview import Rehearsal
+from backstory.engine.preview_view import Preview
 from backstory.store.manifest import Part, read_key_runs, read_parts
 from backstory.store.rewrite import merge_parts, merge_runs
 from tests.live import NOW_US, Live
@@ -80,3 +83,29 @@ def test_verify_finds_events_that_count_though_they_were_taken_back(world: Live)
     undo.redo(world.workspace, first)
     undo.undo(world.workspace, first)
     assert verify.run(world.workspace, lambda line: None).ok
+
+
+def test_nothing_is_begun_while_a_preview_has_the_processor(world: Live) -> None:
+    """Afterwards it is done; a preview asks for it."""
+    load(world, "first")
+    load(world, "second")
+    compactor = world.workspace.compactor
+    parts = event_parts(world)
+    with compactor.resting():
+        assert not compactor.step()
+        assert event_parts(world) == parts
+    assert compactor.step()
+
+    row: Row = {"customer_id": "ann", "name": "third", "timestamp": THEN_S}
+    path = written(world.path.parent, "third.jsonl", json_lines([row]))
+    began: list[bool] = []
+
+    def look(_: Rehearsal, __: Callable[[Progress], None]) -> Preview:
+        began.append(compactor.step())
+        raise RequestError("seen enough")
+
+    with pytest.raises(RequestError):
+        preview.preview(
+            world.workspace, BackfillOptions(kind="events", paths=(path,)), lambda _: None, rehearse=look
+        )
+    assert began == [False]

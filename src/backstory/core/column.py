@@ -7,6 +7,7 @@ written to: the operating system hands out zeroed memory, a few kilobytes at a t
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,19 @@ class Column:
         self.dirty.discard(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """Of whom a column holds something else since it was fed in bulk: what it held of them, and what it holds now."""
+
+    people: People
+    before: Numbers
+    after: Numbers
+
+    @classmethod
+    def of(cls, people: People, before: Numbers, after: Numbers, changed: Truth) -> "Fed":
+        return cls(people, before, after) if changed.all() else cls(people[changed], before[changed], after[changed])
+
+
 def _zeroed(size: int) -> mmap.mmap:
     """Memory that is there once it is written to, and in small pieces: huge ones would be paid for by few people."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
@@ -179,6 +193,18 @@ def _spans(people: People, bits: int) -> Iterator[tuple[int, slice]]:
     for offset in range(last - first + 1):
         if edges[offset] < edges[offset + 1]:
             yield first + offset, slice(edges[offset], edges[offset + 1])
+
+
+def distinct(people: People) -> People:
+    """The different ones of people in any order, sorted; where they stand close together without sorting them."""
+    if not len(people):
+        return people
+    low, high = int(people.min()), int(people.max())
+    if high - low > len(people) * _SPARSE_FROM:
+        return np.unique(people)
+    marks = np.zeros(high - low + 1, dtype=bool)
+    marks[people - np.uint32(low)] = True
+    return (np.flatnonzero(marks) + low).astype(np.uint32)
 
 
 def bitmap_of(people: People) -> BitMap:

@@ -49,7 +49,8 @@ class Newest:
 
     def put_many(self, people: People, times_us: Moments) -> None:
         """The same of sorted distinct people."""
-        self._column.scatter(people, np.maximum(self._column.gather(people), times_us + SHIFT_US))
+        newer = times_us + SHIFT_US > self._column.gather(people)
+        self._column.scatter(people[newer], times_us[newer] + SHIFT_US)
 
     def is_before(self, person: int, time_us: int) -> bool:
         """Are all facts told of a person older than this moment?"""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core import comparison
-from backstory.core.column import Column, Moment, Numbers, People, Truth, bitmap_of
+from backstory.core.column import Column, Fed, Moment, Numbers, People, Truth, bitmap_of
 from backstory.core.column import member_many as member_many
 from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
 
@@ -65,8 +65,12 @@ class EventLeaf(Protocol):
         """Feed one event, not dated after ``now_us``; returns whether the answer at ``now_us`` is another one now."""
         ...
 
-    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> Fed:
         """Feed events in bulk: distinct sorted ``people``, the row where each begins, all their times ascending."""
+        ...
+
+    def answers(self, held: Numbers, now_us: Moment) -> Truth:
+        """What the leaf answers of people of whom it holds so much."""
         ...
 
 
@@ -145,20 +149,21 @@ class CountLeaf:
             known = (counts < self.cap) & (dates > 0) & ((counts == 1) | (held_dates > 0))
             self.dates.scatter(people, np.where(known, np.maximum(dates, np.where(counts == 1, 0, held_dates)), 0))
 
-    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> Fed:
         counts = np.diff(np.append(first, len(times_us)))
         if not self.ever:
             inside = self.takes_many(times_us)
             counts = np.add.reduceat(inside.astype(np.int64), first) if len(first) else counts
-        some = counts > 0
-        people, counts = people[some], counts[some]
-        total = np.minimum(self.column.gather(people).astype(np.int64) + counts, self.cap)
-        self.column.scatter(people, total.astype(np.uint16))
-        self.undate(people)
+        before = self.column.gather(people)
+        after = np.minimum(before + counts, self.cap).astype(np.uint16)
+        fed = Fed.of(people, before, after, before != after)
+        self.column.scatter(fed.people, fed.after)
+        self.undate(fed.people)
+        return fed
 
     def undate(self, people: People) -> None:
         """The newest times counted of these sorted people are not known any more."""
-        dated = people[self.dates.gather(people) > 0]
+        dated = people[self.dates.gather(people) > 0] if self.dates.pages else people[:0]
         if len(dated):
             self.dates.scatter(dated, np.zeros(len(dated), np.int64))
 
@@ -167,9 +172,11 @@ class CountLeaf:
         return count >= self.test.at_least and (self.test.at_most is None or count <= self.test.at_most)
 
     def holds_many(self, people: People, now_us: Moment) -> Truth:
-        counts = self.column.gather(people)
-        truth = counts >= self.test.at_least
-        return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
+        return self.answers(self.column.gather(people), now_us)
+
+    def answers(self, held: Numbers, now_us: Moment) -> Truth:
+        truth = held >= self.test.at_least
+        return truth if self.test.at_most is None else truth & (held <= self.test.at_most)
 
     def next_change_us(self, person: int, now_us: int) -> int:
         return NEVER_US
@@ -229,26 +236,32 @@ class WindowLeaf:
         self.column.set_row(person, row)
         return self.holds(person, now_us) != before
 
-    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> None:
-        if not len(people):
-            return
-        ends = np.append(first[1:], len(times_us))
+    def add_many(self, people: People, first: NDArray[np.int64], times_us: NDArray[np.int64]) -> Fed:
+        ends = np.append(first, len(times_us))[1:]
+        before = self.column.gather(people)
         if self.keep == 1:
-            held = self.column.gather(people)
-            self.column.scatter(people, np.maximum(held, times_us[ends - 1] + SHIFT_US))
-            return
-        newest = np.zeros((len(people), self.keep), dtype=np.int64)
+            after = np.maximum(before, times_us[ends - 1] + SHIFT_US)
+            fed = Fed.of(people, before, after, before != after)
+        else:
+            after = self._newest(before, first, ends, times_us)
+            fed = Fed.of(people, before, after, (before != after).any(axis=1))
+        self.column.scatter(fed.people, fed.after)
+        return fed
+
+    def _newest(
+        self, held: Numbers, first: NDArray[np.int64], ends: NDArray[np.int64], times_us: NDArray[np.int64]
+    ) -> Numbers:
+        """The newest of the times held and of those that came, from ``first`` to ``ends`` for each person."""
+        newest = np.zeros((len(held), self.keep), dtype=np.int64)
         for rank in range(self.keep):
             at = ends - 1 - rank
             has = at >= first
             if not has.any():
                 break
             newest[has, rank] = times_us[at[has]] + SHIFT_US
-        held = self.column.gather(people).reshape(len(people), self.keep)
         both = np.concatenate([held, newest], axis=1)
         both.sort(axis=1)
-        best = both[:, ::-1][:, : self.keep]
-        self.column.scatter(people, best)
+        return both[:, ::-1][:, : self.keep]
 
     def holds(self, person: int, now_us: int) -> bool:
         edge = now_us - self.last_us
@@ -258,8 +271,10 @@ class WindowLeaf:
         return self._inside(sum(time > edge for time in self._times(person)))
 
     def holds_many(self, people: People, now_us: Moment) -> Truth:
+        return self.answers(self.column.gather(people), now_us)
+
+    def answers(self, held: Numbers, now_us: Moment) -> Truth:
         edge_us = now_us - self.last_us + SHIFT_US
-        held = self.column.gather(people)
         if self.keep == 1:
             counts = (held > edge_us).astype(np.uint8)
         else:

@@ -22,6 +22,7 @@ from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, fetch_all
 from backstory.edge.local import ServerGone, Session
 from backstory.engine import options as engine_options
+from backstory.engine import preload
 from backstory.engine.options import BackfillOptions, Summary
 from backstory.engine.row_shape import PinnedType
 from backstory.engine.settings import Settings
@@ -212,10 +213,11 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         raise click.UsageError("--triggers all may send many messages: see how many by --preview, confirm with --yes")
     with ExitStack() as stack:
         if not (run.settings.data / "workspaces").is_dir():
-            # A mistyped --data would go unnoticed.
-            click.echo(f"{run.settings.data} is a new data folder", err=True)
+            click.echo(f"{run.settings.data} is a new data folder", err=True)  # it may be mistyped
             if flags["preview"]:
                 run = stack.enter_context(empty_folder(run))
+        if not flags["preview"] and not run.is_served:
+            preload.begin(options)
         session = stack.enter_context(run.session(may_create=True))
         options = _fetched(run.settings, options, inputs)
         if not run.as_json:
@@ -360,8 +362,8 @@ def summary_text(summary: Summary, kind: str = "") -> str:
     """The summary of an import of a kind as lines for people; what did not occur is left out."""
     # Of a moment nobody wants to know the speed.
     speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 1 else ""
-    rows = "1 row" if summary.rows == 1 else f"{summary.rows:,} rows"
-    lines = [f"import {summary.import_id} is {summary.state}: {rows} in {summary.seconds:,.1f} s{speed}"]
+    count = "1 row" if summary.rows == 1 else f"{summary.rows:,} rows"
+    lines = [f"import {summary.import_id} is {summary.state}: {count} in {summary.seconds:,.1f} s{speed}"]
     counts = {
         "created": summary.created,
         "updated": summary.updated,
@@ -379,8 +381,8 @@ def summary_text(summary: Summary, kind: str = "") -> str:
     }
     lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
     if summary.error_file:
-        which = "with errors" if summary.errors else "that had failed"
-        lines.append(f"  the rows {which} are in {summary.error_file}{_to_mend(summary)}")
+        rows = "the rows with errors" if summary.errors else "the rows that had failed"
+        lines.append(f"  {rows} are in {summary.error_file}{_to_mend(summary)}")
     if summary.warning_file:
         lines.append(f"  the rows with warnings are in {summary.warning_file}")
     if summary.hint:

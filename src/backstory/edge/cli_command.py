@@ -43,10 +43,15 @@ class Run:
     settings: Settings
     as_json: bool
 
+    @property
+    def is_served(self) -> bool:
+        """Does a server seem to run on the data folder, which then does the work?"""
+        return (self.settings.data / SOCKET_NAME).exists()
+
     def session(self, *, may_create: bool = False) -> Session:
         """A client of the data folder; one that holds nothing yet is refused unless it may be created."""
         data = self.settings.data
-        if not may_create and not (data / "workspaces").is_dir() and not (data / SOCKET_NAME).exists():
+        if not may_create and not (data / "workspaces").is_dir() and not self.is_served:
             raise BackstoryError(f"the folder {data} holds no workspace: 'backstory serve --data {data}' makes one")
         return Session(data, lambda: self.runtime.open_folder(self.settings), workspace=self.settings.workspace)
 

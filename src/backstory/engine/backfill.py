@@ -23,7 +23,8 @@ from backstory.core.fact import FinishImport, StartImport
 from backstory.engine import spool
 from backstory.engine.csv_cell import reading_of
 from backstory.engine.csv_source import CsvRow
-from backstory.engine.event_import import EventImport, Staged
+from backstory.engine.event_import import EventImport
+from backstory.engine.event_read import Staged
 from backstory.engine.event_row import EventRow, read_event
 from backstory.engine.fact_import import FactImport
 from backstory.engine.import_check import check, is_csv

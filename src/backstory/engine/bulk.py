@@ -6,7 +6,7 @@ itself. Until all are told, no leaf is checkpointed. After a crash leaves are fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -46,6 +46,11 @@ class Slice:
     times_us: NDArray[np.int64]
     data: pa.Array
     leaves: list[CountLeaf | WindowLeaf] = field(default_factory=list[CountLeaf | WindowLeaf])
+
+# A leaf, and the people and times of the events it is told of.
+Told = tuple[CountLeaf | WindowLeaf, NDArray[np.uint32], NDArray[np.int64]]
+# Of so many events together leaves are told in one step: each step is a commit, and these are quickly told.
+TOLD_EVENTS = 4 * LOOP_EVENTS.value
 
 
 class Bulk:
@@ -163,12 +168,18 @@ class Bulk:
         masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves))
         for some in stretches(slice_.people, LOOP_EVENTS.value):
             people, times_us = slice_.people[some], slice_.times_us[some]
-            self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
+            told: list[Told] = []
             for leaf in slice_.leaves:
-                mask = None if leaf.test.where is None else masks[leaf.test.where]
-                who, when_us = (people, times_us) if mask is None else (people[mask[some]], times_us[mask[some]])
-                if len(who):
-                    self._workspace.call(lambda: self._feed_leaf(leaf, who, when_us, moved))  # noqa: B023
+                mask = None if leaf.test.where is None else masks[leaf.test.where][some]
+                told.append((leaf, people, times_us) if mask is None else (leaf, people[mask], times_us[mask]))
+            self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
+            for together in batches(told, TOLD_EVENTS):
+                self._workspace.call(lambda: self._feed_leaves(together, moved))  # noqa: B023
+
+    def _feed_leaves(self, told: Sequence[Told], moved: dict[int, BitMap]) -> None:
+        for leaf, people, times_us in told:
+            if len(people):
+                self._feed_leaf(leaf, people, times_us, moved)
 
     def _done(self) -> None:
         self._workspace.checkpoint.held -= 1
@@ -189,14 +200,15 @@ class Bulk:
             last = np.append(first[1:], len(people)) - 1
             self._segments.newest.events.put_many(people[last], times_us[last])
         people, times_us = people[first], times_us[first]
-        before = self._segments.known.gather_us(people)
-        self._segments.known.add_many(people, np.minimum(times_us, before))
+        earlier = times_us < self._segments.known.gather_us(people)
+        if not earlier.any():
+            return
+        people = people[earlier]
+        self._segments.known.add_many(people, times_us[earlier])
         guards: list[LeafKey] = [key for key, leaf in self._segments.leaves.items() if isinstance(leaf, KnownLeaf)]
-        now_us = self._folder.state.now_us
         if guards:
-            earlier = people[times_us < before]
-            self._segments.expect_fed(earlier, now_us, guards)
-            self._note(guards, earlier, moved)
+            self._segments.expect_fed(people, self._folder.state.now_us, guards)
+            self._note(guards, people, moved)
 
     def _feed_leaf(
         self,
@@ -213,14 +225,12 @@ class Bulk:
         if not len(people):
             return
         first = runs(people)
-        who: People = people[first]
         now_us = self._folder.state.now_us
-        before = leaf.holds_many(who, now_us)
-        leaf.add_many(who, first, times_us)
-        # What it holds of whom is not known until it is filled.
-        changed = who if leaf.filling else who[before != leaf.holds_many(who, now_us)]
-        self._segments.expect_fed(who, now_us, [leaf.test])
-        self._note([leaf.test], changed, moved)
+        fed = leaf.add_many(people[first], first, times_us)
+        # What it answers of whom is not known until it is filled.
+        turned = leaf.answers(fed.before, now_us) != leaf.answers(fed.after, now_us)
+        self._segments.expect_fed(fed.people, now_us, [leaf.test])
+        self._note([leaf.test], people[first] if leaf.filling else fed.people[turned], moved)
 
     def _note(self, keys: list[LeafKey], people: People, moved: dict[int, BitMap]) -> None:
         if len(people):
@@ -257,3 +267,16 @@ def stretches(people: People, rows_max: int) -> Iterator[slice]:
             high = start if start > low else int(np.searchsorted(people, own, side="right")[0])
         yield slice(low, min(high, len(people)))
         low = high
+
+
+def batches(told: Sequence[Told], events_max: int) -> Iterator[Sequence[Told]]:
+    """Cut into pieces of at most so many events together, but where one leaf alone is told of more."""
+    low = events = 0
+    for high, (_, people, _) in enumerate(told):
+        if high > low and events + len(people) > events_max:
+            yield told[low:high]
+            low = high
+            events = 0
+        events += len(people)
+    if told:
+        yield told[low:]

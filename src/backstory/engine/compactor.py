@@ -11,7 +11,8 @@ Blocks of writes do, by the import itself; what is left of them when one broke o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -57,6 +58,9 @@ class Compactor:
         # Held by whoever rewrites files, here or by a purge somebody asked for.
         self.turn = threading.Lock()
         self._closing = threading.Event()
+        # How many there are who want the processor for themselves.
+        self._resting = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="compactor", daemon=True)
         # Files that could not be read: they stay as they are.
         self._spared: set[str] = set()
@@ -106,9 +110,21 @@ class Compactor:
         """Do many facts wait to be applied? They have the processor while the tail is not too long for it."""
         return self._workspace.loop.backlog >= BUSY_FACTS and self._folder.tail.events < BUSY_TAIL_ROWS
 
+    @contextmanager
+    def resting(self) -> Generator[None]:
+        """Nothing is begun meanwhile, unless the tail gets too long: something else has the processor."""
+        with self._counting:
+            self._resting += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._resting -= 1
+
     def step(self) -> bool:
         """Do the next task, if there is one. All of it waits while an import runs: that has the processor."""
-        if self._workspace.turns.busy:
+        put_off = self._resting and self._folder.tail.events < BUSY_TAIL_ROWS
+        if put_off or self._workspace.turns.busy:
             return False
         if self.blocks.move():
             return True

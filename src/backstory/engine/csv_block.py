@@ -7,7 +7,6 @@ leaves to the next.
 
 import csv
 import io
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pyarrow import csv as arrow_csv
 
 from backstory.engine.csv_dialect import Dialect
 from backstory.engine.csv_source import CsvRow, CsvRows, CsvSource, unnamed, wrong_width
-from backstory.engine.source import LINE_BYTES, Place, Source
+from backstory.engine.source import LINE_BYTES, Place, Source, crc32
 
 BLOCK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -204,7 +203,7 @@ class CsvBlocks:
 
 def _behind(place: Place, lines: bytes, count: int) -> Place:
     """The place behind so many lines."""
-    return Place(place.offset + len(lines), place.line + count, zlib.crc32(lines, place.checksum))
+    return Place(place.offset + len(lines), place.line + count, crc32(lines, place.checksum))
 
 
 class _Part:

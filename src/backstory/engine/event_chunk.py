@@ -3,15 +3,16 @@
 Nothing here changes what is true: people are made by the loop, and the part counts once the loop has named it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
-from backstory.core.column import Truth
+from backstory.core.column import Truth, bitmap_of, distinct
 from backstory.core.fact import IdentifierKind
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
 
@@ -191,6 +192,17 @@ class Seen:
     import_ids: NDArray[np.int64]
 
 
+def named_by(rows: Rows) -> dict[IdentifierKind, BitMap]:
+    """Whom the rows name, by each kind of identifier that they use."""
+    kinds = np.bincount(rows.named, minlength=len(NAMED_BY))
+    every = int(kinds.max()) == len(rows)
+    return {
+        kind: bitmap_of(distinct(rows.people if every else rows.people[rows.named == at]))
+        for at, kind in enumerate(NAMED_BY)
+        if kinds[at]
+    }
+
+
 def key_order(rows: Rows) -> NDArray[np.int64]:
     """The rows that have a key, in the order of their keys, then people."""
     if rows.keyed.all():
@@ -233,7 +245,9 @@ def repeated(
     keys, people = rows.keys[order], rows.people[order]
     kept, mine = count(runs, keys, people, import_id)
     _count_tail(keys, people, tail, import_id, kept, mine)
-    rank = _ranks(keys, people, rows.places[order])
+    rank = _ranks(keys, people, order, rows.places)
+    if not (kept.any() or rank.any()):
+        return known
     has_id = rows.has_id[order]
     known[order] = np.where(has_id, (kept > 0) | (rank > 0), mine + rank + 1 <= kept)
     return known
@@ -255,17 +269,28 @@ def _count_tail(
             mine[low:high] += same
 
 
-def _ranks(keys: Keys, people: PeopleArray, position: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many equal (key, person) come before each row in the source; keys are sorted."""
+def _ranks(
+    keys: Keys, people: PeopleArray, rows: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """How many equal (key, person) come before each row in the source; keys are sorted, ``rows`` are whose they are."""
     rank = np.zeros(len(keys), dtype=np.int64)
     same = keys[1:] == keys[:-1]
     if not same.any():
         return rank
     # Only rows that share their key with a neighbour can have equals: those are grouped by person and counted.
     shared = np.nonzero(np.append(same, False) | np.insert(same, 0, False))[0]
-    order = shared[np.lexsort((position[shared], people[shared], keys[shared]))]
+    order = shared[np.lexsort((places[rows[shared]], people[shared], keys[shared]))]
     first = np.ones(len(order), dtype=bool)
     first[1:] = (keys[order][1:] != keys[order][:-1]) | (people[order][1:] != people[order][:-1])
     start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
     rank[order] = np.arange(len(order)) - start
     return rank
+
+def by_flag(by_key: NDArray[np.int64], known: Truth) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """The rows that are new, and those that repeat others (1), each in the order of their keys."""
+    if not known.any():
+        yield by_key, 0
+        return
+    again = known[by_key]
+    yield by_key[~again], 0
+    yield by_key[again], 1

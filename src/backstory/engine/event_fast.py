@@ -18,15 +18,14 @@ from backstory.engine.event_chunk import Rows
 from backstory.engine.event_field import BY_ANY, BY_EMAIL, BY_ID, KINDS
 from backstory.engine.event_key import keys_of
 from backstory.engine.event_scan import Scan, scan
-from backstory.engine.identifier_table import TEXT_BYTES_MAX, UNKNOWN, IdentifierTable
-from backstory.engine.row_value import BLANKS, NOTHING_WORDS
+from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
+from backstory.engine.row_value import doubt_of
 from backstory.engine.source import Chunk
 from backstory.engine.text_column import gather, in_a_row
 
 Kind = Literal["id", "email"]
 # Everybody's identifiers of a kind, some at a time: texts one behind the other, their lengths, the people.
 Everybody = Callable[[Kind], Iterable[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]]
-_BLANK = np.isin(np.arange(256), np.frombuffer(BLANKS.encode(), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,15 @@ class Found:
         ]
 
     def doubtful(self) -> NDArray[np.int64]:
-        """The rows whose identifiers the strict lane says something about (``row_value.doubt_of``)."""
-        found = self._scan
-        body = np.frombuffer(self._chunk.body, np.uint8)
+        """The rows whose identifiers the strict lane says something about."""
+        found, body = self._scan, self._chunk.body
         texts = ((found.who_at, found.who_len), (found.id_at, found.id_len))
-        hits = [_which_say(word.encode(), body, at, length) for word in NOTHING_WORDS for at, length in texts]
-        hits += [_which_end_blank(body, at, length) for at, length in texts]
-        return np.unique(np.concatenate(hits))
+        rows = [
+            row
+            for row in found.peculiar.tolist()
+            if any(doubt_of("", bytes(body[at[row] : at[row] + max(length[row], 0)]).decode()) for at, length in texts)
+        ]
+        return np.array(rows, np.int64)
 
     def leave(self, rows: NDArray[np.int64]) -> None:
         """Give lines back that were taken: ``others`` has them now, too."""
@@ -92,7 +93,7 @@ class Found:
             by_email=found.by_email[which], name=found.name[which], timed=found.timed[which],
             time_us=found.time_us[which], id_at=found.id_at[which], id_len=found.id_len[which],
             data_at=found.data_at[which], data_len=found.data_len[which], texts=found.texts, names=found.names,
-            unsure=found.unsure, line_at=found.line_at,
+            unsure=found.unsure, line_at=found.line_at, peculiar=found.peculiar[:0],
         )  # fmt: skip
         self.people = self.people[which]
 
@@ -191,27 +192,6 @@ def read_fast(chunk: Chunk, identifier: Kind | None, buffers: Buffers | None = N
     return found
 
 
-def _which_say(
-    word: bytes, body: NDArray[np.uint8], at: NDArray[np.int32], length: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """The texts that are a word of small letters, in whatever case."""
-    rows = np.nonzero(length == len(word))[0]
-    for place, letter in enumerate(word):
-        if not len(rows):
-            break
-        rows = rows[body[at[rows] + place] | 32 == letter]
-    return rows
-
-
-def _which_end_blank(
-    body: NDArray[np.uint8], at: NDArray[np.int32], length: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """The texts that begin or end with a blank."""
-    rows = np.nonzero(length > 0)[0]
-    first, last = body[at[rows]], body[at[rows] + length[rows] - 1]
-    return rows[_BLANK[first] | _BLANK[last]]
-
-
 class Tables:
     """Everybody known by the identifiers that rows name them by; each kind is read when a row needs it."""
 
@@ -234,8 +214,7 @@ class Tables:
         table = IdentifierTable(lower=kind == "email")
         for texts, length, people in self._everybody(kind):
             at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
-            short = length < TEXT_BYTES_MAX
-            table.put(texts, at[short], length[short], people[short])
+            table.put(texts, at, length, people)
         return table
 
     def forget(self) -> None:

@@ -36,6 +36,7 @@ from backstory.engine.event_field import (
 )  # fmt: skip
 from backstory.engine.json_token import blank_end, text_end, value_end
 from backstory.engine.kernel import copy, kernel, piece, pointer, same
+from backstory.engine.row_value import BLANKS, NOTHING_WORDS
 
 LINE_BYTES_MAX = 60_000
 PAIRS_MAX = 64
@@ -43,6 +44,13 @@ MARKS_MAX = PAIRS_MAX + 8
 NAMES_MAX = 4096
 # What became of a line.
 BLANK, TAKEN, UNSURE = 0, 1, 2
+
+# Of each byte: is it a blank, does a word that says nothing begin with it?
+_BLANK, _FIRST = 1, 2
+_BYTES = np.zeros(256, np.uint8)
+_BYTES[[ord(blank) for blank in BLANKS]] = _BLANK
+_BYTES[[ord(letter) for word in NOTHING_WORDS for letter in (word[0], word[0].upper())]] = _FIRST
+_WORD_BYTES_MAX = max(map(len, NOTHING_WORDS))
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
@@ -54,7 +62,7 @@ class Scan:
 
     ``id_len`` is -1 without an event id. ``texts`` holds canonical data; ``data_at`` and ``data_len`` say where.
     ``unsure`` are the numbers of the other lines, from 0; ``line_at`` has where each line of the chunk begins, and one
-    place more.
+    place more. ``peculiar`` are the rows that may have an identifier of which ``row_value.doubt_of`` says something.
     """
 
     line: Ints
@@ -73,6 +81,7 @@ class Scan:
     names: list[bytes]
     unsure: Ints
     line_at: Ints
+    peculiar: Ints
 
 
 # The columns of the numbers a line leaves behind; one row of them for each line.
@@ -101,7 +110,11 @@ def scan(body: bytes | memoryview, count: int, identifier: int, buffers: Buffers
         np.zeros(5 * MARKS_MAX, np.int32),
         np.zeros(FOUND, np.int64),
     )
-    taken, odd, names = _scan(source, identifier, rows, times_us, cuts, texts, unsure, line_at, name_spans, *scratch)
+    peculiar: Ints = array("peculiar", count, np.int32)
+    taken, odd, names, doubts = _scan(
+        source, identifier, rows, times_us, cuts, texts, unsure, line_at, name_spans, peculiar, _BYTES,
+        _WORD_BYTES_MAX, *scratch,
+    )  # fmt: skip
     rows = rows[:, :taken]
     return Scan(
         line=rows[_R_LINE],
@@ -120,19 +133,20 @@ def scan(body: bytes | memoryview, count: int, identifier: int, buffers: Buffers
         names=[bytes(body[at : at + length]) for at, length in name_spans[:names].tolist()],
         unsure=unsure[:odd],
         line_at=line_at,
+        peculiar=peculiar[:doubts],
     )
 
 
 @kernel
 def _scan(
-    source, identifier, rows, times_us, cuts, texts, unsure, line_at, name_spans,
-    name_slots, pair_items, pair_order, mark_items, found_items,
+    source, identifier, rows, times_us, cuts, texts, unsure, line_at, name_spans, peculiar, byte_kinds,
+    word_bytes_max, name_slots, pair_items, pair_order, mark_items, found_items,
 ):  # fmt: skip
     size, count = len(source), len(times_us)
     body, target, out, starts = pointer(source), pointer(texts), pointer(rows), pointer(cuts)
     slots, spans, pairs, order = pointer(name_slots), pointer(name_spans), pointer(pair_items), pointer(pair_order)
-    marks, found = pointer(mark_items), pointer(found_items)
-    names = taken = odd = line = at = marked = 0
+    marks, found, bytes_ = pointer(mark_items), pointer(found_items), pointer(byte_kinds)
+    names = taken = odd = line = at = marked = doubts = 0
     cuts[0] = 0
     while at < size:
         line_at[line] = at
@@ -163,6 +177,11 @@ def _scan(
                 out[_R_ID_LEN * count + taken] = found[F_ID_LEN]
                 times_us[taken] = found[F_TIME]
                 starts[taken + 1] = _write(body, size, pairs, some, order, target, starts[taken])
+                if _peculiar(body, found[F_WHO_AT], found[F_WHO_LEN], bytes_, word_bytes_max) or (
+                    found[F_ID_LEN] > 0 and _peculiar(body, found[F_ID_AT], found[F_ID_LEN], bytes_, word_bytes_max)
+                ):
+                    peculiar[doubts] = taken
+                    doubts += 1
                 taken += 1
         if verdict == UNSURE:
             unsure[odd] = line
@@ -173,7 +192,14 @@ def _scan(
         at = after + 1
         line += 1
     line_at[line] = size
-    return taken, odd, names
+    return taken, odd, names, doubts
+
+
+@piece
+def _peculiar(body, at, length, bytes_, word_bytes_max):
+    """Has a text a blank at an end, or is it as short as a word that says nothing and begins like one?"""
+    first, last = bytes_[body[at]], bytes_[body[at + length - 1]]
+    return (first | last) & _BLANK or (first == _FIRST and length <= word_bytes_max)
 
 
 @piece

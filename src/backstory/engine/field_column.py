@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.engine.kernel import kernel, piece, pointer, same
+from backstory.engine.text_column import gather
 
 _SLOTS_MIN = 4096
 
@@ -37,7 +38,12 @@ def values_at(data: pa.Array, key: str) -> tuple[NDArray[np.int64], list[str]]:
         _place_all(source, spans, slots, count)
         row, count = _values(source, offsets, wanted, numbers, spans, slots, row, count)
     numbers[numbers < 0] = count
-    return numbers, [source[at:end].tobytes().decode() for at, end in spans[:count].tolist()]
+    return numbers, _texts(source, spans[:count])
+
+
+def _texts(source: NDArray[np.uint8], spans: NDArray[np.int64]) -> list[str]:
+    at, end = spans[:, 0], spans[:, 1]
+    return gather(source, at.astype(np.int32), (end - at).astype(np.int32), np.arange(len(spans))).to_pylist()
 
 
 @kernel

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.engine.kernel import copy, eight, fetch, kernel, piece, pointer, put_eight
+from backstory.engine.kernel import eight, fetch, kernel, piece, pointer, put_eight
 
 UNKNOWN = -1
-# Longer texts are refused by whoever fills a table: no identifier is as long.
-TEXT_BYTES_MAX = 256
 _SLOTS_MIN = 1024
 _AHEAD = 16
 
@@ -35,7 +33,6 @@ class IdentifierTable:
         # In words of eight bytes; the first is left out, so that a place is never 0.
         self._records = np.zeros(_SLOTS_MIN, np.uint64)
         self._used = np.ones(1, np.int64)
-        self._scratch = np.zeros(TEXT_BYTES_MAX + 16, np.uint8)
         self._count = 0
 
     def find(self, source: bytes | memoryview, at: Ints, length: Ints) -> Numbers:
@@ -43,7 +40,7 @@ class IdentifierTable:
         found = np.full(len(at), UNKNOWN, np.int64)
         _find(
             np.frombuffer(source, np.uint8), at, length, self._lower, self._slots, self._records.view(np.uint8),
-            self._scratch, np.zeros(2 * _AHEAD, np.uint64), found,
+            np.zeros(2 * _AHEAD, np.uint64), found,
         )  # fmt: skip
         return found
 
@@ -57,7 +54,7 @@ class IdentifierTable:
         held = numbers.astype(np.int64)
         self._count += _put(
             np.frombuffer(source, np.uint8), at, length, self._lower, self._slots, self._records.view(np.uint8),
-            self._scratch, self._used, held, keep,
+            self._used, held, keep,
         )  # fmt: skip
         return held
 
@@ -82,14 +79,13 @@ class IdentifierTable:
 
 
 @kernel
-def _find(source, at, length, lower, slots, records, scratch, hashes, found):
-    body, table, texts, text = pointer(source), pointer(slots), pointer(records), pointer(scratch)
-    hashed = pointer(hashes)
+def _find(source, at, length, lower, slots, records, hashes, found):
+    body, table, texts, hashed = pointer(source), pointer(slots), pointer(records), pointer(hashes)
     size, mask, count, ahead = len(source), len(slots) - 1, len(at), len(hashes) // 2
     # A look-up waits twice for memory far away. So rows go in three steps, each well before the next one.
     for row in range(count + 2 * ahead):
         if row < count:
-            hash_ = _hash(text, _normal(body, size, at[row], length[row], lower, text))
+            hash_ = _hash(body, size, np.int64(at[row]), np.int64(length[row]), lower)
             hashed[row % (2 * ahead)] = hash_
             fetch(table, np.int64(hash_ & np.uint64(mask)))
         middle = row - ahead
@@ -98,28 +94,28 @@ def _find(source, at, length, lower, slots, records, scratch, hashes, found):
             fetch(texts, 8 * np.int64(held & np.uint64(0xFFFFFFFF)))
         last = row - 2 * ahead + 1
         if 0 <= last < count:
-            _normal(body, size, at[last], length[last], lower, text)
-            slot = _slot(table, mask, texts, text, hashed[last % (2 * ahead)], length[last])
+            begin, long = np.int64(at[last]), np.int64(length[last])
+            slot = _slot(table, mask, texts, hashed[last % (2 * ahead)], body, size, begin, long, lower)
             if table[slot]:
                 found[last] = _half(texts, 8 * np.int64(table[slot] & np.uint64(0xFFFFFFFF)))
 
 
 @kernel
-def _put(source, at, length, lower, slots, records, scratch, used, numbers, keep):
-    body, table, texts, text = pointer(source), pointer(slots), pointer(records), pointer(scratch)
+def _put(source, at, length, lower, slots, records, used, numbers, keep):
+    body, table, texts = pointer(source), pointer(slots), pointer(records)
     size, mask = len(source), len(slots) - 1
     added = 0
     for row in range(len(at)):
-        words = _normal(body, size, at[row], length[row], lower, text)
-        hashed = _hash(text, words)
-        slot = _slot(table, mask, texts, text, hashed, length[row])
+        begin, long = np.int64(at[row]), np.int64(length[row])
+        hashed = _hash(body, size, begin, long, lower)
+        slot = _slot(table, mask, texts, hashed, body, size, begin, long, lower)
         if not table[slot]:
             table[slot] = (hashed & np.uint64(0xFFFFFFFF00000000)) | np.uint64(used[0])
             record = 8 * used[0]
             put_eight(texts, record, np.uint64(numbers[row]) | (np.uint64(length[row]) << np.uint64(32)))
-            for word in range(words):
-                put_eight(texts, record + 8 + 8 * word, eight(text, 8 * word))
-            used[0] += words + 1
+            for step in range(0, long, 8):
+                put_eight(texts, record + 8 + step, _word(body, size, begin + step, long - step, lower))
+            used[0] += 1 + (long + 7) // 8
             added += 1
         elif keep:
             numbers[row] = _half(texts, 8 * np.int64(table[slot] & np.uint64(0xFFFFFFFF)))
@@ -148,17 +144,25 @@ def _place_all(slots, records, used):
 
 
 @piece
-def _normal(body, size, at, length, lower, text):
-    """Put a text into ``text`` as whole words in its normal form; returns how many."""
-    end = copy(body, at, text, 0, length, size)
-    words = (end + 7) // 8
-    for place in range(end, 8 * words):
-        text[place] = 0
-    if lower:
-        for place in range(end):
-            if 65 <= text[place] <= 90:
-                text[place] += 32
-    return words
+def _word(body, size, at, left, lower):
+    """The next word of a text of which so many bytes are left, in its normal form, filled up with zeros."""
+    if at + 8 <= size:
+        word = eight(body, at)
+        if left < 8:
+            word &= (np.uint64(1) << np.uint64(8 * left)) - np.uint64(1)
+    else:
+        word = np.uint64(0)
+        for place in range(min(left, 8)):
+            word |= np.uint64(body[at + place]) << np.uint64(8 * place)
+    return _lowered(word) if lower else word
+
+
+@piece
+def _lowered(word):
+    """Eight bytes with small letters (ASCII) for large ones: compared in lanes, whose highest bits then tell."""
+    low = word & np.uint64(0x7F7F7F7F7F7F7F7F)
+    letters = (low + np.uint64(0x3F3F3F3F3F3F3F3F)) & ~(low + np.uint64(0x2525252525252525)) & ~word
+    return word | (letters & np.uint64(0x8080808080808080)) >> np.uint64(2)
 
 
 @piece
@@ -168,10 +172,10 @@ def _mix(hashed, word):
 
 
 @piece
-def _hash(text, words):
-    hashed = np.uint64(words)
-    for word in range(words):
-        hashed = _mix(hashed, eight(text, 8 * word))
+def _hash(body, size, at, length, lower):
+    hashed = np.uint64((length + 7) // 8)
+    for step in range(0, length, 8):
+        hashed = _mix(hashed, _word(body, size, at + step, length - step, lower))
     return hashed
 
 
@@ -182,7 +186,7 @@ def _half(texts, record):
 
 
 @piece
-def _slot(table, mask, texts, text, hashed, length):
+def _slot(table, mask, texts, hashed, body, size, at, length, lower):
     """The slot of a text, or the empty one where it would be."""
     slot = np.int64(hashed & np.uint64(mask))
     tag = hashed >> np.uint64(32)
@@ -190,17 +194,17 @@ def _slot(table, mask, texts, text, hashed, length):
         held = table[slot]
         if held >> np.uint64(32) == tag:
             record = 8 * np.int64(held & np.uint64(0xFFFFFFFF))
-            if np.int64(eight(texts, record) >> np.uint64(32)) == length and _alike(texts, record + 8, text, length):
+            if np.int64(eight(texts, record) >> np.uint64(32)) == length and _alike(
+                texts, record + 8, body, size, at, length, lower
+            ):
                 return slot
         slot = (slot + 1) & mask
     return slot
 
 
 @piece
-def _alike(texts, at, text, length):
-    step = 0
-    while step < length:
-        if eight(texts, at + step) != eight(text, step):
+def _alike(texts, record, body, size, at, length, lower):
+    for step in range(0, length, 8):
+        if eight(texts, record + step) != _word(body, size, at + step, length - step, lower):
             return False
-        step += 8
     return True

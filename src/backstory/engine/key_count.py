@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from backstory.engine.kernel import kernel
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray
 
+# Whoever asks for few of a run's keys goes through it in steps of so many.
+_STRIDE = 16
 # Where a run is so many times as long as the keys asked for, most of it is leapt over.
 _LEAP_FROM = 64
 
@@ -34,6 +36,8 @@ def _count(keys, people, run_keys, run_people, counts):
         if row and keys[row - 1] == key and people[row - 1] == person:
             counts[row] = counts[row - 1]
             continue
+        while at + _STRIDE < size and run_keys[at + _STRIDE] < key:
+            at += _STRIDE
         while at < size and (run_keys[at] < key or (run_keys[at] == key and run_people[at] < person)):
             at += 1
         place = at

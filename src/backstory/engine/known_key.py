@@ -5,7 +5,7 @@ sieve says of nearly every key that is in none of them that it is in none, with 
 searched. It forgets no key and may name a few too many, so what is counted does not depend on it.
 
 Like the bits of a Bloom filter that lie in one word: Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom
-Filters" (2007). Keys are halves of an MD5, so their bits need no further hashing.
+Filters" (2007). Keys are hashes, so their bits need no further hashing.
 """
 
 # Types are the compiler's business here: it infers them from the arrays that come in.
@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.core.column import Truth
 from backstory.engine.event_chunk import count_known
 from backstory.engine.kernel import kernel, piece
 from backstory.engine.key_count import count_many
@@ -28,76 +27,149 @@ from backstory.store.keyrun import Keys, OpenRun, PeopleArray
 WORDS_MIN = 1 << 16
 WORDS_MAX = 1 << 25
 KEYS_PER_WORD = 3
-# Where so great a part of the keys passes, walking side by side is the faster way.
+# Where so great a part of the keys passes, each run is asked only for those that pass a sieve of its own.
 MANY = 1 / 16
+
+
+# Of each key the bits that stand for it in its word.
+Marks = NDArray[np.uint64]
+
+
+def marks_of(keys: Keys) -> Marks:
+    """The bits of each key, which are asked for in many words."""
+    marks = np.empty(len(keys), np.uint64)
+    _marks(keys, marks)
+    return marks
+
+
+class Sieve:
+    """Says of nearly every key that was not put in that it was not. It has room for so many keys."""
+
+    def __init__(self, keys: int) -> None:
+        words = WORDS_MIN
+        while words < WORDS_MAX and KEYS_PER_WORD * words < keys:
+            words *= 2
+        self._words: NDArray[np.uint64] = np.zeros(words, np.uint64)
+        self.keys = 0
+
+    def has_room(self, keys: int) -> bool:
+        """For more keys: is it not too full then, or as large as one may be?"""
+        return self.keys + keys <= KEYS_PER_WORD * len(self._words) or len(self._words) >= WORDS_MAX
+
+    def put(self, keys: Keys) -> None:
+        _put(self._words, keys)
+        self.keys += len(keys)
+
+    def near(self, keys: Keys, marks: Marks) -> NDArray[np.int64]:
+        """The places of the keys (with their ``marks_of``) that may have been put in; all others were not."""
+        found = np.empty(len(keys), np.int64)
+        return found[: _near(self._words, keys, marks, found)]
 
 
 class KnownKeys:
     """Of one import; ``count`` takes what it is asked about every time, so that runs may come and go meanwhile."""
 
     def __init__(self) -> None:
-        self._words: NDArray[np.uint64] = np.zeros(WORDS_MIN, np.uint64)
-        # The files of the runs whose keys are in.
+        self._all = Sieve(0)
+        # The files of the runs whose keys are in it.
         self._taken: set[str] = set()
-        self._keys = 0
+        # Of runs that were asked for many keys each has one of its own, by its file.
+        self._each: dict[str, Sieve] = {}
 
     def count(
         self, runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """See ``count_known``."""
         self._take_up(runs)
-        near = np.nonzero(self.may_hold(keys))[0]
-        if len(near) > MANY * len(keys):
-            return count_known(runs, keys, people, import_id, count_many)
         kept, mine = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
-        if len(near):
+        marks = marks_of(keys)
+        near = self._all.near(keys, marks)
+        if len(near) > MANY * len(keys):
+            kept[near], mine[near] = self._count_many(runs, keys[near], marks[near], people[near], import_id)
+        elif len(near):
             kept[near], mine[near] = count_known(runs, keys[near], people[near], import_id, count_many)
         return kept, mine
 
-    def may_hold(self, keys: Keys) -> Truth:
-        """Which keys may be in a run that was taken up; false only for those that are in none."""
-        out = np.empty(len(keys), dtype=bool)
-        _may_hold(self._words, keys, out)
-        return out
+    def _count_many(
+        self, runs: Sequence[OpenRun], keys: Keys, marks: Marks, people: PeopleArray, import_id: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As ``count_known``. A known key is in one run as a rule, so each is asked only for what may be its own."""
+        kept, mine = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+        for run in runs:
+            near = self._sieve_of(run).near(keys, marks)
+            if not len(near):
+                continue
+            counts = count_many(run, keys[near], people[near])
+            if not run.run.duplicate:
+                kept[near] += counts
+            if run.run.import_id == import_id:
+                mine[near] += counts
+        return kept, mine
+
+    def _sieve_of(self, run: OpenRun) -> Sieve:
+        sieve = self._each.get(run.run.path)
+        if sieve is None:
+            sieve = self._each[run.run.path] = Sieve(len(run.keys))
+            sieve.put(run.keys)
+        return sieve
 
     def _take_up(self, runs: Sequence[OpenRun]) -> None:
         new = [run for run in runs if run.run.path not in self._taken]
-        self._keys += sum(len(run.keys) for run in new)
-        if self._keys > KEYS_PER_WORD * len(self._words) and len(self._words) < WORDS_MAX:
-            words = WORDS_MIN
-            while words < WORDS_MAX and KEYS_PER_WORD * words < self._keys:
-                words *= 2
-            self._words = np.zeros(words, np.uint64)
+        more = sum(len(run.keys) for run in new)
+        if not self._all.has_room(more):
+            self._all = Sieve(self._all.keys + more)
             # Whose files are gone by now, is counted nowhere.
-            new, self._keys = list(runs), sum(len(run.keys) for run in runs)
+            new = list(runs)
             self._taken.clear()
         for run in new:
-            _put(self._words, run.keys)
+            self._all.put(run.keys)
             self._taken.add(run.run.path)
+
+
+# Which word is told by the highest bits of a key: keys that come sorted, as those of runs and of chunks do, then walk
+# through memory from one end to the other.
 
 
 @piece
 def _mark(key):
-    """The bits of a key in its word, told by other bits of it than the word is."""
-    bits = key >> np.uint64(40)
+    """The bits of a key in its word, told by the lowest bits of it."""
     mark = np.uint64(0)
     for _ in range(4):
-        mark |= np.uint64(1) << (bits & np.uint64(63))
-        bits >>= np.uint64(6)
+        mark |= np.uint64(1) << (key & np.uint64(63))
+        key >>= np.uint64(6)
     return mark
+
+
+@piece
+def _shift(words):
+    """How far a key is to be shifted to be the place of its word; there are a power of two of them."""
+    shift = 64
+    while words > 1:
+        words >>= 1
+        shift -= 1
+    return np.uint64(shift)
 
 
 @kernel
 def _put(words, keys):
-    last = np.uint64(len(words) - 1)
+    shift = _shift(len(words))
     for row in range(len(keys)):
         key = np.uint64(keys[row])
-        words[key & last] |= _mark(key)
+        words[key >> shift] |= _mark(key)
 
 
 @kernel
-def _may_hold(words, keys, out):
-    last = np.uint64(len(words) - 1)
+def _marks(keys, marks):
     for row in range(len(keys)):
-        key, mark = np.uint64(keys[row]), _mark(np.uint64(keys[row]))
-        out[row] = words[key & last] & mark == mark
+        marks[row] = _mark(np.uint64(keys[row]))
+
+
+@kernel
+def _near(words, keys, marks, found):
+    shift = _shift(len(words))
+    count = 0
+    for row in range(len(keys)):
+        mark = marks[row]
+        found[count] = row
+        count += words[np.uint64(keys[row]) >> shift] & mark == mark
+    return count

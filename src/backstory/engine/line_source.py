@@ -1,10 +1,9 @@
 """A text file line by line, with the place behind each line: for readers that commit every few rows."""
 
-import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from backstory.engine.source import LINE_BYTES, Place
+from backstory.engine.source import LINE_BYTES, Place, crc32
 
 # A line feed and what may stand before it.
 _END_BYTES = 2
@@ -31,7 +30,7 @@ def lines_of(source: Readable, line_bytes: int = LINE_BYTES) -> Iterator[tuple[b
     line = b""
     for piece in _pieces(source):
         offset += len(piece)
-        checksum = zlib.crc32(piece, checksum)
+        checksum = crc32(piece, checksum)
         line = line + piece[: most - len(line)] if line else piece[:most]
         if piece.endswith(b"\n"):
             number += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -28,9 +30,13 @@ if TYPE_CHECKING:
 MADE_AT_ONCE = 4000
 ASKED_AT_ONCE = 500
 KNOWN_AT_ONCE = 100_000
+# So many times that many are held at most, when they are read before anybody asks.
+AHEAD_MAX = 20
 # Is told of a kind of identifier, identifiers, and whose they are.
 OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
 _NOTHING = encode_document({})
+# Texts of identifiers in a row, their lengths in bytes, whose they are.
+Known = tuple[bytes, NDArray[np.int32], NDArray[np.int64]]
 # A person, somebody who is gone for good, or (None) somebody suppressed.
 Fate = int | Gone | None
 
@@ -49,13 +55,29 @@ class Newcomers:
         self._had_before: set[Identifier] = set()
         self._had_as_of = (-1, -1)
         self._on_new: OnNew = lambda kind, who, people: None
+        self._ahead: dict[str, tuple[Future[list[Known]], Iterator[Known]]] = {}
 
     def watch(self, on_new: OnNew) -> None:
         """Have people told who were made, or found to be there, by their identifiers in normal form."""
         self._on_new = on_new
 
-    def known(self, kind: str) -> Iterator[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]:
-        """Everybody with an identifier of a kind, some at a time: texts in a row, their lengths in bytes, people."""
+    def read_ahead(self, kind: str) -> None:
+        """Begin to read whom ``known`` will tell of, beside what the caller does next."""
+        reading = ThreadPoolExecutor(1, thread_name_prefix="everybody")
+        rows = self._known(kind)
+        self._ahead[kind] = (reading.submit(lambda: list(islice(rows, AHEAD_MAX))), rows)
+        reading.shutdown(wait=False)
+
+    def known(self, kind: str) -> Iterator[Known]:
+        """Everybody with an identifier of a kind, some at a time."""
+        if kind in self._ahead:
+            begun, rest = self._ahead.pop(kind)
+            yield from begun.result()
+            yield from rest
+        else:
+            yield from self._known(kind)
+
+    def _known(self, kind: str) -> Iterator[Known]:
         column = "id" if kind == "id" else "email_key"
         # Joined by SQLite: a row of Python values for each person would take longer than reading them.
         joined = (

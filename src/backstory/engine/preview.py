@@ -77,11 +77,12 @@ def preview(
         finally:
             shutil.rmtree(replica, ignore_errors=True)
 
-    first = under(options.triggers)
-    effects = list(first.campaigns)
-    for policy in POLICIES:
-        if policy != options.triggers:
-            effects += _effects_under(policy, options.triggers, first, under)
+    with workspace.compactor.resting():
+        first = under(options.triggers)
+        effects = list(first.campaigns)
+        for policy in POLICIES:
+            if policy != options.triggers:
+                effects += _effects_under(policy, options.triggers, first, under)
     order = {policy: place for place, policy in enumerate(POLICIES)}
     effects.sort(key=lambda effect: (effect.id, order[effect.policy]))
     return msgspec.structs.replace(first, campaigns=effects)

@@ -7,13 +7,13 @@ is an error of its own, and is passed over without being held.
 
 import io
 import mmap
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from backstory.engine.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
 
@@ -22,6 +22,8 @@ LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10
 _COUNT_BYTES = 256 << 10
+# The same numbers as those of the standard library, many times as fast; so are packed files (decision 26).
+crc32 = cast("Callable[[bytes | memoryview, int], int]", zlib_ng.crc32)  # pyright: ignore[reportUnknownMemberType]
 _LINE_FEED = 10
 
 
@@ -87,7 +89,7 @@ class Source:
             block = self.read(min(left, self.block_bytes))
             if not block:
                 break
-            checksum = zlib.crc32(block, checksum)
+            checksum = crc32(block, checksum)
             left -= len(block)
         if left or checksum != place.checksum:
             raise SourceError(
@@ -152,18 +154,18 @@ class Source:
     def _chunk(self, body: memoryview) -> Chunk:
         lines = _line_ends(body) + (0 if body[-1] == _LINE_FEED else 1)
         place = self.place
-        end = Place(place.offset + len(body), place.line + lines, zlib.crc32(body, place.checksum))
+        end = Place(place.offset + len(body), place.line + lines, crc32(body, place.checksum))
         self.place = end
         return Chunk(body, place.line + 1, end)
 
     def _pass_over(self, body: memoryview) -> Chunk:
         """A line that fills a whole chunk: drop it up to its end."""
         place = self.place
-        offset, checksum = place.offset + len(body), zlib.crc32(body, place.checksum)
+        offset, checksum = place.offset + len(body), crc32(body, place.checksum)
         while block := self.read(self.block_bytes):
             cut = block.find(b"\n") + 1
             used = block[:cut] if cut else block
-            offset, checksum = offset + len(used), zlib.crc32(used, checksum)
+            offset, checksum = offset + len(used), crc32(used, checksum)
             if cut:
                 self._rest = block[cut:]
                 break

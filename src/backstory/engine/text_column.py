@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.engine.buffer import Buffers
-from backstory.engine.kernel import copy, kernel, pointer
+from backstory.engine.kernel import copy, fetch, kernel, pointer
 
 _ROOM = 16
+_AHEAD = 24
 
 
 def gather(
@@ -59,8 +60,11 @@ def taken(texts: pa.Array, order: NDArray[np.int64], buffers: Buffers | None = N
 @kernel
 def _gather(source, at, order, offsets, texts):
     body, target = pointer(source), pointer(texts)
-    size = len(source)
-    for row in range(len(order)):
+    size, count = len(source), len(order)
+    for row in range(count):
+        # Texts lie far apart: they are sent for some rows beforehand.
+        if row + _AHEAD < count:
+            fetch(body, np.int64(at[order[row + _AHEAD]]))
         begin = offsets[row]
         length = offsets[row + 1] - begin
         if length:

@@ -4,12 +4,12 @@ A Parquet file becomes JSON lines, a row each. All of it is done while reading; 
 """
 
 import codecs
-import gzip
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
+
+from zlib_ng import gzip_ng, zlib_ng
 
 from backstory.core.error import BackstoryError, LimitError
 from backstory.core.limit import UNPACKED_BYTES, Limit
@@ -18,7 +18,7 @@ COPY_BYTES = 1 << 20
 ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252")
 Packing = Literal["", "gz", "zst"]
 # What reading a damaged, cut or vanished file raises; Arrow's errors are among them.
-READ_ERRORS = (OSError, EOFError, zlib.error, ValueError)
+READ_ERRORS = (OSError, EOFError, cast("type[Exception]", zlib_ng.error), ValueError)
 _GZ, _ZST, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # What other files begin with, by what can be done about them.
@@ -112,7 +112,7 @@ def _beginning(path: Path) -> bytes:
 def _unpacked(path: Path) -> Text:
     match packing_of(path):
         case "gz":
-            return cast("Text", gzip.open(path, "rb"))
+            return cast("Text", gzip_ng.GzipNGFile(path, "rb"))
         case "zst":
             import pyarrow as pa
 

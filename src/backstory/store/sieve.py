@@ -1,6 +1,6 @@
 """A sieve of keys: says in a fraction of a microsecond that a key was never put in, or that it takes a closer look.
 
-One bit for each key, chosen by the key's lowest bits: keys are halves of an MD5, so they spread evenly. With a
+One bit for each key, chosen by the key's lowest bits: keys are hashes, so they spread evenly. With a
 hundredth as many keys as bits, one key in a hundred that is not there takes a look for nothing. It forgets no key.
 """
 
