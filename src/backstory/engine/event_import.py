@@ -160,8 +160,9 @@ class EventImport:
         # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
         self.settle()
         told = self._job.call(commit)
-        self._job.sample("created", everything.places[~known])
-        self._job.sample("duplicate", everything.places[known])
+        if self._job.tally is not None:
+            self._job.sample("created", everything.places[~known])
+            self._job.sample("duplicate", everything.places[known])
         try:
             start_journeys(self._job, rows, slices)
         finally:
