@@ -1,6 +1,7 @@
 """One person's whole history as it is stored, parts and tail together, with where each piece came from."""
 
 import sqlite3
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +51,10 @@ def read_life(folder: Folder, person: int, *, present_us: int | None, known: Kno
 
 
 def _read_life(folder: Folder, person: int, present_us: int | None, known: Knowledge | None) -> Life | None:
-    seqs, written = folder.tail.person_seqs(person), folder.tail.write_seqs(person)
-    stored = folder.state.read(lambda db: _read(db, person, seqs, written, known))
+    tail = folder.tail
+    seqs, written = tail.person_seqs(person), tail.write_seqs(person)
+    # Asked again inside: rows that came out of a block in between are in the table, and no longer there.
+    stored = folder.state.read(lambda db: _read(db, person, seqs, lambda: {*written, *tail.write_seqs(person)}, known))
     if stored.person is None:
         return None
     events, writes = list(stored.events), list(stored.writes)
@@ -69,17 +72,23 @@ def _read_life(folder: Folder, person: int, present_us: int | None, known: Knowl
 
 
 def _read(
-    db: sqlite3.Connection, person: int, seqs: list[int], written: list[int], known: Knowledge | None
+    db: sqlite3.Connection,
+    person: int,
+    seqs: list[int],
+    written: Callable[[], Collection[int]],
+    known: Knowledge | None,
 ) -> _Stored:
     found = "SELECT person, id, email, phone, min(created_us, accept_us) FROM person WHERE person = ?"
+    # From here on the transaction sees what was committed by now.
+    own = db.execute(found, (person,)).fetchone()
     return _Stored(
-        person=db.execute(found, (person,)).fetchone(),
+        person=own,
         since_us=[] if known is None else [row[1] for row in people_known(db, known, person)],
         events=db.execute(
             f"SELECT {_EVENT} FROM event WHERE {among(seqs)} AND NOT duplicate{told_by(known)}"
         ).fetchall(),
         writes=db.execute(
-            f"SELECT {_WRITE} FROM {table_of_writes(db, (person,), written)} WHERE person = ?{told_by(known)}",
+            f"SELECT {_WRITE} FROM {table_of_writes(db, (person,), written())} WHERE person = ?{told_by(known)}",
             (person,),
         ).fetchall(),
         messages=db.execute(f"{MESSAGES} WHERE person = ?", (person,)).fetchall(),

@@ -128,7 +128,7 @@ def drop_blocks(db: sqlite3.Connection, blocks: Sequence[WriteBlock]) -> bool:
 
 
 def table_of_writes(
-    db: sqlite3.Connection, people: Collection[int] | None = None, seqs: Sequence[int] | None = None
+    db: sqlite3.Connection, people: Collection[int] | None = None, seqs: Collection[int] | None = None
 ) -> str:
     """The table in which this connection finds the writes of the tail about these people (None: all).
 
