@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from backstory.core.error import BackstoryError, ConflictError, RequestError
-from backstory.engine import mend, undo, verify
+from backstory.engine import mend, undo, undo_purge, verify
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from tests.hunt import examples
@@ -269,6 +269,11 @@ def test_only_an_import_that_is_over_and_has_errors_can_be_mended(live: Live, tm
     with pytest.raises(ConflictError, match="imports redo 2"):
         mend.retry(live.workspace, 2, told_error_file(second), lambda progress: None)
     undo.redo(live.workspace, 2)
+    third = bring_in(live, BackfillOptions(kind="events", paths=(event_file(tmp_path, 5, {1, 2}),)))
+    undo.undo(live.workspace, 3)
+    undo_purge.purge(live.workspace, 3)
+    with pytest.raises(ConflictError, match="gone for good"):
+        mend.retry(live.workspace, 3, told_error_file(third), lambda progress: None)
 
     def stop(progress: Progress) -> None:
         raise Killed

@@ -69,7 +69,9 @@ def test_names_keep_their_case(path: Path) -> None:
     ("body", "problem"),
     [
         (b"", "is empty: the first line must name the columns"),
-        (b"\n\n", "is empty"),
+        (b"\n", "is empty"),
+        (b"\nid,name\n1,ann\n", "begins with a blank line: the first line must name the columns"),
+        (b"id,name\r1,ann\r", "the header cannot be read: a carriage return stands in it"),
         (b"id,name,id\n", "has two columns named 'id': rename one of them"),
         (b'"id,name\n1,2\n', "the header cannot be read"),
         (b"id,\xffname\n", "the header cannot be read: it is not UTF-8 text"),

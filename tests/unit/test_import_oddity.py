@@ -175,6 +175,8 @@ def test_members_that_read_like_nothing_are_told_of(live: Live) -> None:
         ("objects", "objects.csv", b"sku,plan\na,pro\n", "names an object; there are sku, plan"),
         ("relationships", "seats.csv", b"id,account\na,b\n", "names an object; there are id, account"),
         ("people", "people.jsonl", b"id,plan\na,pro\n", "can be read as JSON lines"),
+        ("people", "people.json", b'[{"id":"a"},\n{"id":"b"}]\n', r"one list: .* jq -c '\.\[\]'"),
+        ("people", "people.json", b'{\n  "id": "a"\n}\n', "over several lines: .* jq -c"),
         ("people", "people.csv", b"id,plan\n,pro\n", ""),
         ("events", "e.csv", b"id,name,timestamp\na,x,2024-05-01 10:00\n", "timestamp .*05-01 10:00: .*--zone"),
         ("events", "e.jsonl", b'{"id":"a","name":"x","timestamp":"2024-05-01T10:00"}\n', "times in timestamp .*--zone"),

@@ -50,7 +50,7 @@ class CsvRows:
                 return
             except (csv.Error, _Unreadable) as error:
                 lines.unread(keep=1)
-                yield CsvRow(line, [lines.text()], lines.place, f"cannot be read as CSV: {error}")
+                yield CsvRow(line, [lines.text()], lines.place, f"cannot be read as CSV: {_said(error)}")
                 reader = self._written.reader(lines)
                 continue
             if len(cells) == width:
@@ -104,7 +104,7 @@ class CsvSource:
             self.place = lines.place
         except (csv.Error, _Unreadable) as error:
             self.close()
-            raise SourceError(f"{path}: the header cannot be read: {error}") from None
+            raise SourceError(f"{path}: the header cannot be read: {_said(error)}") from None
         except SourceError:
             self.close()
             raise
@@ -117,7 +117,8 @@ class CsvSource:
     def _read_header(self, lines: "_Lines") -> list[str]:
         header = [name.strip() for name in next(self.written.reader(lines), list[str]())]
         if not any(header):
-            raise SourceError(f"{self.path} is empty: the first line must name the columns")
+            said = "begins with a blank line" if next(lines, "") else "is empty"
+            raise SourceError(f"{self.path} {said}: the first line must name the columns")
         named = [name for name in header if name]
         if len(set(named)) != len(named):
             twice = next(name for name in named if named.count(name) > 1)
@@ -132,6 +133,13 @@ class CsvSource:
 
     def close(self) -> None:
         self._source.close()
+
+
+def _said(error: Exception) -> str:
+    """The library speaks to programmers of the only mistake of this kind."""
+    if "new-line character" in str(error):
+        return "a carriage return stands in it: end lines with a line feed, and put cells that hold one in quotes"
+    return str(error)
 
 
 class _Unreadable(ValueError):

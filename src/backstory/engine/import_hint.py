@@ -7,6 +7,8 @@ from backstory.core.time import is_local
 from backstory.engine.import_check import COLUMNS_SHOWN
 from backstory.engine.import_outline import FileOutline, outline_of
 from backstory.engine.options import BackfillOptions
+from backstory.engine.source import PEEK_BYTES
+from backstory.engine.unpack import beginning
 
 _LIKE_EMAIL = re.compile(r"e.?mail", re.IGNORECASE)
 _LIKE_ID = re.compile(r"(^|[^a-z])(id|key|no|number)($|[^a-z])|[a-z]I[dD]$|user|customer|person", re.IGNORECASE)
@@ -25,6 +27,8 @@ def hint(options: BackfillOptions) -> str:
 
 
 def _said(file: FileOutline, options: BackfillOptions) -> str:
+    if not file.columns and file.form == "JSON lines" and (said := _other_json(Path(file.path))):
+        return said
     if not file.columns:
         return f"no line of it can be read as {file.form}: name what it is by its ending, .csv or .jsonl"
     names = [column.name for column in file.columns]
@@ -36,6 +40,16 @@ def _said(file: FileOutline, options: BackfillOptions) -> str:
     column, field = ("COLUMN", "object_id") if what == "object" else _likely(names, options)
     shown = ", ".join(names[:COLUMNS_SHOWN]) + (", …" if len(names) > COLUMNS_SHOWN else "")
     return f"no column names {_WORDS[what]}; there are {shown}: say which one does, such as --map {column}={field}"
+
+
+def _other_json(path: Path) -> str:
+    """JSON it is, but not line by line: what a file that begins so is, and how it becomes lines."""
+    start = beginning(path, PEEK_BYTES).lstrip()
+    if start.startswith(b"["):
+        return "it is one list: each of its objects has to stand on a line of its own, as jq -c '.[]' writes them"
+    if start.startswith(b"{") and not start.partition(b"\n")[0].rstrip().endswith(b"}"):
+        return "its objects go over several lines: each has to stand on a line of its own, as jq -c . writes them"
+    return ""
 
 
 def _zoneless(file: FileOutline) -> str:

@@ -98,6 +98,10 @@ def _check_over(workspace: Workspace, import_id: int, path: Path) -> None:
     row = workspace.imports.row(import_id)
     if row.state in _ENDED:
         return
+    if workspace.reader.import_(import_id).purged:
+        raise ConflictError(
+            f"import {import_id} was purged: its rows are gone for good; what is mended can be imported as a file"
+        )
     if row.state not in (IMPORTING, PAUSED):
         raise ConflictError(
             f"import {import_id} is {row.state}: bring it in again with 'backstory imports redo {import_id}', "
