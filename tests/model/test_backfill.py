@@ -39,6 +39,7 @@ from backstory.engine.event_row import RowShape
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress, Summary
 from backstory.engine.person_row import PersonRow
+from backstory.store.manifest import read_imports
 from backstory.store.people import cio_id_of
 from tests.hunt import examples
 from tests.live import Live
@@ -923,3 +924,31 @@ def test_what_a_chunk_starts_is_started_in_steps_each_once(tmp_path: Path, polic
         calls += 1
         live.close()
     assert calls > 10
+
+
+def test_what_came_in_before_a_cancel_starts_what_it_was_to_start(tmp_path: Path) -> None:
+    """Also where a crash came between a chunk and what it starts, and the import is canceled instead of gone on with."""
+    rows = [{"customer_id": f"p{at % 4}", "name": "bought", "timestamp": NOW_S - 60 * at, "n": at} for at in range(7)]
+    path = written(tmp_path, "a.jsonl", json_lines(rows))
+    options = BackfillOptions(kind="events", paths=(path,))
+    chunking = Chunking(bytes_max=200, starts_max=1, tell_every_s=0)
+    left_over = 0
+    for calls in range(60):
+        live = Live(tmp_path / f"world-{calls}")
+        start_campaign(live, {"event": {"name": "bought"}})
+        live.advance(SECOND_US)
+        cut: Any = Cut(live.workspace, calls)
+        try:
+            backfill.run(cut, options, lambda progress: None, chunking=chunking)
+            break
+        except Killed:
+            live.crash()
+        history = live.workspace.folder.history
+        files = history.files(history.parts, "event")
+        came_in = history.rows("SELECT count(*) FROM read_parquet($1)", files)[0][0] if files else 0
+        if live.workspace.folder.state.read(read_imports):
+            left_over += live.workspace.folder.state.rows("SELECT count(*) FROM journey") != [(came_in,)]
+            backfill.cancel(live.workspace, 1)
+            assert live.workspace.folder.state.rows("SELECT count(*) FROM journey") == [(came_in,)], calls
+        live.close()
+    assert left_over > 3

@@ -181,9 +181,21 @@ class ImportControl:
             with self.changed:
                 if not self.changed.wait_for(lambda: not self.runs(import_id), timeout=CANCEL_S):
                     raise ConflictError(f"import {import_id} has not come to a place where it can end: try again")
+        else:
+            self._start_rest(import_id)
         receipt = self._workspace.apply([FinishImport(import_id=import_id, state="canceled")])[0]
         if receipt.result != "applied":
             raise ConflictError(receipt.reason)
+
+    def _start_rest(self, import_id: int) -> None:
+        """What a crash left to be started of the last chunk: its rows came in."""
+        from backstory.engine.import_job import Job
+        from backstory.engine.import_trigger import go_on
+
+        row = self.row(import_id)
+        if row.state in (IMPORTING, PAUSED):
+            with self._workspace.turns.chunk():
+                go_on(Job(self._workspace, row, self.options(import_id)))
 
     def options(self, import_id: int) -> BackfillOptions:
         """What an import was asked to do."""
