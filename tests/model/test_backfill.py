@@ -927,7 +927,7 @@ def test_what_a_chunk_starts_is_started_in_steps_each_once(tmp_path: Path, polic
 
 
 def test_what_came_in_before_a_cancel_starts_what_it_was_to_start(tmp_path: Path) -> None:
-    """Also where a crash came between a chunk and what it starts, and the import is canceled instead of gone on with."""
+    """Also where a crash came between a chunk and what it starts, and nobody went on with the import."""
     rows = [{"customer_id": f"p{at % 4}", "name": "bought", "timestamp": NOW_S - 60 * at, "n": at} for at in range(7)]
     path = written(tmp_path, "a.jsonl", json_lines(rows))
     options = BackfillOptions(kind="events", paths=(path,))
