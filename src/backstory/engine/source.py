@@ -22,7 +22,7 @@ LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10
 _COUNT_BYTES = 256 << 10
-# The same numbers as those of the standard library, many times as fast; so are packed files (decision 26).
+# The same numbers as those of the standard library, many times as fast; so are packed files (decision 27).
 crc32 = cast("Callable[[bytes | memoryview, int], int]", zlib_ng.crc32)  # pyright: ignore[reportUnknownMemberType]
 _LINE_FEED = 10
 
