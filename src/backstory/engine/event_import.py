@@ -102,7 +102,7 @@ class EventImport:
                 counts = counts.add(Counts(skipped=left_out))
             except Retry:
                 continue
-        raise Retry("live events repeat the rows of the import over and over: try again later")
+        raise Retry("live calls repeat its rows, or delete its people, over and over: the same command goes on later")
 
     def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
         seen, upto_seq = self._tail_keys()
