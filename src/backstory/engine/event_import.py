@@ -20,6 +20,7 @@ from backstory.engine.event_chunk import (
     CountKnown,
     Rows,
     Seen,
+    TakeTexts,
     by_flag,
     count_known,
     key_order,
@@ -60,6 +61,7 @@ class EventImport:
         self._take_texts: Callable[[pa.Array, NDArray[np.int64], Buffers], pa.Array] | None = None
         # The rows of one chunk are fed while the next one is written.
         self._take_into = (Buffers(), Buffers())
+        self._repeat_into = Buffers()
         self._count: CountKnown = count_known
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -111,7 +113,7 @@ class EventImport:
         if self._job.options.same_rows == "all":
             known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
-        rows = everything.take(order_of(everything, new), self._texts_at)
+        rows = everything.take(order_of(everything, new), self._taking(self._take_into[0]))
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         path, row = self._folder.parts_path, self._job.accepted
@@ -120,10 +122,10 @@ class EventImport:
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
             order = order_of(everything, again)
-            repeats = everything.take(order)
+            repeats = everything.take(order, self._taking(self._repeat_into))
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
-            places = np.searchsorted(again, order)
+            places = (np.cumsum(known & everything.has_id) - 1)[order]
             part = write_rows(path, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
         runs = [
@@ -168,10 +170,10 @@ class EventImport:
         finally:
             self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
 
-    def _texts_at(self, texts: pa.Array, order: NDArray[np.int64]) -> pa.Array:
-        if self._take_texts is None:
-            return texts.take(pa.array(order))
-        return self._take_texts(texts, order, self._take_into[0])
+    def _taking(self, buffers: Buffers) -> TakeTexts | None:
+        """How texts are put in another order, into buffers; None: as Arrow does it."""
+        take = self._take_texts
+        return None if take is None else lambda texts, order: take(texts, order, buffers)
 
     def settle(self) -> None:
         """Wait until segments know of all that was committed; raises what went wrong there."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,21 +63,21 @@ def preview(
     Raises what ``backfill.run`` would raise before its first row, and whatever ``on_progress`` raises.
     """
     check(options)
-    rehearse = rehearse or _in_a_process
     now_us = max(workspace.clock.now_us(), workspace.folder.state.now_us)
 
     def under(policy: Policy) -> Preview:
-        replica = make_replica(workspace.folder)
-        try:
-            tried = Rehearsal(
-                path=str(replica),
-                options=msgspec.structs.replace(options, triggers=policy),
-                now_us=now_us,
-                trigger_age_us=workspace.context.trigger_age_us,
-            )
-            return rehearse(tried, on_progress)
-        finally:
-            shutil.rmtree(replica, ignore_errors=True)
+        with nullcontext(rehearse) if rehearse else _process() as begun:
+            replica = make_replica(workspace.folder)
+            try:
+                tried = Rehearsal(
+                    path=str(replica),
+                    options=msgspec.structs.replace(options, triggers=policy),
+                    now_us=now_us,
+                    trigger_age_us=workspace.context.trigger_age_us,
+                )
+                return begun(tried, on_progress)
+            finally:
+                shutil.rmtree(replica, ignore_errors=True)
 
     with workspace.compactor.resting():
         first = under(options.triggers)
@@ -108,25 +110,30 @@ def _nothing(effect: CampaignEffect) -> CampaignEffect:
     return msgspec.structs.replace(effect, policy="none", **nothing)
 
 
-def _in_a_process(tried: Rehearsal, on_progress: OnProgress) -> Preview:
-    """Rehearse in a process of its own; it is ended when ``on_progress`` raises."""
+@contextmanager
+def _process() -> Generator[Rehearse]:
+    """Rehearse in a process of its own: it loads what it needs while the replica is made, and ends with the block."""
     command = [sys.executable, "-m", "backstory.engine.rehearsal"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            process.stdin.write(msgspec.json.encode(tried))
-            process.stdin.close()
-            for line in process.stdout:
-                said = msgspec.json.decode(line, type=Outcome)
-                if said.progress is not None:
-                    on_progress(said.progress)
-                if said.error is not None:
-                    raise RequestError(said.error)
-                if said.preview is not None:
-                    return said.preview
+            yield partial(_ask, process)
         finally:
             process.kill()
+
+
+def _ask(process: subprocess.Popen[bytes], tried: Rehearsal, on_progress: OnProgress) -> Preview:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(msgspec.json.encode(tried))
+    process.stdin.close()
+    for line in process.stdout:
+        said = msgspec.json.decode(line, type=Outcome)
+        if said.progress is not None:
+            on_progress(said.progress)
+        if said.error is not None:
+            raise RequestError(said.error)
+        if said.preview is not None:
+            return said.preview
     raise BackstoryError("the preview ended without an answer: nothing was changed; try again")
 
 

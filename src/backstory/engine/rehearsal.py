@@ -25,7 +25,7 @@ from backstory.core import campaign
 from backstory.core.error import BackstoryError
 from backstory.core.step import messages_max
 from backstory.core.time import HOUR_US
-from backstory.engine import backfill
+from backstory.engine import backfill, preload
 from backstory.engine.clock import ManualClock
 from backstory.engine.import_job import Chunking, Saved, row_of
 from backstory.engine.import_outline import outline
@@ -275,6 +275,7 @@ def main() -> int:
         sys.stdout.buffer.flush()
 
     tried = msgspec.json.decode(sys.stdin.buffer.read(), type=Rehearsal)
+    preload.begin(tried.options)
     try:
         say(Outcome(preview=rehearse(tried, lambda progress: say(Outcome(progress=progress)))))
     except BackstoryError as error:
