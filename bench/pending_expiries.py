@@ -75,7 +75,7 @@ def _fill(workspace: Workspace) -> None:
     people = workspace.segments.everybody()
     times_us = np.full(len(people), workspace.folder.state.now_us - DAY_US // 24, np.int64)
     leaf.add_many(people, np.arange(len(people)), times_us)
-    workspace.segments.bulk_fed()
+    workspace.segments.expect_fed(people, workspace.folder.state.now_us, [leaf.test])
 
 
 def _settle(workspace: Workspace) -> None:
