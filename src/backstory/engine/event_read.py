@@ -99,6 +99,7 @@ class EventReader:
         renamed = self._renamed()
         if self._tables_of != renamed:
             tables.forget()
+            self._newcomers.forget_ahead()
             self._tables_of = renamed
         counts = Counts()
         self._read_into = self._read_into[::-1]

@@ -68,14 +68,19 @@ class Newcomers:
         self._ahead[kind] = (reading.submit(lambda: list(islice(rows, AHEAD_MAX))), rows)
         reading.shutdown(wait=False)
 
+    def forget_ahead(self) -> None:
+        """Identifiers have changed hands: what was read before anybody asked may name whose they were."""
+        self._ahead.clear()
+
     def known(self, kind: str) -> Iterator[Known]:
         """Everybody with an identifier of a kind, some at a time."""
-        if kind in self._ahead:
-            begun, rest = self._ahead.pop(kind)
+        ahead = self._ahead.pop(kind, None)
+        if ahead is None:
+            yield from self._known(kind)
+        else:
+            begun, rest = ahead
             yield from begun.result()
             yield from rest
-        else:
-            yield from self._known(kind)
 
     def _known(self, kind: str) -> Iterator[Known]:
         column = "id" if kind == "id" else "email_key"
