@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from backstory.core.error import RequestError
+from backstory.core.fact import Identifier
 from backstory.engine import preview, undo, verify
+from backstory.engine.life import read_life
 from backstory.engine.options import BackfillOptions, Progress
 from backstory.engine.preview import Rehearsal
 from backstory.engine.preview_view import Preview
+from backstory.store.compaction import Sizes
 from backstory.store.manifest import Part, read_key_runs, read_parts
 from backstory.store.rewrite import merge_parts, merge_runs
 from tests.live import NOW_US, Live
@@ -109,3 +112,27 @@ def test_nothing_is_begun_while_a_preview_has_the_processor(world: Live) -> None
             world.workspace, BackfillOptions(kind="events", paths=(path,)), lambda _: None, rehearse=look
         )
     assert began == [False]
+
+
+def test_whoever_reads_while_rows_become_a_part_sees_all_of_them(world: Live) -> None:
+    """Before the commit that names the part its rows are still found where they were."""
+    world.identify("ann", plan="basic")
+    world.track("ann", "bought")
+    workspace = world.workspace
+    person = workspace.call(lambda: workspace.folder.people.find(Identifier("id", "ann")))
+    assert person is not None
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        life = read_life(workspace.folder, person, present_us=None)
+        assert life is not None
+        seen.append((len(life.occurrences), len(life.writings)))
+
+    workspace.compactor.sizes = Sizes(tail_rows=1, move_rows=10)
+    workspace.context.before_commit.append(look)
+    moved = [workspace.compactor.step(), workspace.compactor.step()]
+    workspace.context.before_commit.remove(look)
+    look()
+    assert moved == [True, True]
+    assert set(seen) == {(1, 1)}
+    assert workspace.folder.tail.events == 0

@@ -192,7 +192,9 @@ class Compactor:
     def _swap_moved(self, oldest: Oldest, part: File, runs: list[File]) -> None:
         """On the loop: from this commit on the rows are in the part, and no longer in the tail."""
         manifest = self._folder.manifest
-        self._folder.tail.let_go(oldest.kind, oldest.seq)
+        tail, committed = self._folder.tail, self._workspace.context.after_commit
+        tail.let_go(oldest.kind, oldest.seq)
+        committed.append(lambda: tail.forget_left(oldest.kind, oldest.seq))
         manifest.add_part(named_part(part, manifest.next_part_id(), oldest.kind))
         for run in runs:
             manifest.add_key_run(named_run(run, manifest.next_run_id()))

@@ -69,8 +69,16 @@ class Tail:
         self._written.gather()
 
     def let_go(self, kind: str, seq: int) -> None:
-        """Inside the transaction that names the part: the rows of a kind up to a seq are no longer here."""
+        """Inside the transaction that names the part: the rows of a kind up to a seq are no longer here.
+
+        Where they were is known until ``forget_left``: whoever reads meanwhile sees the commit before, in which the
+        rows are in the tail and no part has them.
+        """
         self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
+        (self._index if kind == "event" else self._written).gather()
+
+    def forget_left(self, kind: str, seq: int) -> None:
+        """After the commit of ``let_go``: nobody has to know any more where these rows were."""
         (self._index if kind == "event" else self._written).let_go(seq)
 
     def add_event(self, event: Event) -> None:
