@@ -15,7 +15,7 @@ from backstory.engine.event_scan import scan
 from backstory.engine.field_column import values_at
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.key_count import count_many
-from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KnownKeys, Sieve, marks_of
+from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
 from backstory.engine.row_value import decode_line
 from backstory.engine.source import Chunk, Place
 from backstory.engine.text_column import gather
@@ -246,7 +246,7 @@ def test_a_sieve_lets_few_through() -> None:
     """No key that is there is left out, and of those that are not hardly one in a hundred is looked for."""
     numbers = np.random.default_rng(1)
     keys = np.sort(numbers.integers(-(2**63), 2**63, 2 * KEYS_PER_WORD * WORDS_MIN))
-    sieve = Sieve(len(keys))
+    sieve = KeySieve(len(keys))
     for some in (keys[: len(keys) // 3], keys[len(keys) // 3 :]):
         assert sieve.has_room(len(some))
         sieve.put(some)

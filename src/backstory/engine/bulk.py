@@ -47,6 +47,7 @@ class Slice:
     data: pa.Array
     leaves: list[CountLeaf | WindowLeaf] = field(default_factory=list[CountLeaf | WindowLeaf])
 
+
 # A leaf, and the people and times of the events it is told of.
 Told = tuple[CountLeaf | WindowLeaf, NDArray[np.uint32], NDArray[np.int64]]
 # Of so many events together leaves are told in one step: each step is a commit, and these are quickly told.
@@ -168,18 +169,13 @@ class Bulk:
         masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves))
         for some in stretches(slice_.people, LOOP_EVENTS.value):
             people, times_us = slice_.people[some], slice_.times_us[some]
-            told: list[Told] = []
-            for leaf in slice_.leaves:
-                mask = None if leaf.test.where is None else masks[leaf.test.where][some]
-                told.append((leaf, people, times_us) if mask is None else (leaf, people[mask], times_us[mask]))
             self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
-            for together in batches(told, TOLD_EVENTS):
+            for together in batches(_told(slice_, some, masks), TOLD_EVENTS):
                 self._workspace.call(lambda: self._feed_leaves(together, moved))  # noqa: B023
 
     def _feed_leaves(self, told: Sequence[Told], moved: dict[int, BitMap]) -> None:
         for leaf, people, times_us in told:
-            if len(people):
-                self._feed_leaf(leaf, people, times_us, moved)
+            self._feed_leaf(leaf, people, times_us, moved)
 
     def _done(self) -> None:
         self._workspace.checkpoint.held -= 1
@@ -269,14 +265,26 @@ def stretches(people: People, rows_max: int) -> Iterator[slice]:
         low = high
 
 
-def batches(told: Sequence[Told], events_max: int) -> Iterator[Sequence[Told]]:
-    """Cut into pieces of at most so many events together, but where one leaf alone is told of more."""
-    low = events = 0
-    for high, (_, people, _) in enumerate(told):
-        if high > low and events + len(people) > events_max:
-            yield told[low:high]
-            low = high
-            events = 0
-        events += len(people)
-    if told:
-        yield told[low:]
+def _told(slice_: Slice, some: slice, masks: dict[Where, Truth]) -> Iterator[Told]:
+    """What each leaf is told of some rows, where that is anything."""
+    people, times_us = slice_.people[some], slice_.times_us[some]
+    for leaf in slice_.leaves:
+        if leaf.test.where is None:
+            yield leaf, people, times_us
+        elif (mask := masks[leaf.test.where][some]).any():
+            yield leaf, people[mask], times_us[mask]
+
+
+def batches(told: Iterable[Told], events_max: int) -> Iterator[list[Told]]:
+    """Put together what has at most so many events, but where one leaf alone is told of more."""
+    together: list[Told] = []
+    events = 0
+    for one in told:
+        count = len(one[1])
+        if together and events + count > events_max:
+            yield together
+            together, events = [], 0
+        together.append(one)
+        events += count
+    if together:
+        yield together

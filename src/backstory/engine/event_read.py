@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from backstory.core.fact import Identifier, IdentifierKind
+from backstory.core.fact import Identifier
 from backstory.core.identity import normal
 from backstory.engine.buffer import Buffers
 from backstory.engine.event_chunk import NAMED_BY, STAGED, Rows, joined, rows_of
@@ -65,27 +65,16 @@ class EventReader:
         chunking, shape = self._job.chunking, self._shape
         if not (chunking.fast and len(first.body) >= chunking.fast_bytes_min and shape.plain):
             return False
-        self._tables_of = self._renamed()
-        kind = self._first_kind(first)
-        if kind == "id" or kind == "email":
-            self._newcomers.read_ahead(kind)
         # Only here: it brings Numba with it.
         from backstory.engine.event_fast import Tables, read_fast
 
+        self._tables_of = self._renamed()
         self._tables = Tables(self._newcomers.known)
         self._newcomers.watch(self._tables.add)
         # Everybody is read while the first lines are: the beginning of them shows by which identifiers.
         for kind in read_fast(first.beginning(PEEK_BYTES), shape.identifier).kinds():
             self._tables.begin(kind)
         return True
-
-    def _first_kind(self, first: Chunk) -> IdentifierKind | None:
-        """By which identifier the first line names its person, if it does."""
-        line = bytes(first.beginning(PEEK_BYTES).body).partition(b"\n")[0]
-        try:
-            return read_event(decode_line(line), 1, self._shape).person_kind
-        except RowError:
-            return None
 
     def chunk(self, chunk: Chunk) -> Staged:
         """Read a chunk of a JSON lines file and find its people; ``commit`` takes it from there."""
@@ -99,7 +88,6 @@ class EventReader:
         renamed = self._renamed()
         if self._tables_of != renamed:
             tables.forget()
-            self._newcomers.forget_ahead()
             self._tables_of = renamed
         counts = Counts()
         self._read_into = self._read_into[::-1]

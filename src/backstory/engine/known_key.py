@@ -42,7 +42,7 @@ def marks_of(keys: Keys) -> Marks:
     return marks
 
 
-class Sieve:
+class KeySieve:
     """Says of nearly every key that was not put in that it was not. It has room for so many keys."""
 
     def __init__(self, keys: int) -> None:
@@ -70,11 +70,11 @@ class KnownKeys:
     """Of one import; ``count`` takes what it is asked about every time, so that runs may come and go meanwhile."""
 
     def __init__(self) -> None:
-        self._all = Sieve(0)
+        self._all = KeySieve(0)
         # The files of the runs whose keys are in it.
         self._taken: set[str] = set()
         # Of runs that were asked for many keys each has one of its own, by its file.
-        self._each: dict[str, Sieve] = {}
+        self._each: dict[str, KeySieve] = {}
 
     def count(
         self, runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int
@@ -106,10 +106,10 @@ class KnownKeys:
                 mine[near] += counts
         return kept, mine
 
-    def _sieve_of(self, run: OpenRun) -> Sieve:
+    def _sieve_of(self, run: OpenRun) -> KeySieve:
         sieve = self._each.get(run.run.path)
         if sieve is None:
-            sieve = self._each[run.run.path] = Sieve(len(run.keys))
+            sieve = self._each[run.run.path] = KeySieve(len(run.keys))
             sieve.put(run.keys)
         return sieve
 
@@ -117,7 +117,7 @@ class KnownKeys:
         new = [run for run in runs if run.run.path not in self._taken]
         more = sum(len(run.keys) for run in new)
         if not self._all.has_room(more):
-            self._all = Sieve(self._all.keys + more)
+            self._all = KeySieve(self._all.keys + more)
             # Whose files are gone by now, is counted nowhere.
             new = list(runs)
             self._taken.clear()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 MADE_AT_ONCE = 4000
 ASKED_AT_ONCE = 500
 KNOWN_AT_ONCE = 100_000
-# So many times that many are held at most, when they are read before anybody asks.
-AHEAD_MAX = 20
 # Is told of a kind of identifier, identifiers, and whose they are.
 OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
 _NOTHING = encode_document({})
@@ -55,34 +51,13 @@ class Newcomers:
         self._had_before: set[Identifier] = set()
         self._had_as_of = (-1, -1)
         self._on_new: OnNew = lambda kind, who, people: None
-        self._ahead: dict[str, tuple[Future[list[Known]], Iterator[Known]]] = {}
 
     def watch(self, on_new: OnNew) -> None:
         """Have people told who were made, or found to be there, by their identifiers in normal form."""
         self._on_new = on_new
 
-    def read_ahead(self, kind: str) -> None:
-        """Begin to read whom ``known`` will tell of, beside what the caller does next."""
-        reading = ThreadPoolExecutor(1, thread_name_prefix="everybody")
-        rows = self._known(kind)
-        self._ahead[kind] = (reading.submit(lambda: list(islice(rows, AHEAD_MAX))), rows)
-        reading.shutdown(wait=False)
-
-    def forget_ahead(self) -> None:
-        """Identifiers have changed hands: what was read before anybody asked may name whose they were."""
-        self._ahead.clear()
-
     def known(self, kind: str) -> Iterator[Known]:
         """Everybody with an identifier of a kind, some at a time."""
-        ahead = self._ahead.pop(kind, None)
-        if ahead is None:
-            yield from self._known(kind)
-        else:
-            begun, rest = ahead
-            yield from begun.result()
-            yield from rest
-
-    def _known(self, kind: str) -> Iterator[Known]:
         column = "id" if kind == "id" else "email_key"
         # Joined by SQLite: a row of Python values for each person would take longer than reading them.
         joined = (

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from backstory.store.manifest import KeyRun, Part
+from backstory.store.part import WrittenPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,20 @@ class File:
     seq: int = 0
     import_id: int = 0
     duplicate: bool = False
+
+    @classmethod
+    def of_part(cls, written: WrittenPart, *, low_us: int, high_us: int, seq: int, import_id: int = 0) -> "File":
+        """A part's file, with what is to be known of its rows."""
+        return cls(
+            path=written.path,
+            rows=written.rows,
+            checksum=written.checksum,
+            bytes=written.bytes,
+            low_us=low_us,
+            high_us=high_us,
+            seq=seq,
+            import_id=import_id,
+        )
 
 
 def named_part(file: File, part_id: int, kind: str) -> Part:

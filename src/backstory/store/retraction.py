@@ -247,11 +247,8 @@ def rewritten(folder: Path, part: Part, name: str, keep: Truth, edit: Edit) -> F
                     yield table
 
     written = write_tables(folder, name, schema, tables(), int(keep.sum()))
-    return File(
-        path=written.path,
-        rows=written.rows,
-        checksum=written.checksum,
-        bytes=written.bytes,
+    return File.of_part(
+        written,
         low_us=min(one[0] for one in bounds),
         high_us=max(one[1] for one in bounds),
         seq=max(one[2] for one in bounds),
@@ -284,10 +281,7 @@ def write_made(folder: Path, name: str, made: pa.Table, first_seq: int, at_us: i
     order = [(one.strip(), "ascending") for one in ORDERS["event"].split(",")]
     written = write_part(folder, name, made.select(schema.names).cast(schema).sort_by(order))
     times_us = pc.min_max(made.column("time_us")).as_py()
-    return File(
-        path=written.path, rows=count, checksum=written.checksum, bytes=written.bytes, low_us=times_us["min"],
-        high_us=times_us["max"], seq=int(seqs[-1]),
-    )  # fmt: skip
+    return File.of_part(written, low_us=times_us["min"], high_us=times_us["max"], seq=int(seqs[-1]))
 
 
 # -- runs of keys -----------------------------------------------------------------------------------------------------

@@ -149,15 +149,7 @@ def write_moved(folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
     name = f"tail-{oldest.kind}-{oldest.first_seq}-{oldest.seq}"
     written = write_part(folder, name, table.sort_by(order))
     times_us = np.asarray(table["time_us"].to_numpy(), np.int64)
-    part = File(
-        path=written.path,
-        rows=written.rows,
-        checksum=written.checksum,
-        bytes=written.bytes,
-        low_us=int(times_us.min()),
-        high_us=int(times_us.max()),
-        seq=oldest.seq,
-    )
+    part = File.of_part(written, low_us=int(times_us.min()), high_us=int(times_us.max()), seq=oldest.seq)
     return part, _runs_of(folder, name, table) if oldest.kind == "event" else []
 
 
@@ -173,16 +165,8 @@ def write_blocks(folder: Path, blocks: Sequence[WriteBlock]) -> File:
         table = table.take(pa.array(order))
     import_id, last = blocks[0].import_id, int(seqs[-1])
     written = write_part(folder, f"import-write-{import_id}-{blocks[0].seq}-{last}", table)
-    return File(
-        path=written.path,
-        rows=written.rows,
-        checksum=written.checksum,
-        bytes=written.bytes,
-        low_us=int(times_us.min()),
-        high_us=int(times_us.max()),
-        seq=last,
-        import_id=import_id,
-    )
+    low_us, high_us = int(times_us.min()), int(times_us.max())
+    return File.of_part(written, low_us=low_us, high_us=high_us, seq=last, import_id=import_id)
 
 
 def _runs_of(folder: Path, name: str, table: pa.Table) -> list[File]:
@@ -264,11 +248,8 @@ def merge_parts(
     name = f"{how}-{kind}-{parts[0].part_id}-{parts[-1].part_id}"
     written = write_tables(folder, name, schema, tables, rows)
     imports = {part.import_id for part in parts}
-    return File(
-        path=written.path,
-        rows=written.rows,
-        checksum=written.checksum,
-        bytes=written.bytes,
+    return File.of_part(
+        written,
         low_us=min(part.low_us for part in parts),
         high_us=max(part.high_us for part in parts),
         seq=max(part.seq for part in parts),

@@ -75,11 +75,14 @@ class Tail:
         rows are in the tail and no part has them.
         """
         self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
-        (self._index if kind == "event" else self._written).gather()
+        self._places(kind).gather()
 
     def forget_left(self, kind: str, seq: int) -> None:
         """After the commit of ``let_go``: nobody has to know any more where these rows were."""
-        (self._index if kind == "event" else self._written).let_go(seq)
+        self._places(kind).let_go(seq)
+
+    def _places(self, kind: str) -> TailIndex:
+        return self._index if kind == "event" else self._written
 
     def add_event(self, event: Event) -> None:
         self._events.append(astuple(event))
