@@ -9,7 +9,7 @@ from pathlib import Path
 from backstory.engine import backfill, verify
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions
-from backstory.store.write_block import rows_in_blocks
+from backstory.store.write_block import held_in_blocks
 from tests.crash.test_compaction_kill import Watch, answers
 from tests.live import Live
 from tests.model.imported import json_lines, written
@@ -44,7 +44,7 @@ def test_a_kill_at_any_step_of_an_import_of_people_loses_nothing(tmp_path: Path)
     for path in copies:
         killed = Live(path, now_us=now_us)
         folder = killed.workspace.folder
-        held.add(folder.state.read(rows_in_blocks))
+        held.add(folder.state.read(held_in_blocks)[0])
         told = folder.state.rows("SELECT progress FROM import")
         assert told
         kept = folder.history.writes_of(range(PEOPLE))
@@ -53,7 +53,7 @@ def test_a_kill_at_any_step_of_an_import_of_people_loses_nothing(tmp_path: Path)
         again = backfill.run(killed.workspace, options, lambda progress: None, chunking=CHUNKING)
         assert (again.rows, again.created, again.updated) == (PEOPLE, 16, 2)
         assert answers(killed) == expected
-        assert folder.state.read(rows_in_blocks) == 0
+        assert folder.state.read(held_in_blocks) == (0, 0)
         assert {file.name for file in (path / "parts").iterdir()} == {part.path for part in folder.history.parts}
         killed.close()
     assert max(held) >= CHUNKING.part_rows

@@ -16,7 +16,7 @@ from backstory.engine.life import read_life
 from backstory.engine.options import BackfillOptions, Progress
 from backstory.engine.prove import Finding, prove
 from backstory.engine.testimony import witnesses
-from backstory.store.write_block import rows_in_blocks
+from backstory.store.write_block import held_in_blocks
 from tests.hunt import examples
 from tests.live import NOW_US, Live, live_worlds
 from tests.model.imported import Row, json_lines, state, written
@@ -124,7 +124,7 @@ def test_readers_see_each_write_once(
         ]
         assert told[1] == told[0]
         for live in worlds:
-            assert live.workspace.folder.state.read(rows_in_blocks) == 0
+            assert live.workspace.folder.state.read(held_in_blocks) == (0, 0)
             assert verify.run(live.workspace, lambda line: None).ok
             undo.undo(live.workspace, 1)
         # Taking an import back numbers other things where rows lie otherwise.
@@ -194,17 +194,32 @@ def test_what_an_import_left_in_blocks_becomes_a_part(tmp_path: Path) -> None:
     """By the compactor, once nothing imports; going on with the import then gives what it would have given."""
     live = Live(tmp_path / "live")
     options = broken_off(live, tmp_path, rows_of_file(8), 3)
-    assert live.workspace.folder.state.read(rows_in_blocks) == 6
+    assert live.workspace.folder.state.read(held_in_blocks)[0] == 6
     before = sorted(live.workspace.folder.history.writes_of(range(8)))
     assert len(before) == 6
     live.crash()
     assert live.workspace.compactor.step()
-    assert live.workspace.folder.state.read(rows_in_blocks) == 0
+    assert live.workspace.folder.state.read(held_in_blocks) == (0, 0)
     assert [part.import_id for part in live.workspace.folder.history.parts] == [1]
     assert sorted(live.workspace.folder.history.writes_of(range(8))) == before
     assert backfill.run(live.workspace, options, lambda progress: None).created == 8
     assert len(live.workspace.folder.history.writes_of(range(8))) == 8
     assert verify.run(live.workspace, lambda line: None).ok
+    live.close()
+
+
+def test_wide_writes_become_parts_a_few_at_a_time(tmp_path: Path) -> None:
+    """By their bytes, so that moving them takes no more memory than narrow ones do."""
+    live = Live(tmp_path / "live")
+    broken_off(live, tmp_path, rows_of_file(8), 3)
+    _, size_bytes = live.workspace.folder.state.read(held_in_blocks)
+    before = sorted(live.workspace.folder.history.writes_of(range(8)))
+    assert live.workspace.compactor.blocks.move(bytes_max=size_bytes - 1)
+    rows, left_bytes = live.workspace.folder.state.read(held_in_blocks)
+    assert 0 < rows < 6
+    assert live.workspace.compactor.blocks.move(bytes_max=left_bytes)
+    assert live.workspace.folder.state.read(held_in_blocks) == (0, 0)
+    assert sorted(live.workspace.folder.history.writes_of(range(8))) == before
     live.close()
 
 

@@ -77,3 +77,13 @@ def test_a_block_has_no_more_lines_than_asked_for(tmp_path: Path, rows_max: int)
     blocks.close()
     assert max(sizes) <= rows_max
     assert sum(sizes) == 9
+
+
+def test_a_block_of_wide_rows_is_no_longer_than_a_line_may_be(tmp_path: Path) -> None:
+    """However many lines are asked for, so that rows of any width take no more memory, and are read as columns."""
+    path = tmp_path / "file.csv"
+    path.write_bytes(b"id,n\n" + b"1," + b"2" * 97 + b"\n" + (b"1," + b"2" * 37 + b"\n") * 30)
+    blocks = CsvBlocks(path, rows_max=1000, line_bytes=100)
+    sizes = [sum(len(cell) for row in range(len(block.lines)) for cell in block.cells(row)) for block in blocks]
+    blocks.close()
+    assert sizes == [98, *[76] * 15]

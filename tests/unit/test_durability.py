@@ -68,6 +68,19 @@ def test_nobody_is_told_before_the_sync(workspace: Workspace, disk: Disk) -> Non
     assert disk.notes == ["synced", "told", "told", "told"]
 
 
+def test_senders_are_told_of_a_mistake_in_the_journal(workspace: Workspace, disk: Disk) -> None:
+    """Whatever append raises, whoever waits hears of it; what the disk did not refuse stops the engine."""
+    errors: list[BackstoryError] = []
+    for name in ("\ud800", "came"):
+        fact = Track(person=Identifier("id", "p1"), name=name)
+        workspace.submit([fact], on_accept=lambda: pytest.fail("accepted"), on_error=errors.append)
+    with pytest.raises(UnicodeEncodeError):
+        workspace.loop.turn()
+    assert [type(error) for error in errors] == [StorageError, StorageError]
+    assert workspace.loop.failure is not None
+    assert disk.position() == workspace.folder.state.position
+
+
 def test_a_failing_journal_accepts_nothing(workspace: Workspace, disk: Disk) -> None:
     """The sender gets the error, nothing is applied, and the engine goes on when the disk does."""
     errors: list[BackstoryError] = []

@@ -249,3 +249,14 @@ def test_what_is_packed_is_unpacked_to_disk_up_to_a_limit() -> None:
     assert whole.tell() == limit.value
     with pytest.raises(LimitError, match="more than"):
         unpack_into(io.BytesIO(b"x" * (limit.value + 1)), io.BytesIO(), limit)
+
+
+some_lines = st.lists(st.sampled_from((b"", b"a", b"\r", b"one more")), min_size=1, max_size=9)
+
+
+@given(some_lines, st.booleans(), st.integers(1, 7))
+def test_a_chunk_tells_what_stands_in_a_line(lines: list[bytes], ended: bool, first: int) -> None:
+    """Of every line, the last one with or without its end."""
+    body = b"\n".join(lines) + (b"\n" if ended else b"")
+    chunk = Chunk(body, first, Place(len(body), first + len(lines) - 1, 0))
+    assert [chunk.text(first + at) for at in range(len(lines))] == lines

@@ -7,13 +7,13 @@ at once take turns, a chunk each (``engine.import_turn``). Sources: design secti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -280,7 +280,7 @@ class _Run:
         self._job.begin_file(number, path, header=cells.header, delimiter=cells.delimiter)
         importer = EventImport(self._job, shape)
         try:
-            for some in batched(cells.rows(), self._job.chunking.event_rows_max):
+            for some in _in_chunks(cells.rows(), place.offset, self._job.chunking):
                 counts = Counts()
                 rows: list[EventRow] = []
                 for row in some:
@@ -289,7 +289,7 @@ class _Run:
                         rows.append(good)
 
                 def refuse(row: EventRow, reason: str, some: list[CsvRow] = some) -> None:
-                    cells = next(one.cells for one in some if one.line == row.line)
+                    cells = some[bisect_left(some, row.line, key=lambda one: one.line)].cells
                     self._job.report("errors").add_csv(row.line, cells, reason)
 
                 with self._job.workspace.turns.chunk():
@@ -365,10 +365,15 @@ def _read_chunk(importer: EventImport, chunks: Iterator[Chunk], *, look: bool = 
     return importer.json_chunk(chunk)
 
 
-T = TypeVar("T")
-
-
-def batched(items: Iterator[T], count: int) -> Iterator[list[T]]:
-    """The items in lists of at most ``count``."""
-    while some := list(islice(items, count)):
+def _in_chunks(rows: Iterable[CsvRow], offset: int, chunking: Chunking) -> Iterator[list[CsvRow]]:
+    """Rows from an offset on in chunks, none of more rows or bytes than may be; a row in any case."""
+    some: list[CsvRow] = []
+    begin = end = offset
+    for row in rows:
+        if len(some) == chunking.event_rows_max or (some and row.end.offset - begin > chunking.bytes_max):
+            yield some
+            some, begin = [], end
+        some.append(row)
+        end = row.end.offset
+    if some:
         yield some

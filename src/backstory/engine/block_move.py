@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backstory.store.part_file import named_part
 from backstory.store.rewrite import write_blocks
-from backstory.store.write_block import drop_blocks, oldest_blocks, rows_in_blocks
+from backstory.store.write_block import drop_blocks, held_in_blocks, oldest_blocks
 
 if TYPE_CHECKING:
     from backstory.engine.import_job import Job
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # So many rows become a part at once. Naming it and letting its blocks go holds the loop for some milliseconds.
 PART_ROWS = 65_536
+# Fewer where they are wide: all of them lie in memory, twice while they are sorted.
+PART_BYTES = 32 << 20
 
 
 class BlockMover:
@@ -30,10 +32,10 @@ class BlockMover:
         self._folder = workspace.folder
         self._turn = threading.Lock()
 
-    def move(self, rows_max: int = PART_ROWS) -> bool:
+    def move(self, rows_max: int = PART_ROWS, bytes_max: int = PART_BYTES) -> bool:
         """Make a part of the oldest blocks of some import; False: there are none. Raises ``StorageError``."""
         with self._turn:
-            blocks = self._folder.state.read(lambda db: oldest_blocks(db, rows_max))
+            blocks = self._folder.state.read(lambda db: oldest_blocks(db, rows_max, bytes_max))
             if not blocks:
                 return False
             file = write_blocks(self._folder.parts_path, blocks)
@@ -63,25 +65,28 @@ class Mover:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._blocks = job.workspace.compactor.blocks
-        self._rows = job.workspace.folder.state.read(lambda db: rows_in_blocks(db, job.import_id))
+        self._rows, self._bytes = job.workspace.folder.state.read(lambda db: held_in_blocks(db, job.import_id))
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="move")
         self._moving: Future[bool] | None = None
 
-    def takes(self, rows: int) -> bool:
+    def takes(self, rows: int, size_bytes: int) -> bool:
         """On the loop: are these writes enough for a block? Then it counts as made."""
         chunking = self._job.chunking
         if rows < chunking.block_rows_min or self._job.saved.counts.rows < chunking.blocks_from:
             return False
         self._rows += rows
+        self._bytes += size_bytes
         return True
 
     def at_step(self) -> None:
         """Between two steps; raises what went wrong beside. A replica's history is not kept: its blocks may stay."""
-        if self._rows < self._job.chunking.part_rows or self._job.tally is not None:
+        chunking = self._job.chunking
+        enough = self._rows >= chunking.part_rows or self._bytes >= chunking.part_bytes
+        if not enough or self._job.tally is not None:
             return
         self._wait()
-        self._rows = 0
-        self._moving = self._beside.submit(self._blocks.move, self._job.chunking.part_rows)
+        self._rows = self._bytes = 0
+        self._moving = self._beside.submit(self._blocks.move, chunking.part_rows, chunking.part_bytes)
 
     def close(self) -> None:
         """Wait for what is under way; what is left is moved when the import ends, or breaks off."""

@@ -86,15 +86,19 @@ class CsvBlocks:
     # -- lines --------------------------------------------------------------------------------------------------------
 
     def _lines(self, count: int) -> bytes:
-        """Up to so many whole lines; of one that is too long its beginning; b"" at the end."""
+        """Up to so many whole lines, in all no longer than one line may be; b"" at the end.
+
+        Of a first line that is longer than that all of it, or its beginning.
+        """
+        most = self._line_bytes
         cut = self._behind_lines(self._held, count)
-        while cut is None and (more := self._source.read(BLOCK_BYTES)):
+        while cut is None and len(self._held) <= most and (more := self._source.read(BLOCK_BYTES)):
             self._held += more
-            if len(self._held) > self._line_bytes and b"\n" not in self._held:
-                break
             cut = self._behind_lines(self._held, count)
-        lines = self._held if cut is None else self._held[:cut]
-        self._held = self._held[len(lines) :]
+        cut = len(self._held) if cut is None else cut
+        if cut > most:
+            cut = (self._held.rfind(b"\n", 0, most) + 1) or (self._held.find(b"\n") + 1) or len(self._held)
+        lines, self._held = self._held[:cut], self._held[cut:]
         return lines
 
     def _first(self, lines: bytes) -> bytes:
@@ -127,10 +131,12 @@ class CsvBlocks:
 
     def _plain(self, lines: bytes) -> Block | None:
         """No cell is in quotes, every line is a row, and every row has its cells."""
-        if lines.startswith(_BOM) or any(mark in lines for mark in self._peculiar) or len(lines) > self._line_bytes:
+        # As many programs end their lines.
+        text = lines.replace(b"\r\n", b"\n") if b"\r\n" in lines else lines
+        if text.startswith(_BOM) or any(mark in text for mark in self._peculiar) or len(lines) > self._line_bytes:
             return None
-        columns = self._arrow.read(lines)
-        count = lines.count(b"\n") + (not lines.endswith(b"\n"))
+        columns = self._arrow.read(text)
+        count = text.count(b"\n") + (not text.endswith(b"\n"))
         if columns is None or len(columns[0]) != count or not self._keeps_all(columns):
             return None
         first = self.place.line + 1

@@ -143,8 +143,7 @@ class EventReader:
 
     def _refuser(self, chunk: Chunk) -> Refuse:
         def refuse(row: EventRow, reason: str) -> None:
-            text = bytes(chunk.body).split(b"\n")[row.line - chunk.first_line]
-            self._job.report("errors").add_json(row.line, text, reason)
+            self._job.report("errors").add_json(row.line, chunk.text(row.line), reason)
 
         return refuse
 

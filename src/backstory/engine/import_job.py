@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError
-from backstory.engine.block_move import PART_ROWS
+from backstory.engine.block_move import PART_BYTES, PART_ROWS
 from backstory.engine.csv_cell import Cells
 from backstory.engine.import_control import IMPORTING, PAUSED, Running
 from backstory.engine.options import BackfillOptions, Held, Summary
@@ -41,10 +41,11 @@ class Chunking:
     event_rows_max: int = 250_000
     people_rows_max: int = 2000
     # Behind so many rows of an import so many writes of people in one step become a block of the tail, and so many
-    # writes in blocks a part: smaller imports make no files of their own.
+    # writes, or bytes, in blocks a part: smaller imports make no files of their own.
     blocks_from: int = 10_000
     block_rows_min: int = 200
     part_rows: int = PART_ROWS
+    part_bytes: int = PART_BYTES
     # How many journeys the loop begins at once.
     starts_max: int = 100
     fast: bool = True

@@ -196,10 +196,13 @@ class Loop:
         accept_us = max(self.guard.now_us(), self._last_accept_us + 1, self._folder.state.now_us)
         try:
             position = self._folder.journal.append(facts, accept_us)
-        except StorageError as error:
+        except Exception as error:
+            refused = error if isinstance(error, StorageError) else StorageError(f"nothing was accepted: {error!r}")
             self._inbox.release(tickets)
             for ticket in tickets:
-                ticket.on_error(error)
+                ticket.on_error(refused)
+            if refused is not error:
+                raise  # A mistake of ours: nobody knows what the journal holds now.
             return
         self._last_accept_us = accept_us + len(facts) - 1
         self._accepted_us = self._clock.monotonic_us()

@@ -289,9 +289,8 @@ class PeopleImport:
             return
         first = self._folder.state.take_seq(SEQ_STEP * history.num_rows) + 1
         accept_us, import_id = self._job.accept_us, self._job.import_id
-        self._folder.tail.add_body(
-            history, seq=first, accept_us=accept_us, import_id=import_id, packed=self._mover.takes(history.num_rows)
-        )
+        packed = self._mover.takes(history.num_rows, history.nbytes)
+        self._folder.tail.add_body(history, seq=first, accept_us=accept_us, import_id=import_id, packed=packed)
         people = BitMap(np.asarray(history.column("person").to_numpy(), np.uint32))
         self._workspace.campaigns.on_people(people, self._folder.state.now_us)
 

@@ -9,10 +9,12 @@ import io
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from backstory.engine.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
@@ -36,7 +38,7 @@ class Place:
     checksum: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chunk:
     """Whole lines. ``first_line`` counts from 1; ``end`` is the place behind them; ``too_long`` are line numbers.
 
@@ -47,6 +49,17 @@ class Chunk:
     first_line: int
     end: Place
     too_long: tuple[int, ...] = ()
+
+    def text(self, line: int) -> bytes:
+        """What stands in a line of the chunk."""
+        ends, at = self._ends, line - self.first_line
+        low = int(ends[at - 1]) + 1 if at else 0
+        return bytes(self.body[low : int(ends[at]) if at < len(ends) else len(self.body)])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Where lines end, found once: there may be many to be told of."""
+        return np.flatnonzero(np.frombuffer(self.body, np.uint8) == _LINE_FEED)
 
     def beginning(self, size: int) -> "Chunk":
         """The first whole lines of the chunk, no more than so many bytes of them; none where the first is longer."""

@@ -150,24 +150,24 @@ def table_of_writes(
     return "written" if seqs is None else f"(SELECT * FROM {rows} UNION ALL SELECT {_COLUMNS} FROM temp.unpacked)"
 
 
-def oldest_blocks(db: sqlite3.Connection, rows_max: int) -> list[WriteBlock]:
-    """The oldest blocks of one import, together about so many rows at most; the first in any case."""
+def oldest_blocks(db: sqlite3.Connection, rows_max: int, bytes_max: int) -> list[WriteBlock]:
+    """The oldest blocks of one import, together no more than so many rows and bytes; the first in any case."""
     sizes = db.execute(
-        "SELECT seq, rows FROM write_block WHERE import_id ="
+        "SELECT import_id, seq, rows, length(body) FROM write_block WHERE import_id ="
         " (SELECT import_id FROM write_block ORDER BY seq LIMIT 1) ORDER BY seq"
     ).fetchall()
-    rows = 0
-    last: int | None = None
-    for seq, count in sizes:
-        rows += count
-        if last is not None and rows > rows_max:
+    rows = size_bytes = count = 0
+    for _, _, more, more_bytes in sizes:
+        rows += more
+        size_bytes += more_bytes
+        if count and (rows > rows_max or size_bytes > bytes_max):
             break
-        last = seq
-    if last is None:
+        count += 1
+    if not count:
         return []
-    query = f"SELECT {_BLOCK} FROM write_block WHERE seq <= ? ORDER BY seq"
-    found = [WriteBlock(*row) for row in db.execute(query, (last,))]
-    return [block for block in found if block.import_id == found[0].import_id]
+    import_id, last = sizes[count - 1][:2]
+    query = f"SELECT {_BLOCK} FROM write_block WHERE import_id = ? AND seq <= ? ORDER BY seq"
+    return [WriteBlock(*row) for row in db.execute(query, (import_id, last))]
 
 
 def blocks_of(db: sqlite3.Connection, import_id: int | None = None) -> Iterator[WriteBlock]:
@@ -177,10 +177,14 @@ def blocks_of(db: sqlite3.Connection, import_id: int | None = None) -> Iterator[
         yield WriteBlock(*row)
 
 
-def rows_in_blocks(db: sqlite3.Connection, import_id: int | None = None) -> int:
-    """How many writes lie in blocks, of one import or of all."""
-    query = "SELECT coalesce(sum(rows), 0) FROM write_block WHERE ?1 IS NULL OR import_id = ?1"
-    return db.execute(query, (import_id,)).fetchone()[0]
+def held_in_blocks(db: sqlite3.Connection, import_id: int | None = None) -> tuple[int, int]:
+    """How many writes lie in blocks, and how many bytes these are, of one import or of all."""
+    query = (
+        "SELECT coalesce(sum(rows), 0), coalesce(sum(length(body)), 0) FROM write_block"
+        " WHERE ?1 IS NULL OR import_id = ?1"
+    )
+    rows, size_bytes = db.execute(query, (import_id,)).fetchone()
+    return rows, size_bytes
 
 
 def rows_about(db: sqlite3.Connection, people: Collection[int]) -> int:
