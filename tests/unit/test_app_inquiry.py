@@ -266,7 +266,10 @@ def run(live: Live, *words: str, input: str | None = None) -> str:
     def serve(*_: object) -> None:
         raise AssertionError("nobody serves here")
 
-    runtime = Runtime(environment={}, open_folder=lambda settings: (Nobody(), app), serve=serve)  # type: ignore[arg-type]
+    def opens(*_: object) -> Any:
+        return Nobody(), app
+
+    runtime = Runtime(environment={}, open_folder=opens, open_aside=opens, serve=serve)  # type: ignore[arg-type]
     result = CliRunner().invoke(main, [*words, "--data", str(live.path.parents[1])], obj=runtime, input=input)
     assert result.exit_code == 0, result.output
     return result.stdout

@@ -90,7 +90,12 @@ class World:
         self, *args: str, input: str | None = None, data: bool = True, environment: dict[str, str] | None = None
     ) -> Result:
         chosen = {"BACKSTORY_DATA": str(self.folder)} if data else {}
-        runtime = Runtime(environment={**chosen, **(environment or {})}, open_folder=self.open_folder, serve=self.serve)
+        runtime = Runtime(
+            environment={**chosen, **(environment or {})},
+            open_folder=self.open_folder,
+            open_aside=self.open_folder,
+            serve=self.serve,
+        )
         return CliRunner().invoke(main, args, obj=runtime, input=input)
 
     def json(self, *args: str) -> dict[str, object]:

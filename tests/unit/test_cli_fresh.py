@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from backstory.edge.cli import main, open_folder
+from backstory.edge.cli import main, open_aside, open_folder
 from backstory.edge.cli_command import Runtime
 from backstory.engine.settings import Settings
 
@@ -13,7 +13,8 @@ def run(*args: str, **environment: str) -> Result:
     def serve(settings: Settings) -> int:
         raise AssertionError("nobody serves here")
 
-    return CliRunner().invoke(main, args, obj=Runtime(environment=environment, open_folder=open_folder, serve=serve))
+    runtime = Runtime(environment=environment, open_folder=open_folder, open_aside=open_aside, serve=serve)
+    return CliRunner().invoke(main, args, obj=runtime)
 
 
 def test_a_preview_leaves_no_folder_behind(tmp_path: Path) -> None:

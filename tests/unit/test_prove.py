@@ -130,7 +130,7 @@ def test_short_identifiers_are_whole_values(tmp_path: Path) -> None:
 
 
 def invoke(data: Path, *arguments: str) -> tuple[int, str]:
-    runtime = Runtime(environment={}, open_folder=_never, serve=_never)
+    runtime = Runtime(environment={}, open_folder=_never, open_aside=_never, serve=_never)
     result = CliRunner().invoke(main, ["privacy", *arguments, "--data", str(data)], obj=runtime)
     return result.exit_code, result.stdout
 

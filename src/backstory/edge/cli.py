@@ -27,6 +27,7 @@ from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
 from backstory.edge.cli_workspace import workspaces
 from backstory.edge.local import Opened
+from backstory.engine.options import BackfillOptions, Progress
 from backstory.engine.settings import SETTINGS, Setting, Settings, load
 
 
@@ -46,7 +47,9 @@ def main(context: click.Context) -> None:
       backstory segments list --data ./data
     """
     if context.obj is None:
-        context.obj = Runtime(environment=os.environ, open_folder=open_folder, serve=serve_forever)
+        context.obj = Runtime(
+            environment=os.environ, open_folder=open_folder, open_aside=open_aside, serve=serve_forever
+        )
 
 
 def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -124,6 +127,25 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
         local_tools(opened, store(settings.workspace), clock.now_us), workspaces=house.names, create_workspace=create
     )
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
+
+
+def open_aside(settings: Settings) -> tuple[Opened, ASGIApp]:
+    """The same for previews: the application is that of a replica, and the folder stays closed meanwhile."""
+    from backstory.edge.app import app_api
+    from backstory.edge.app_local import local_tools
+    from backstory.engine.clock import SystemClock
+    from backstory.engine.house import House
+    from backstory.engine.preview import as_json
+    from backstory.store.credential import CredentialStore
+
+    aside = House(settings).aside(settings.workspace)
+    store = CredentialStore(settings.data / "workspaces" / settings.workspace)
+
+    def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+        return as_json(aside.preview(options, on_progress))
+
+    tools = replace(local_tools(aside.workspace, store, SystemClock().now_us), preview=preview)
+    return aside, app_api(aside.workspace, lambda scope: True, trusted=True, tools=tools)
 
 
 for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):

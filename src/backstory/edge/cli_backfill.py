@@ -216,9 +216,9 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
             click.echo(f"{run.settings.data} is a new data folder", err=True)  # it may be mistyped
             if flags["preview"]:
                 run = stack.enter_context(empty_folder(run))
-        if not flags["preview"] and not run.is_served:
+        if not run.is_served:
             preload.begin(options)
-        session = stack.enter_context(run.session(may_create=True))
+        session = stack.enter_context(run.session(may_create=True, aside=flags["preview"]))
         options = _fetched(run.settings, options, inputs)
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))

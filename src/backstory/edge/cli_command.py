@@ -32,6 +32,7 @@ class Runtime:
 
     environment: Mapping[str, str]
     open_folder: Callable[[Settings], tuple[Opened, ASGIApp]]
+    open_aside: Callable[[Settings], tuple[Opened, ASGIApp]]
     serve: Callable[[Settings], int]
 
 
@@ -48,12 +49,16 @@ class Run:
         """Does a server seem to run on the data folder, which then does the work?"""
         return (self.settings.data / SOCKET_NAME).exists()
 
-    def session(self, *, may_create: bool = False) -> Session:
-        """A client of the data folder; one that holds nothing yet is refused unless it may be created."""
+    def session(self, *, may_create: bool = False, aside: bool = False) -> Session:
+        """A client of the data folder; one that holds nothing yet is refused unless it may be created.
+
+        ``aside``: for a preview, which where no server runs has a replica and leaves the folder closed.
+        """
         data = self.settings.data
         if not may_create and not (data / "workspaces").is_dir() and not self.is_served:
             raise BackstoryError(f"the folder {data} holds no workspace: 'backstory serve --data {data}' makes one")
-        return Session(data, lambda: self.runtime.open_folder(self.settings), workspace=self.settings.workspace)
+        opens = self.runtime.open_aside if aside else self.runtime.open_folder
+        return Session(data, lambda: opens(self.settings), workspace=self.settings.workspace)
 
     def show(self, body: object, text: str) -> None:
         """Print the result: ``body`` as JSON if that was asked for, else ``text``."""

@@ -39,6 +39,13 @@ def write_rows(
     return write_part(parts, name, table)
 
 
+def unwritten(
+    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
+) -> WrittenPart:
+    """What stands for such a part where no history is kept: ``History.files`` tells it by its length."""
+    return WrittenPart(path=f"{name}.parquet", rows=len(rows), checksum="", bytes=0)
+
+
 def named_part(part: WrittenPart, rows: Rows, part_id: int, import_id: int, seq: int) -> Part:
     """How the manifest names the part of these rows, committed at ``seq``."""
     return Part(

@@ -6,9 +6,12 @@
 The lock is taken with the first workspace opened and let go with the last one closed.
 """
 
+from __future__ import annotations
+
 import re
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.limit import WORKSPACES
@@ -16,6 +19,9 @@ from backstory.engine.clock import SystemClock
 from backstory.engine.settings import Settings
 from backstory.engine.workspace import DEFAULT, Workspace, open_workspace
 from backstory.store.lock import FolderLock
+
+if TYPE_CHECKING:
+    from backstory.engine.aside import Aside
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
@@ -36,9 +42,21 @@ class House:
 
     def open(self, name: str) -> Workspace:
         """Open one that exists (or ``default``); raises ``FolderBusy`` when another process has the folder."""
-        if name not in self.names():
-            raise NotFoundError(f"there is no workspace {name!r}: 'backstory workspaces create {name}' makes one")
+        self._check_there(name)
         return self._opened(name)
+
+    def aside(self, name: str) -> Aside:
+        """A replica of one that exists, which itself stays closed meanwhile; raises as ``open`` does."""
+        # A server does without what imports load.
+        from backstory.engine.aside import Aside
+
+        self._check_there(name)
+        self._take(name)
+        try:
+            return Aside(self._path(name), self._settings, SystemClock(), on_close=lambda: self._closed(name))
+        except BaseException:
+            self._closed(name)
+            raise
 
     def create(self, name: str) -> Workspace:
         """Make and open a new one; raises ``ConflictError`` when there is one of that name."""
@@ -53,13 +71,20 @@ class House:
             self._path(name).mkdir(parents=True, mode=0o700)
         return self._opened(name)
 
-    def _opened(self, name: str) -> Workspace:
+    def _check_there(self, name: str) -> None:
+        if name not in self.names():
+            raise NotFoundError(f"there is no workspace {name!r}: 'backstory workspaces create {name}' makes one")
+
+    def _take(self, name: str) -> None:
         with self._guard:
             if name in self._open:
                 raise ConflictError(f"the workspace {name!r} is open already")
             if self._lock is None:
                 self._lock = FolderLock(self._settings.data)
             self._open.add(name)
+
+    def _opened(self, name: str) -> Workspace:
+        self._take(name)
         try:
             workspace = open_workspace(self._path(name), clock=SystemClock(), settings=self._settings)
         except BaseException:

@@ -4,7 +4,7 @@ A preview is the run itself, on a replica of the workspace whose clock stands st
 so that it cannot say anything else than what the run will do. What the run left there is then compared with what was
 there before. A replica is worked on by a process of its own, so live traffic goes on; it sends nothing, and it is
 removed afterwards. Campaigns are looked at under each trigger policy: one more rehearsal for each policy that could
-differ from the one asked for.
+differ from the one asked for. Where no server runs, ``engine.aside`` does it without another process.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from backstory.core.time import SECOND_US
 from backstory.engine.import_check import check
 from backstory.engine.options import BackfillOptions, Policy, Progress
 from backstory.engine.preview_view import CampaignEffect, Preview
+from backstory.store.history import NotWritten
 from backstory.store.replica import make_replica
 
 if TYPE_CHECKING:
@@ -41,14 +42,20 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     options: BackfillOptions
     now_us: int
     trigger_age_us: int
+    # Write the history of the run, though mostly nobody asks for it (``NotWritten``).
+    keep: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process of a rehearsal says, a line each: where it is, and at the end what it found or what failed."""
+    """What the process of a rehearsal says, a line each: where it is, and at the end what it found or what failed.
+
+    ``not_written``: it needs the history of its run, which has to be kept for it.
+    """
 
     progress: Progress | None = None
     preview: Preview | None = None
     error: str | None = None
+    not_written: bool = False
 
 
 # Does a rehearsal and tells how far it is.
@@ -65,7 +72,7 @@ def preview(
     check(options)
     now_us = max(workspace.clock.now_us(), workspace.folder.state.now_us)
 
-    def under(policy: Policy) -> Preview:
+    def under(policy: Policy, keep: bool) -> Preview:
         with nullcontext(rehearse) if rehearse else _process() as begun:
             replica = make_replica(workspace.folder)
             try:
@@ -74,17 +81,33 @@ def preview(
                     options=msgspec.structs.replace(options, triggers=policy),
                     now_us=now_us,
                     trigger_age_us=workspace.context.trigger_age_us,
+                    keep=keep,
                 )
                 return begun(tried, on_progress)
             finally:
                 shutil.rmtree(replica, ignore_errors=True)
 
     with workspace.compactor.resting():
-        first = under(options.triggers)
-        effects = list(first.campaigns)
-        for policy in POLICIES:
-            if policy != options.triggers:
-                effects += _effects_under(policy, options.triggers, first, under)
+        return under_each(options.triggers, under)
+
+
+def under_each(asked: Policy, rehearsed: Callable[[Policy, bool], Preview]) -> Preview:
+    """What a run would do, and what campaigns would do under each policy.
+
+    ``rehearsed`` does one rehearsal under a policy, and keeps its history or not.
+    """
+
+    def under(policy: Policy) -> Preview:
+        try:
+            return rehearsed(policy, False)
+        except NotWritten:
+            return rehearsed(policy, True)
+
+    first = under(asked)
+    effects = list(first.campaigns)
+    for policy in POLICIES:
+        if policy != asked:
+            effects += _effects_under(policy, asked, first, under)
     order = {policy: place for place, policy in enumerate(POLICIES)}
     effects.sort(key=lambda effect: (effect.id, order[effect.policy]))
     return msgspec.structs.replace(first, campaigns=effects)
@@ -130,6 +153,8 @@ def _ask(process: subprocess.Popen[bytes], tried: Rehearsal, on_progress: OnProg
         said = msgspec.json.decode(line, type=Outcome)
         if said.progress is not None:
             on_progress(said.progress)
+        if said.not_written:
+            raise NotWritten
         if said.error is not None:
             raise RequestError(said.error)
         if said.preview is not None:

@@ -41,9 +41,10 @@ from backstory.engine.preview_view import (
     ValueChange,
 )
 from backstory.engine.report import first_rows
-from backstory.engine.settings import PREFIX, load
+from backstory.engine.settings import PREFIX, Settings, load
 from backstory.engine.tally import Tally
 from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.history import NotWritten
 from backstory.store.journal import MemoryJournal
 from backstory.store.state import State
 from backstory.store.write_block import blocks_of
@@ -58,29 +59,43 @@ def rehearse(
     tried: Rehearsal, on_progress: Callable[[Progress], None], *, chunking: Chunking | None = None
 ) -> Preview:
     """Run the import on the replica; what it left there is what the run would leave."""
-    started_s = time.monotonic()
     with opened(replica_of(tried), tried.now_us, trigger_hours=tried.trigger_age_us / HOUR_US) as workspace:
-        before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
-        marks = _Marks(workspace)
-        tally = Tally()
-        summary = backfill.run(workspace, tried.options, on_progress, chunking=chunking, tally=tally)
-        seconds = time.monotonic() - started_s
-        return _preview(workspace, tried, summary, before, marks, tally, seconds)
+        return rehearse_in(workspace, tried, on_progress, chunking=chunking)
+
+
+def rehearse_in(
+    workspace: Workspace, tried: Rehearsal, on_progress: Callable[[Progress], None], *, chunking: Chunking | None = None
+) -> Preview:
+    """The same in a replica that is opened already. Raises ``NotWritten`` where it has to be done with its history."""
+    started_s = time.monotonic()
+    before = {number: kept.members.copy() for number, kept in workspace.segments.segments.items()}
+    marks = _Marks(workspace)
+    tally = Tally()
+    # Who starts a journey may be asked for what they did.
+    waits = any(view.state == "running" for view in workspace.reader.campaigns())
+    workspace.folder.history.kept = tried.keep or waits
+    summary = backfill.run(workspace, tried.options, on_progress, chunking=chunking, tally=tally)
+    seconds = time.monotonic() - started_s
+    return _preview(workspace, tried, summary, before, marks, tally, seconds)
 
 
 @contextmanager
-def opened(path: Path, now_us: int, *, trigger_hours: float) -> Generator[Workspace]:
-    """A replica as a workspace whose clock stands still."""
+def opened(
+    path: Path, now_us: int, *, trigger_hours: float, settings: Settings | None = None
+) -> Generator[Workspace]:
+    """A replica as a workspace whose clock stands still; by default with the settings that the environment has."""
     state = State(path / "state.db")
     position = state.position
     state.close()
-    chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in SAME_SETTINGS}
-    settings = load(chosen, {"data": path, "trigger_age_hours": trigger_hours})
+    if settings is None:
+        chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in SAME_SETTINGS}
+        settings = load(chosen, {"data": path, "trigger_age_hours": trigger_hours})
     workspace = open_workspace(
         path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False
     )
     # Nothing is to last, and nobody else moves the log into the file: long ones make every reading slow.
     workspace.folder.state.db.execute("PRAGMA synchronous = OFF")
+    workspace.folder.state.db.execute("PRAGMA secure_delete = OFF")
     workspace.folder.state.db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     try:
         workspace.loop.turn()
@@ -278,6 +293,8 @@ def main() -> int:
     preload.begin(tried.options)
     try:
         say(Outcome(preview=rehearse(tried, lambda progress: say(Outcome(progress=progress)))))
+    except NotWritten:
+        say(Outcome(not_written=True))
     except BackstoryError as error:
         say(Outcome(error=str(error)))
         return 1

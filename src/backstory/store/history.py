@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.core.error import StorageError
+from backstory.core.error import BackstoryError, StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.database import among
 from backstory.store.duck import Choice, Duck, at_keys, paths_of
@@ -48,6 +48,10 @@ class Rows:
     times_us: NDArray[np.int64]
 
 
+class NotWritten(BackstoryError):
+    """History that a replica did not keep is asked for: the preview has to be done once more, with it."""
+
+
 class History:
     """Reads over the parts the manifest names and the tail. ``parts`` is the loop's own view of the manifest."""
 
@@ -56,6 +60,8 @@ class History:
         self._state = state
         self.duck = duck
         self.parts: tuple[Part, ...] = ()
+        # False in a replica whose history nobody reads: imports name the parts of events there, and do not write them.
+        self.kept = True
         self.readings = Readings()
 
     def reading(self) -> AbstractContextManager[None]:
@@ -84,7 +90,12 @@ class History:
         return self._state.read(read)
 
     def files(self, parts: Sequence[Part], kind: str) -> list[str]:
-        """The files of a kind; those whose rows have a column more come last, so that it is not asked of the others."""
+        """The files of a kind; those whose rows have a column more come last, so that it is not asked of the others.
+
+        Raises ``NotWritten`` where there is none of one of them.
+        """
+        if any(part.kind == kind and not part.bytes for part in parts):
+            raise NotWritten
         chosen = sorted((part for part in parts if part.kind == kind), key=lambda part: part.mixed)
         return [str(self.folder / part.path) for part in chosen]
 
