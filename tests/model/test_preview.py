@@ -1,12 +1,15 @@
 """Previews against the runs that follow: whatever a preview says comes true, and it changes nothing."""
 
+from collections.abc import Callable
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.fact import Fact
 from backstory.engine import preview
-from backstory.engine.options import BackfillOptions, Policy
-from backstory.engine.preview import POLICIES
+from backstory.engine.import_job import Chunking
+from backstory.engine.options import BackfillOptions, Policy, Progress
+from backstory.engine.preview import POLICIES, Rehearsal
 from backstory.engine.preview_view import Preview
 from backstory.engine.rehearsal import rehearse
 from tests.hunt import examples
@@ -20,21 +23,41 @@ COUNTED = (
 )  # fmt: skip
 
 
-@settings(max_examples=examples(12))
+@settings(max_examples=examples(20))
 @given(
-    kind=st.sampled_from(("events", "people")), data=st.data(), before=live_facts(), policy=st.sampled_from(POLICIES)
+    kind=st.sampled_from(("events", "people")),
+    data=st.data(),
+    before=live_facts(),
+    policy=st.sampled_from(POLICIES),
+    waits=st.booleans(),
+    chunking=st.sampled_from((None, Chunking(bytes_max=300, people_rows_max=3, fast_bytes_min=0))),
 )
-def test_a_preview_comes_true(kind: str, data: st.DataObject, before: list[Fact], policy: Policy) -> None:
-    """Counts, entries and exits of segments, journeys and messages under the policy of the run; then all is as said."""
+def test_a_preview_comes_true(
+    kind: str, data: st.DataObject, before: list[Fact], policy: Policy, waits: bool, chunking: Chunking | None
+) -> None:
+    """Counts, entries and exits of segments, journeys and messages under the policy of the run; then all is as said.
+
+    With campaigns (``waits``), and without, where a preview does not write its history; in one chunk and in many.
+    """
     rows: list[Row] = data.draw(event_rows() if kind == "events" else people_rows())
     with two_worlds() as (world, _, folder):
         tell(world, before)
-        for trigger in (*CAMPAIGNS, {"segment": {"id": 1, "transition": "entered"}}):
-            start_campaign(world, trigger)
+        if waits:
+            for trigger in CAMPAIGNS:
+                start_campaign(world, trigger)
+            start_campaign(world, {"segment": {"id": 1, "transition": "entered"}})
         file = written(folder, "rows.jsonl", json_lines(rows))
         options = BackfillOptions(kind=kind, paths=(file,), triggers=policy)  # pyright: ignore[reportArgumentType]
         untouched = state(world)
-        said = preview.preview(world.workspace, options, lambda progress: None, rehearse=rehearse)
+        kept: list[bool] = []
+
+        def tried(one: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
+            kept.append(one.keep)
+            return rehearse(one, on_progress, chunking=chunking)
+
+        said = preview.preview(world.workspace, options, lambda progress: None, rehearse=tried)
+        # Nobody asked for history that was not there.
+        assert not any(kept)
         assert state(world) == untouched
         members = members_of(world)
         journeys, messages = counts(world)

@@ -15,8 +15,10 @@ from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions, Progress
 from backstory.engine.preview import Rehearsal
 from backstory.engine.preview_view import Preview
-from backstory.engine.rehearsal import rehearse
+from backstory.engine.rehearsal import opened, rehearse, rehearse_in
 from backstory.store.folder import REPLICAS
+from backstory.store.reading import NotWritten
+from backstory.store.replica import make_replica
 from tests.live import Live
 from tests.model.imported import csv_text, json_lines, state, written
 
@@ -235,6 +237,36 @@ def test_a_second_preview_of_an_imported_file_finds_nothing_to_do(live: Live, tm
     backfill.run(live.workspace, options, ignore)
     said = seen(live, options)
     assert (said.created, said.duplicate, said.campaigns) == (0, 2, [])
+
+
+def test_history_that_nobody_reads_is_not_written(live: Live, tmp_path: Path) -> None:
+    """Where no campaign waits, the replica has no part of the run's events, and whoever asks for them hears it."""
+    now_s = live.now_us // SECOND_US
+    rows = [{"id": "p", "name": "bought", "timestamp": now_s - at} for at in range(9)]
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", json_lines(rows)),))
+    replica = make_replica(live.workspace.folder)
+    tried = Rehearsal(path=str(replica), options=options, now_us=live.now_us, trigger_age_us=0)
+    with opened(replica, live.now_us, trigger_hours=72.0) as workspace:
+        assert rehearse_in(workspace, tried, ignore).created == 9
+        assert not list(workspace.folder.parts_path.glob("*.parquet"))
+        with pytest.raises(NotWritten):
+            workspace.folder.history.events_of([0])
+
+
+def test_history_that_turns_out_to_be_read_is_kept_the_second_time(live: Live, tmp_path: Path) -> None:
+    """A rehearsal that misses it is done once more, and then it is there."""
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "e.jsonl", events(live, 1, 2)),))
+    kept: list[bool] = []
+
+    def tried(one: Rehearsal, on_progress: Callable[[Progress], None]) -> Preview:
+        kept.append(one.keep)
+        with opened(Path(one.path), one.now_us, trigger_hours=72.0) as workspace:
+            said = rehearse_in(workspace, one, on_progress)
+            assert len(workspace.folder.history.events_of([0])) == 1
+            return said
+
+    assert preview.preview(live.workspace, options, ignore, rehearse=tried).created == 2
+    assert kept == [False, True]
 
 
 def test_what_the_run_would_refuse_the_preview_refuses(live: Live, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from backstory.engine.event_chunk import (
     repeated,
     rows_of,
 )
-from backstory.engine.event_part import named_part, unwritten, write_rows
+from backstory.engine.event_part import named_part, write_rows
 from backstory.engine.event_read import EventReader, Refuse, Staged
 from backstory.engine.event_row import EventRow
 from backstory.engine.import_job import Counts, Departed, Job, Retry
@@ -116,9 +116,8 @@ class EventImport:
         rows = everything.take(order_of(everything, new), self._taking(self._take_into[0]))
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
-        path, row = self._folder.parts_path, self._job.accepted
-        write = write_rows if self._folder.history.kept else unwritten
-        parts = [(write(path, name, rows, first_seq, row), rows)] if len(rows) else []
+        row, path, lasting = self._job.accepted, self._folder.parts_path, self._folder.state.lasting
+        parts = [(write_rows(self._folder, name, rows, first_seq, row), rows)] if len(rows) else []
         # What repeats an id is kept whole: it may say something else, and counts when the first is taken back.
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
@@ -127,10 +126,11 @@ class EventImport:
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
             places = (np.cumsum(known & everything.has_id) - 1)[order]
-            part = write(path, f"{name}-again", repeats, first, row, places=places)
+            part = write_rows(self._folder, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
+        keys, people = everything.keys, everything.people
         runs = [
-            (write_run(path, f"{name}-{flag}", everything.keys[some], everything.people[some]), len(some), flag)
+            (write_run(path, f"{name}-{flag}", keys[some], people[some], lasting=lasting), len(some), flag)
             for some, flag in by_flag(by_key, known)
             if len(some)
         ]

@@ -1,23 +1,25 @@
 """The part that a chunk of events becomes: its columns, and what the manifest says of it."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from backstory.engine.event_chunk import Rows
+from backstory.store.folder import Folder
 from backstory.store.manifest import ImportRow, Part
 from backstory.store.part import WrittenPart, write_part
 
 
 def write_rows(
-    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
+    folder: Folder, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
 ) -> WrittenPart:
     """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``.
 
-    ``places``: these are repeats, numbered in the order in which they came.
+    ``places``: these are repeats, numbered in the order in which they came. Where no history is kept, what is returned
+    stands for a file that there is not: ``History.files`` tells it by its length.
     """
+    if not folder.history.kept:
+        return WrittenPart(path=f"{name}.parquet", rows=len(rows), checksum="", bytes=0)
     count = len(rows)
     duplicate = places is not None
     seqs = first_seq + (np.arange(count, dtype=np.int64) if places is None else places)
@@ -36,14 +38,7 @@ def write_rows(
             "duplicate": pa.array(np.full(count, duplicate)),
         }
     )
-    return write_part(parts, name, table)
-
-
-def unwritten(
-    parts: Path, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
-) -> WrittenPart:
-    """What stands for such a part where no history is kept: ``History.files`` tells it by its length."""
-    return WrittenPart(path=f"{name}.parquet", rows=len(rows), checksum="", bytes=0)
+    return write_part(folder.parts_path, name, table, lasting=folder.state.lasting)
 
 
 def named_part(part: WrittenPart, rows: Rows, part_id: int, import_id: int, seq: int) -> Part:

@@ -25,7 +25,7 @@ from backstory.core.time import SECOND_US
 from backstory.engine.import_check import check
 from backstory.engine.options import BackfillOptions, Policy, Progress
 from backstory.engine.preview_view import CampaignEffect, Preview
-from backstory.store.history import NotWritten
+from backstory.store.reading import NotWritten
 from backstory.store.replica import make_replica
 
 if TYPE_CHECKING:

@@ -44,8 +44,8 @@ from backstory.engine.report import first_rows
 from backstory.engine.settings import PREFIX, Settings, load
 from backstory.engine.tally import Tally
 from backstory.engine.workspace import Workspace, open_workspace
-from backstory.store.history import NotWritten
 from backstory.store.journal import MemoryJournal
+from backstory.store.reading import NotWritten
 from backstory.store.state import State
 from backstory.store.write_block import blocks_of
 
@@ -93,6 +93,7 @@ def opened(
     workspace = open_workspace(
         path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False
     )
+    workspace.folder.state.lasting = False
     # Nothing is to last, and nobody else moves the log into the file: long ones make every reading slow.
     workspace.folder.state.db.execute("PRAGMA synchronous = OFF")
     workspace.folder.state.db.execute("PRAGMA secure_delete = OFF")

@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.core.error import BackstoryError, StorageError
+from backstory.core.error import StorageError
 from backstory.core.wildcard import glob_of, is_wildcard, like_of
 from backstory.store.database import among
 from backstory.store.duck import Choice, Duck, at_keys, paths_of
 from backstory.store.knowledge import Knowledge, parts_for, told_by
 from backstory.store.manifest import Part, read_parts
-from backstory.store.reading import Readings
+from backstory.store.reading import NotWritten, Readings
 from backstory.store.state import State
 from backstory.store.write_block import blocks_of, table_of_writes
 
@@ -46,10 +46,6 @@ class Rows:
 
     people: NDArray[np.uint32]
     times_us: NDArray[np.int64]
-
-
-class NotWritten(BackstoryError):
-    """History that a replica did not keep is asked for: the preview has to be done once more, with it."""
 
 
 class History:

@@ -35,10 +35,12 @@ def order_by_key(keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
     return order
 
 
-def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple[str, str]:
+def write_run(
+    folder: Path, name: str, keys: Keys, people: PeopleArray, *, lasting: bool = True
+) -> tuple[str, str]:
     """Write keys with their people, in the order of both, as a run; returns (file name, checksum).
 
-    Synced before return.
+    Synced before return, but where it is not to last.
     """
     columns = (keys.astype("<i8", copy=False), people.astype("<u4", copy=False))
     digest = xxhash.xxh3_128()
@@ -51,9 +53,11 @@ def write_run(folder: Path, name: str, keys: Keys, people: PeopleArray) -> tuple
                 digest.update(body)
                 file.write(body)
             file.flush()
-            os.fdatasync(file.fileno())
+            if lasting:
+                os.fdatasync(file.fileno())
         os.rename(aside, path)
-        sync_folder(folder)
+        if lasting:
+            sync_folder(folder)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}") from error
     return path.name, digest.hexdigest()

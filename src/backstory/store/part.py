@@ -35,12 +35,17 @@ class WrittenPart:
     bytes: int
 
 
-def write_part(folder: Path, name: str, table: pa.Table) -> WrittenPart:
-    """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind."""
-    return write_tables(folder, name, table.schema, [table], table.num_rows)
+def write_part(folder: Path, name: str, table: pa.Table, *, lasting: bool = True) -> WrittenPart:
+    """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind.
+
+    What is not ``lasting`` is neither synced nor looked at again, and has no checksum.
+    """
+    return write_tables(folder, name, table.schema, [table], table.num_rows, lasting=lasting)
 
 
-def write_tables(folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int) -> WrittenPart:
+def write_tables(
+    folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int, *, lasting: bool = True
+) -> WrittenPart:
     """Write tables, which together must have so many rows in the order wanted, as one part.
 
     No more than one of them is in memory at a time. Raises as ``write_part`` does.
@@ -51,7 +56,7 @@ def write_tables(folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa
             for table in tables:
                 writer.write_table(table.select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
 
-    return _written(folder, name, write, rows)
+    return _written(folder, name, write, rows, lasting)
 
 
 def _how(columns: Sequence[str]) -> dict[str, Any]:
@@ -65,17 +70,20 @@ def _how(columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _written(folder: Path, name: str, write: Callable[[Path], None], rows: int) -> WrittenPart:
+def _written(folder: Path, name: str, write: Callable[[Path], None], rows: int, lasting: bool) -> WrittenPart:
     path = folder / f"{name}.parquet"
     aside = path.with_suffix(".new")
     try:
         write(aside)
-        if pq.read_metadata(aside).num_rows != rows:
-            raise StorageError(f"the part {aside} does not hold the rows written to it")
-        _sync(aside)
-        written = WrittenPart(path=path.name, rows=rows, checksum=checksum_of(aside), bytes=aside.stat().st_size)
+        if lasting:
+            if pq.read_metadata(aside).num_rows != rows:
+                raise StorageError(f"the part {aside} does not hold the rows written to it")
+            _sync(aside)
+        checksum = checksum_of(aside) if lasting else ""
+        written = WrittenPart(path=path.name, rows=rows, checksum=checksum, bytes=aside.stat().st_size)
         os.rename(aside, path)
-        sync_folder(folder)
+        if lasting:
+            sync_folder(folder)
     except (pa.ArrowException, OSError) as error:
         aside.unlink(missing_ok=True)
         raise StorageError(f"cannot write the part {path}: {error}") from error

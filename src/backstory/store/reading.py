@@ -4,6 +4,12 @@ import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
+from backstory.core.error import BackstoryError
+
+
+class NotWritten(BackstoryError):
+    """A part is asked for that a replica names and did not write: the preview has to be done once more, with it."""
+
 
 class Readings:
     """Who reads parts, and since when: a file that the manifest names no more goes when nobody can be reading it."""

@@ -22,6 +22,8 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # False in a replica: nothing is synced, no checksum is asked for.
+        self.lasting = True
         self.db = connect(path, synchronous="NORMAL")
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -84,6 +86,8 @@ class State:
 
     def sync(self) -> None:
         """Make every commit so far durable."""
+        if not self.lasting:
+            return
         wal = self.path.with_name(self.path.name + "-wal")
         try:
             if wal.exists():
