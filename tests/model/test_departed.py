@@ -12,6 +12,7 @@ from backstory.engine.event_row import RowShape
 from backstory.engine.import_job import Chunking, Job, row_of
 from backstory.engine.options import BackfillOptions
 from backstory.engine.source import Place, Source
+from backstory.store.manifest import read_files
 from backstory.store.people import cio_id_of
 from tests.live import Live
 from tests.model.imported import json_lines, names_of, written
@@ -50,6 +51,9 @@ def test_somebody_deleted_while_rows_come_in_keeps_none_of_them(tmp_path: Path) 
         "id", "gone", types=None, name=None, deleted=True, before=None, limit=10, everything=True
     )
     assert "3 events" in str([entry.data for entry in log if entry.type == "failed_event"])
+    # What was written while they were still there is gone, too.
+    folder = live.workspace.folder
+    assert {path.name for path in folder.parts_path.iterdir()} == set(folder.state.read(read_files))
     live.send(FinishImport(import_id=receipt.subject, state="imported"))
     assert verify.run(live.workspace, lambda line: None).ok
     live.close()

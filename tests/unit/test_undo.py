@@ -10,12 +10,13 @@ import pytest
 
 from backstory.core.condition import Json
 from backstory.core.error import ConflictError
-from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, UnsuppressPerson
+from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, Track, UnsuppressPerson
 from backstory.core.limit import LOOP_PEOPLE, LOOP_ROWS
 from backstory.core.time import SECOND_US
 from backstory.engine import backfill, undo, undo_purge
 from backstory.engine.import_job import Chunking
 from backstory.engine.options import BackfillOptions
+from backstory.store.manifest import read_files
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, bring_in, json_lines, written
 from tests.model.test_backfill import start_campaign
@@ -69,6 +70,28 @@ def test_a_repeat_stays_a_repeat_after_files_of_keys_changed_places(world: Live)
     out(world, first, second)
     assert world.track("ann", "x", event_id="e2").result == "duplicate"
     assert world.members(segment) == set()
+
+
+def test_files_made_ready_in_vain_are_deleted(world: Live) -> None:
+    """A call repeats the import's rows between the preparation of its undo and its commit; those files go."""
+    number = load(world, "events", {**BUY, "event_id": "e1"})
+    assert world.track("ann", "buy", event_id="e1").result == "duplicate"
+    workspace, folder = world.workspace, world.workspace.folder
+    prepared: list[str] = []
+
+    def repeat() -> None:
+        made = {path.name for path in folder.parts_path.iterdir()} - set(read_files(folder.state.db))
+        if not prepared and any(name.startswith("out-") for name in made):
+            prepared.extend(made)
+            fact = Track(person=named("id", "ann"), name="buy", event_id="e1")
+            assert workspace.applier.apply(fact, folder.state.now_us).result == "duplicate"
+
+    workspace.context.before_commit.append(repeat)
+    out(world, number)
+    workspace.context.before_commit.remove(repeat)
+    assert prepared
+    workspace.compactor.delete_unread()
+    assert {path.name for path in folder.parts_path.iterdir()} == set(folder.state.read(read_files))
 
 
 def test_somebody_deleted_while_their_import_is_out_stays_deleted(world: Live) -> None:

@@ -162,7 +162,13 @@ class EventImport:
 
         # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
         self.settle()
-        told = self._job.call(commit)
+        try:
+            told = self._job.call(commit)
+        except Retry:
+            # Nobody names them, and they may hold what is to be forgotten.
+            for name in (*(part.path for part, _ in parts), *(name for (name, _), _, _ in runs)):
+                (path / name).unlink(missing_ok=True)
+            raise
         if self._job.tally is not None:
             self._job.sample("created", everything.places[~known])
             self._job.sample("duplicate", everything.places[known])

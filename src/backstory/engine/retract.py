@@ -80,6 +80,7 @@ def _swap(workspace: Workspace, one: Retraction) -> Plan:
         try:
             workspace.call(lambda: _commit(workspace, plan))  # noqa: B023
         except Retry:
+            _give_up(workspace, plan)
             continue
         workspace.folder.state.sync()
         gone = [part.path for part in plan.parts_gone] + [run.path for run in plan.runs_gone]
@@ -88,6 +89,14 @@ def _swap(workspace: Workspace, one: Retraction) -> Plan:
         workspace.compactor.delete_unread()
         return plan
     raise Retry("live events repeat the rows of the import over and over: try again later")
+
+
+def _give_up(workspace: Workspace, plan: Plan) -> None:
+    """Delete the files that were written for a plan that is not carried out: nobody names them."""
+    standing = {one.path for one in (*plan.parts, *plan.runs)}
+    for one in (*plan.parts_made, *plan.runs_made):
+        if one.path not in standing:
+            (workspace.folder.parts_path / one.path).unlink(missing_ok=True)
 
 
 # -- beside the loop --------------------------------------------------------------------------------------------------
