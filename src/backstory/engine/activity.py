@@ -39,7 +39,7 @@ _TAIL_EVENTS = (
 )
 _TAIL_TRACES = (
     "SELECT time_us, seq, accept_us, person, type, NULL, data, delivery_id, import_id FROM activity"
-    " WHERE (?1 IS NULL OR person = ?1) AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
+    " WHERE {who} AND time_us > ?2 AND (time_us, seq) < (?3, ?4)"
     " AND (?5 IS NULL OR type = ?5) AND ?6 IS NULL"
     # What an import left that was taken back.
     " AND import_id NOT IN (SELECT import_id FROM retraction WHERE NOT back)"
@@ -107,7 +107,8 @@ def activities(
     bounds = (person, low_us, time_us, seq, types, name, limit + 1)
     with folder.history.reading():
         seqs = None if person is None else folder.tail.person_seqs(person)
-        stored = folder.state.read(lambda db: _stored(db, bounds, seqs))
+        writes = None if person is None else _WriteSeqs(folder, person)
+        stored = folder.state.read(lambda db: _stored(db, bounds, seqs, writes))
         rows = stored.rows + _from_parts(folder, stored, bounds)
         if types == DUPLICATE_EVENT:
             rows += repeats(folder, bounds, [*stored.survivor, *stored.suppressed])
@@ -136,12 +137,33 @@ class _Stored:
         return [one for one, survivor in self.survivor.items() if survivor == person]
 
 
-def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...], seqs: list[int] | None) -> _Stored:
-    """Inside one transaction; ``seqs`` are those of the person's events in the tail, None: everybody's."""
+class _WriteSeqs:
+    """Where the tail has the writes of somebody and of those merged into them: asked before the reading, and in it."""
+
+    def __init__(self, folder: Folder, person: int) -> None:
+        self._tail = folder.tail
+        merged = folder.state.rows("SELECT person FROM deleted WHERE survivor = ?", (person,))
+        self._before = {one: self._tail.write_seqs(one) for one in (person, *(row[0] for row in merged))}
+
+    def of(self, person: int) -> set[int] | None:
+        """Inside the transaction; None: they may be anywhere, as the person was merged since."""
+        before = self._before.get(person)
+        # Rows that came out of a block in between are in the table, and no longer there.
+        return None if before is None else {*before, *self._tail.write_seqs(person)}
+
+
+def _stored(
+    db: sqlite3.Connection, bounds: tuple[Any, ...], seqs: list[int] | None, writes: _WriteSeqs | None
+) -> _Stored:
+    """Inside one transaction; ``seqs`` are those of the person's events in the tail, None: everybody's.
+
+    ``writes`` has the same of the person's writes.
+    """
     person, low_us, time_us, seq, types, name, limit = bounds
-    who = "?1 IS NULL" if seqs is None else f"{among(seqs)} AND ?1 IS NOT NULL"
+    # Of one person by what is indexed: there may be millions of traces.
+    of_events, of_traces = ("?1 IS NULL",) * 2 if seqs is None else (f"{among(seqs)} AND ?1 IS NOT NULL", "person = ?1")
     rows: list[Row] = []
-    for query in (_TAIL_EVENTS.format(who=who), _TAIL_TRACES, _ANONYMOUS):
+    for query in (_TAIL_EVENTS.format(who=of_events), _TAIL_TRACES.format(who=of_traces), _ANONYMOUS):
         rows += db.execute(query, bounds).fetchall()
     survivor = dict(db.execute("SELECT person, survivor FROM deleted WHERE survivor IS NOT NULL").fetchall())
     stored = _Stored(
@@ -155,7 +177,7 @@ def _stored(db: sqlite3.Connection, bounds: tuple[Any, ...], seqs: list[int] | N
         for one in (person, *stored.merged_into(person)):
             # One more: the first may be the write whose last trace was on the page before.
             asked = (one, low_us, time_us, seq, limit + 1)
-            table = table_of_writes(db, None if one is None else (one,))
+            table = table_of_writes(db) if writes is None else table_of_writes(db, (one,), writes.of(one))
             stored.writes.extend(db.execute(_TAIL_WRITES.format(shown=_SHOWN[types], table=table), asked).fetchall())
     return stored
 

@@ -143,7 +143,9 @@ class Merges:
 
     def _moved_events(self, survivor: int, other: int) -> list[Event]:
         """Write the other's events again as the survivor's, equal ones once; returns those that count."""
-        rows = self._folder.tail.take_events(other) + self._folder.history.person_rows(other)
+        tail = self._folder.tail
+        rows = tail.take_events(other) + self._folder.history.person_rows(other)
+        self._context.after_commit.append(lambda: tail.forget_taken(other))
         self._folder.state.db.execute("DELETE FROM future WHERE person = ?", (other,))
         events = [self._as_theirs(row, survivor) for row in sorted(rows, key=lambda row: row[0])]
         by_key: defaultdict[int, list[Event]] = defaultdict(list)

@@ -5,6 +5,7 @@ is stored of their past is made unreadable. Source: design section 6, semantics 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from backstory.core.fact import DeletePerson, Identifier, Receipt, SuppressPerson, UnsuppressPerson
 from backstory.core.identity import normal
@@ -119,7 +120,9 @@ class Removals:
         tombstones.hide(number, people, names)
         tombstones.block(number, names, now_us)
         self._folder.tail.flush()
-        forget(self._folder.state.db, self._folder.tail, people, names)
+        tail = self._folder.tail
+        forget(self._folder.state.db, tail, people, names)
+        self._context.after_commit += [partial(tail.forget_taken, one) for one in people]
         self._context.activity(None, PROFILE_DELETE, now_us, now_us, FORGOTTEN)
 
     def _bury_withdrawn(self, names: set[Name], now_us: int) -> bool:

@@ -108,7 +108,10 @@ class State:
             db.close()
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query on this thread's own read-only connection, in one short snapshot."""
+        """Run a query on this thread's own read-only connection, in one short snapshot.
+
+        What it put into temporary tables goes with the snapshot.
+        """
         db: sqlite3.Connection | None = getattr(self._readers, "db", None)
         if db is None:
             db = connect(self.path, synchronous="NORMAL", read_only=True)
@@ -120,7 +123,7 @@ class State:
             try:
                 return query(db)
             finally:
-                db.execute("COMMIT")
+                db.execute("ROLLBACK")
         except sqlite3.Error as error:
             # Its snapshot may still be open: the next read gets a new connection.
             self._readers.db = None

@@ -190,15 +190,21 @@ class Tail:
         return self._db.execute(f"DELETE FROM attribute_write WHERE seq IN ({chosen})", (some,)).rowcount
 
     def take_events(self, person: int) -> list[tuple[Any, ...]]:
-        """A person's events, all of them, taken out of the tail: the columns of the table, in their order."""
+        """A person's events, all of them, taken out of the tail: the columns of the table, in their order.
+
+        Where they were is known until ``forget_taken``: whoever reads meanwhile sees the commit before.
+        """
         self.flush_events()
         seqs = self._index.of_person(person)
         if not seqs:
             return []
         rows = self._db.execute(f"SELECT * FROM event WHERE {among(seqs)} ORDER BY seq").fetchall()
         self._db.execute(f"DELETE FROM event WHERE {among(seqs)}")
-        self._index.drop(person)
         return rows
+
+    def forget_taken(self, person: int) -> None:
+        """After the commit of ``take_events``: nobody has to know any more where these events were."""
+        self._index.drop(person)
 
     def drop_events(self, person: int, rows_max: int) -> int:
         """Some events of somebody gone go, as far as they are written; returns how many."""

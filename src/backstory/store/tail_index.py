@@ -177,7 +177,7 @@ class TailIndex:
         self._runs = tuple(run for run in self._runs if run.last_seq > seq)
 
     def drop(self, person: int) -> None:
-        """Somebody's events are taken out of the tail."""
+        """Somebody's events are not in the tail any more."""
         for key in [key for key in self._keys if key[1] == person]:
             del self._keys[key]
         self._people.pop(person, None)
