@@ -120,11 +120,22 @@ class Column:
 
     def scatter(self, people: People, rows: Numbers) -> None:
         """Write the numbers of many different people (sorted ascending)."""
-        for number in _pages(people) - self.dirty:
-            self.page(number)
+        self.touched(people)
         bits = self._slab_bits
         for number, span in _spans(people, bits):
             self._slab(number)[people[span] & ((1 << bits) - 1)] = rows[span]
+
+    def memory(self, people: People) -> Iterator[tuple[Numbers, int, slice]]:
+        """The memory in which the numbers of sorted people lie, each piece with the number of its first person and
+        which of these people are in it. Whoever writes there tells it by ``touched``.
+        """
+        for number, span in _spans(people, self._slab_bits):
+            yield self._slab(number), number << self._slab_bits, span
+
+    def touched(self, people: People) -> None:
+        """The numbers of sorted people are, or will be, written to."""
+        for number in _pages(people) - self.dirty:
+            self.page(number)
 
     def each(self) -> Iterator[tuple[int, Numbers]]:
         """The pages that exist, with the number of their first person."""

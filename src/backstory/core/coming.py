@@ -114,7 +114,7 @@ class Coming:
 
         A moment too many is looked at for nothing, and no harm done.
         """
-        if self._stale:
+        if self._stale or key not in self._rank_of:
             return
         near = moments_us <= max(self._horizon_us, self._ahead_us)
         if not near.any():

@@ -33,7 +33,7 @@ class Newest:
     """The newest time of facts of each person; one that is too recent does no harm."""
 
     def __init__(self) -> None:
-        self._column = Column("int64")
+        self.column = Column("int64")
         self._floor_us = -SHIFT_US
         # Whoever has a number from here on came later.
         self._next_person = 0
@@ -44,22 +44,22 @@ class Newest:
         self._next_person = max(self._next_person, people.max() + 1 if people else 0)
 
     def put(self, person: int, time_us: int) -> None:
-        if time_us + SHIFT_US > self._column.get(person):
-            self._column.set(person, time_us + SHIFT_US)
+        if time_us + SHIFT_US > self.column.get(person):
+            self.column.set(person, time_us + SHIFT_US)
 
     def put_many(self, people: People, times_us: Moments) -> None:
         """The same of sorted distinct people."""
-        newer = times_us + SHIFT_US > self._column.gather(people)
-        self._column.scatter(people[newer], times_us[newer] + SHIFT_US)
+        newer = times_us + SHIFT_US > self.column.gather(people)
+        self.column.scatter(people[newer], times_us[newer] + SHIFT_US)
 
     def is_before(self, person: int, time_us: int) -> bool:
         """Are all facts told of a person older than this moment?"""
         above = time_us > self._floor_us or person >= self._next_person
-        return above and self._column.get(person) < time_us + SHIFT_US
+        return above and self.column.get(person) < time_us + SHIFT_US
 
     def latest_us(self, people: People) -> Moments:
         """Of sorted distinct people: no fact told of them is newer."""
-        told_us = self._column.gather(people) - SHIFT_US
+        told_us = self.column.gather(people) - SHIFT_US
         return np.where(people < self._next_person, np.maximum(told_us, self._floor_us), told_us)
 
 

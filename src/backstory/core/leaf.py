@@ -307,7 +307,11 @@ class WindowLeaf:
         return np.concatenate([people for people, _ in found]), np.concatenate([moments for _, moments in found])
 
     def moments_many(self, people: People) -> NDArray[np.int64]:
-        return self.column.gather(people).reshape(len(people), self.keep) - SHIFT_US + self.last_us
+        return self.moments_of(self.column.gather(people))
+
+    def moments_of(self, held: Numbers) -> NDArray[np.int64]:
+        """The moments at which times held of people, a row for each, leave the window."""
+        return held.reshape(len(held), self.keep) - SHIFT_US + self.last_us
 
     def forget(self, person: int) -> None:
         if self._times(person):

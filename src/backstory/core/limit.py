@@ -281,7 +281,7 @@ LOOP_ROWS = Limit(
     message="more than {value} rows cannot be written at once",
 )
 LOOP_EVENTS = Limit(
-    name="loop_events", value=65_536, unit="events", reason="while leaves hear of an import's events, live facts wait",
+    name="loop_events", value=131_072, unit="events", reason="while leaves hear of an import's events, live facts wait",
     message="leaves cannot hear of more than {value} events at once",
 )
 

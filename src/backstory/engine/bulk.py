@@ -6,7 +6,8 @@ itself. Until all are told, no leaf is checkpointed. After a crash leaves are fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -25,6 +26,7 @@ from backstory.core.limit import LOOP_EVENTS, LOOP_PEOPLE
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
 from backstory.engine.event_chunk import Rows
+from backstory.engine.feed import AnyEventLeaf, Feed, PlainFeed, Told, batches, living_rows, stretches, told_of
 from backstory.engine.mask import Coded, keys_of, values_in, where_mask
 from backstory.engine.membership_log import settle_moved
 from backstory.store.history import runs
@@ -48,9 +50,7 @@ class Slice:
     leaves: list[CountLeaf | WindowLeaf] = field(default_factory=list[CountLeaf | WindowLeaf])
 
 
-# A leaf, and the people and times of the events it is told of.
-Told = tuple[CountLeaf | WindowLeaf, NDArray[np.uint32], NDArray[np.int64]]
-# Of so many events together leaves are told in one step: each step is a commit, and these are quickly told.
+# So many events are told in one step, of one leaf or several: each step is a commit, and these are quickly told.
 TOLD_EVENTS = 4 * LOOP_EVENTS.value
 
 
@@ -64,6 +64,8 @@ class Bulk:
         self._folder = workspace.folder
         # How values are found in data, where something quicker than DuckDB is at hand.
         self.values_at: Callable[[pa.Array, str], Coded] | None = None
+        # How leaves are told; something quicker where that is at hand.
+        self.tell: Feed = PlainFeed()
         self._tombstones = workspace.folder.tombstones.count
 
     def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
@@ -154,79 +156,64 @@ class Bulk:
             if newcomers:
                 for segment_id in list(self._segments.segments):
                     moved[segment_id] = moved.get(segment_id, BitMap()) | newcomers
-            for segment_id in call(lambda: self._segments.closure(set(moved))):
-                self._settle(segment_id, moved)
+            self._settle(deque(call(lambda: self._segments.closure(set(moved)))), moved)
         except BaseException:
             # No leaf is checkpointed any more in this run, so that a restart feeds them from the parts.
             self._folder.fault("segments were not told of all that an import brought: restart to have them right")
             raise
-        for slice_ in slices:
-            who = bitmap_of(slice_.people[runs(slice_.people)])
-            call(lambda: self._workspace.campaigns.on_people(who, self._folder.state.now_us))  # noqa: B023
-        call(self._done)
+        call(lambda: self._done(slices))
 
     def _feed_slice(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
         masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves))
         for some in stretches(slice_.people, LOOP_EVENTS.value):
             people, times_us = slice_.people[some], slice_.times_us[some]
-            self._workspace.call(lambda: self._feed_known(people, times_us, moved))  # noqa: B023
-            for together in batches(_told(slice_, some, masks), TOLD_EVENTS):
-                self._workspace.call(lambda: self._feed_leaves(together, moved))  # noqa: B023
+            masked = {where: mask[some] for where, mask in masks.items()}
+            told = told_of([None, *slice_.leaves], people, times_us, masked)
+            for together in batches(told, TOLD_EVENTS):
+                self._workspace.call(lambda: self._feed_some(together, moved))  # noqa: B023
 
-    def _feed_leaves(self, told: Sequence[Told], moved: dict[int, BitMap]) -> None:
-        for leaf, people, times_us in told:
-            self._feed_leaf(leaf, people, times_us, moved)
+    def _feed_some(self, together: Sequence[Told], moved: dict[int, BitMap]) -> None:
+        for told in together:
+            if self._anybody_gone():
+                told = told.without(~living_rows(self._segments.alive, told.people))
+            if told.leaf is None:
+                self._feed_known(told, moved)
+            else:
+                self._feed_leaf(told.leaf, told, moved)
 
-    def _done(self) -> None:
+    def _done(self, slices: list[Slice]) -> None:
+        """All are told: journeys that waited for that may go on."""
         self._workspace.checkpoint.held -= 1
+        campaigns = self._workspace.campaigns
+        for slice_ in slices:
+            if campaigns.people_waiting():
+                who = bitmap_of(slice_.people[runs(slice_.people)])
+                campaigns.on_people(who, self._folder.state.now_us)
 
-    def _living(self, people: NDArray[np.uint32]) -> Truth | None:
-        """Which of the people are still there; None: all of them, nobody was deleted since the import began."""
-        if self._folder.tombstones.count == self._tombstones:
-            return None
-        living = member_many(self._segments.alive, people)
-        return None if living.all() else living
+    def _anybody_gone(self) -> bool:
+        """Was anybody deleted since the import began?"""
+        return self._folder.tombstones.count != self._tombstones
 
-    def _feed_known(self, people: NDArray[np.uint32], times_us: NDArray[np.int64], moved: dict[int, BitMap]) -> None:
-        living = self._living(people)
-        if living is not None:
-            people, times_us = people[living], times_us[living]
-        first = runs(people)
-        if len(first):
-            last = np.append(first[1:], len(people)) - 1
-            self._segments.newest.events.put_many(people[last], times_us[last])
-        people, times_us = people[first], times_us[first]
-        earlier = times_us < self._segments.known.gather_us(people)
-        if not earlier.any():
-            return
-        people = people[earlier]
-        self._segments.known.add_many(people, times_us[earlier])
+    def _feed_known(self, told: Told, moved: dict[int, BitMap]) -> None:
+        people = self.tell.known(self._segments.newest.events, self._segments.known, told)
         guards: list[LeafKey] = [key for key, leaf in self._segments.leaves.items() if isinstance(leaf, KnownLeaf)]
-        if guards:
+        if guards and len(people):
             self._segments.expect_fed(people, self._folder.state.now_us, guards)
             self._note(guards, people, moved)
 
-    def _feed_leaf(
-        self,
-        leaf: CountLeaf | WindowLeaf,
-        people: NDArray[np.uint32],
-        times_us: NDArray[np.int64],
-        moved: dict[int, BitMap],
-    ) -> None:
+    def _feed_leaf(self, leaf: AnyEventLeaf, told: Told, moved: dict[int, BitMap]) -> None:
         if self._segments.leaves.get(leaf.test) is not leaf:
             return
-        living = self._living(people)
-        if living is not None:
-            people, times_us = people[living], times_us[living]
-        if not len(people):
-            return
-        first = runs(people)
         now_us = self._folder.state.now_us
-        fed = leaf.add_many(people[first], first, times_us)
-        # What it answers of whom is not known until it is filled.
-        turned = leaf.answers(fed.before, now_us) != leaf.answers(fed.after, now_us)
-        self._segments.expect_fed(fed.people, now_us, [leaf.test])
-        self._note([leaf.test], people[first] if leaf.filling else fed.people[turned], moved)
+        fed = self.tell.leaf(leaf, told)
+        if leaf.filling:
+            # What it answers of whom is not known until it is filled.
+            self._note([leaf.test], told.whom(), moved)
+        else:
+            turned = leaf.answers(fed.before, now_us) != leaf.answers(fed.after, now_us)
+            self._note([leaf.test], fed.people[turned], moved)
+        if isinstance(leaf, WindowLeaf):
+            self._segments.expect_many(leaf, fed.people, leaf.moments_of(fed.after), now_us)
 
     def _note(self, keys: list[LeafKey], people: People, moved: dict[int, BitMap]) -> None:
         if len(people):
@@ -234,57 +221,30 @@ class Bulk:
             for segment_id in self._segments.segments_over(keys):
                 moved[segment_id] = moved.get(segment_id, BitMap()) | found
 
-    def _settle(self, segment_id: int, moved: dict[int, BitMap]) -> None:
-        people = np.asarray(moved.get(segment_id, BitMap()).to_array(), np.uint32)
-        for low in range(0, len(people), LOOP_PEOPLE.value):
-            some = people[low : low + LOOP_PEOPLE.value]
-            self._workspace.call(lambda: self._settle_some(segment_id, some, moved))  # noqa: B023
+    def _settle(self, ahead: deque[int], moved: dict[int, BitMap]) -> None:
+        """Judge whom each segment may have moved; those ahead refer only to those before them."""
+        rest: People | None = None
+        while ahead:
+            rest = self._workspace.call(lambda: self._settle_some(ahead, rest, moved))  # noqa: B023
 
-    def _settle_some(self, segment_id: int, people: People, moved: dict[int, BitMap]) -> None:
+    def _settle_some(self, ahead: deque[int], rest: People | None, moved: dict[int, BitMap]) -> People | None:
+        """Judge so many people of the segments ahead; returns who of the first of them is left (None: everybody)."""
+        room = LOOP_PEOPLE.value
+        while ahead and room > 0:
+            people = np.asarray(moved.get(ahead[0], BitMap()).to_array(), np.uint32) if rest is None else rest
+            some, rest = people[:room], people[room:]
+            self._settle_people(ahead[0], some, moved)
+            room -= len(some)
+            if not len(rest):
+                ahead.popleft()
+                rest = None
+        return rest
+
+    def _settle_people(self, segment_id: int, people: People, moved: dict[int, BitMap]) -> None:
         kept = self._segments.segments.get(segment_id)
         if kept is None or kept.condition is None:
             return
-        living = self._living(people)
-        some = people if living is None else people[living]
+        some = people[member_many(self._segments.alive, people)] if self._anybody_gone() else people
         entered, left = settle_moved(self._workspace.context, segment_id, some, self._import_id)
         for other in self._segments.refer_to(segment_id):
             moved[other] = moved.get(other, BitMap()) | entered | left
-
-
-def stretches(people: People, rows_max: int) -> Iterator[slice]:
-    """Cut rows sorted by person, at most so many in each piece but where one person alone has more."""
-    low = 0
-    while low < len(people):
-        high = low + rows_max
-        if high < len(people):
-            # All of a person's rows stay together.
-            own = people[high : high + 1]
-            start = int(np.searchsorted(people, own)[0])
-            high = start if start > low else int(np.searchsorted(people, own, side="right")[0])
-        yield slice(low, min(high, len(people)))
-        low = high
-
-
-def _told(slice_: Slice, some: slice, masks: dict[Where, Truth]) -> Iterator[Told]:
-    """What each leaf is told of some rows, where that is anything."""
-    people, times_us = slice_.people[some], slice_.times_us[some]
-    for leaf in slice_.leaves:
-        if leaf.test.where is None:
-            yield leaf, people, times_us
-        elif (mask := masks[leaf.test.where][some]).any():
-            yield leaf, people[mask], times_us[mask]
-
-
-def batches(told: Iterable[Told], events_max: int) -> Iterator[list[Told]]:
-    """Put together what has at most so many events, but where one leaf alone is told of more."""
-    together: list[Told] = []
-    events = 0
-    for one in told:
-        count = len(one[1])
-        if together and events + count > events_max:
-            yield together
-            together, events = [], 0
-        together.append(one)
-        events += count
-    if together:
-        yield together

@@ -14,7 +14,7 @@ from pyroaring import BitMap
 
 from backstory.core.column import Truth, bitmap_of, distinct
 from backstory.core.fact import IdentifierKind
-from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
+from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_head, order_by_key, sharing
 
 _FIT_BITS = 63
 # The columns rows are staged in, whichever lane they came by.
@@ -151,16 +151,15 @@ def _coded(table: pa.Table, name: str) -> pa.DictionaryArray:
 def codes_of(coded: pa.DictionaryArray) -> NDArray[np.int64]:
     """The codes of a dictionary-coded array, renumbered so that they sort like their texts."""
     texts: list[str] = coded.dictionary.to_pylist()
+    if len(texts) == 1:
+        return np.zeros(len(coded), np.int64)
     rank = np.empty(max(len(texts), 1), dtype=np.int64)
     rank[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
     return rank[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def order_of(rows: Rows, some: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """The order of the rows, or of some of them, by kind, name, person, time.
-
-    One sort of packed numbers where they fit, else the general one.
-    """
+    """The order of the rows, or of some of them, by kind, name, person, time."""
     every = slice(None) if some is None else some
     people, times_us = rows.people[every], rows.times_us[every]
     if not len(people):
@@ -172,14 +171,32 @@ def order_of(rows: Rows, some: NDArray[np.int64] | None = None) -> NDArray[np.in
 def _order(
     kinds: NDArray[np.int64], names: NDArray[np.int64], people: PeopleArray, times_us: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    span = times_us - int(times_us.min())
-    if not (span % 1_000_000).any():
-        span //= 1_000_000
-    bits = [int(part.max()).bit_length() for part in (kinds, names, people, span)]
-    if sum(bits) > _FIT_BITS:
+    """Numbers packed into one are sorted where they fit. Few have the same person and name: only those go by time."""
+    bits = [int(part.max()).bit_length() for part in (names, people)]
+    place_bits = (len(people) - 1).bit_length()
+    if int(kinds.max()).bit_length() + sum(bits) + place_bits > _FIT_BITS:
         return np.lexsort((times_us, people, names, kinds))
-    packed = ((kinds << bits[1] | names) << bits[2] | people.astype(np.int64)) << bits[3] | span
-    return np.argsort(packed)
+    packed = people.astype(np.int64)
+    packed |= (kinds << bits[0] | names if kinds.any() else names) << bits[1]
+    packed <<= place_bits
+    heads, order = order_by_head(packed)
+    shared = sharing(heads)
+    some = order[shared]
+    order[shared] = some[_order_by_time(heads[shared], times_us[some])]
+    return order
+
+
+def _order_by_time(heads: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order by time within what has the same head."""
+    if not len(heads):
+        return np.empty(0, np.int64)
+    group = np.zeros(len(heads), np.int64)
+    np.cumsum(heads[1:] != heads[:-1], out=group[1:])
+    span = times_us - int(times_us.min())
+    bits = int(span.max()).bit_length()
+    if int(group[-1]).bit_length() + bits > _FIT_BITS:
+        return np.lexsort((times_us, group))
+    return np.argsort(group << bits | span)
 
 
 @dataclass(frozen=True, slots=True)

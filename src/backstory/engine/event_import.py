@@ -71,11 +71,13 @@ class EventImport:
         if not self._reader.look(first):
             return
         # Only here: it brings Numba with it.
+        from backstory.engine.feed_kernel import CompiledFeed
         from backstory.engine.field_column import values_at
         from backstory.engine.known_key import KnownKeys
         from backstory.engine.text_column import taken
 
         self._bulk.values_at = values_at
+        self._bulk.tell = CompiledFeed()
         self._take_texts = taken
         self._count = KnownKeys().count
 
