@@ -23,7 +23,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # The program, whether it is on the PATH or not.
-BACKSTORY = (sys.executable, "-c", "import sys; from backstory.edge.cli import main; sys.exit(main())")
+BACKSTORY = (sys.executable, "-m", "backstory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

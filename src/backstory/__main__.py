@@ -1,6 +1,6 @@
 """``python -m backstory`` is the command ``backstory``."""
 
-from backstory.edge.cli import main
+from backstory.edge.entry import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -25,7 +25,7 @@ from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
 from backstory.core.limit import LOOP_EVENTS, LOOP_PEOPLE
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
-from backstory.engine.event_chunk import Rows
+from backstory.engine.event_chunk import Sorted
 from backstory.engine.feed import AnyEventLeaf, Feed, PlainFeed, Told, batches, living_rows, stretches, told_of
 from backstory.engine.mask import Coded, keys_of, values_in, where_mask
 from backstory.engine.membership_log import settle_moved
@@ -68,7 +68,7 @@ class Bulk:
         self.tell: Feed = PlainFeed()
         self._tombstones = workspace.folder.tombstones.count
 
-    def slices(self, rows: Rows, first_seq: int) -> list[Slice]:
+    def slices(self, rows: Sorted, first_seq: int) -> list[Slice]:
         """Cut sorted rows by kind and name."""
         if not len(rows):
             return []
@@ -114,7 +114,7 @@ class Bulk:
 
         return {where: where_mask(where, values_at, slice_.times_us) for where in asked}
 
-    def hold(self, rows: Rows, slices: list[Slice], *, fires: bool) -> None:
+    def hold(self, rows: Sorted, slices: list[Slice], *, fires: bool) -> None:
         """On the loop, inside the chunk's commit: who has to be told, and what waits for its moment.
 
         ``fires``: what waits may start journeys when its moment comes.
@@ -124,8 +124,8 @@ class Bulk:
             self._put_off(rows, slice_, fires=fires)
         self._workspace.checkpoint.held += 1
 
-    def _put_off(self, rows: Rows, slice_: Slice, *, fires: bool) -> None:
-        """Rows dated in the future wait as live ones do."""
+    def _put_off(self, rows: Sorted, slice_: Slice, *, fires: bool) -> None:
+        """Sorted dated in the future wait as live ones do."""
         now_us = self._folder.state.now_us
         late = np.nonzero(slice_.times_us > now_us)[0]
         for at in late.tolist():

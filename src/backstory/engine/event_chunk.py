@@ -4,7 +4,7 @@ Nothing here changes what is true: people are made by the loop, and the part cou
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -44,46 +44,66 @@ TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows:
-    """Rows of a chunk in one order: arrays of one length.
-
-    ``timed``: the row names its time itself. ``named``: by which of ``NAMED_BY`` its person. ``places`` ascend in the
-    order of the file.
-    """
+class Sorted:
+    """Rows in the order of a part: arrays of one length. ``timed``: the row names its time itself."""
 
     people: NDArray[np.uint32]
     times_us: NDArray[np.int64]
     timed: Truth
     keys: Keys
     keyed: Truth
-    has_id: Truth
     kinds: pa.DictionaryArray
     names: pa.DictionaryArray
     data: pa.Array
     event_ids: pa.Array
-    named: NDArray[np.int8]
-    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.people)
 
-    def take(self, order: NDArray[np.int64], take_texts: TakeTexts | None = None) -> "Rows":
-        """The rows at these positions; ``take_texts`` does it for the data, if it is given."""
+
+@dataclass(slots=True, kw_only=True)
+class Rows(Sorted):
+    """Rows of a chunk in the order in which they are read.
+
+    ``named``: by which of ``NAMED_BY`` each names its person. ``places`` ascend in the order of the file.
+    """
+
+    has_id: Truth
+    named: NDArray[np.int8]
+    places: NDArray[np.int64]
+
+    def take(self, order: NDArray[np.int64]) -> "Rows":
+        """The rows at these positions."""
+        some = self.sorted(order)
+        columns = {field.name: getattr(some, field.name) for field in fields(some)}
+        return Rows(**columns, has_id=self.has_id[order], named=self.named[order], places=self.places[order])
+
+    def sorted(self, order: NDArray[np.int64], take_texts: TakeTexts | None = None) -> Sorted:
+        """The rows at these positions, as a part has them; ``take_texts`` does it for the data, if it is given."""
         index = pa.array(order)
-        return Rows(
+        return Sorted(
             people=self.people[order],
             times_us=self.times_us[order],
             timed=self.timed[order],
             keys=self.keys[order],
             keyed=self.keyed[order],
-            has_id=self.has_id[order],
-            kinds=cast("pa.DictionaryArray", self.kinds.take(index)),
-            names=cast("pa.DictionaryArray", self.names.take(index)),
+            kinds=_codes_at(self.kinds, index),
+            names=_codes_at(self.names, index),
             data=take_texts(self.data, order) if take_texts else self.data.take(index),
-            event_ids=self.event_ids.take(index),
-            named=self.named[order],
-            places=self.places[order],
+            event_ids=_texts_at(self.event_ids, index),
         )
+
+
+def _codes_at(coded: pa.DictionaryArray, index: pa.Array) -> pa.DictionaryArray:
+    if len(coded.dictionary) == 1 and len(index) <= len(coded):
+        # All are the same, and there are no more positions than rows.
+        return cast("pa.DictionaryArray", coded.slice(0, len(index)))
+    return cast("pa.DictionaryArray", coded.take(index))
+
+
+def _texts_at(texts: pa.Array, index: pa.Array) -> pa.Array:
+    """Most files have an id in every row or in none."""
+    return pa.nulls(len(index), pa.string()) if texts.null_count == len(texts) else texts.take(index)
 
 
 def rows_of(table: pa.Table) -> Rows:

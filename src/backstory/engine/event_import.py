@@ -115,7 +115,7 @@ class EventImport:
         if self._job.options.same_rows == "all":
             known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
-        rows = everything.take(order_of(everything, new), self._taking(self._take_into[0]))
+        rows = everything.sorted(order_of(everything, new), self._taking(self._take_into[0]))
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         row, path, lasting = self._job.accepted, self._folder.parts_path, self._folder.state.lasting
@@ -124,7 +124,7 @@ class EventImport:
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
             order = order_of(everything, again)
-            repeats = everything.take(order, self._taking(self._repeat_into))
+            repeats = everything.sorted(order, self._taking(self._repeat_into))
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
             places = (np.cumsum(known & everything.has_id) - 1)[order]

@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.engine.event_chunk import Rows
+from backstory.engine.event_chunk import Sorted
 from backstory.store.folder import Folder
 from backstory.store.manifest import ImportRow, Part
 from backstory.store.part import WrittenPart, write_part
 
 
 def write_rows(
-    folder: Folder, name: str, rows: Rows, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
+    folder: Folder, name: str, rows: Sorted, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
 ) -> WrittenPart:
     """Write rows in the order of a part, numbered from ``first_seq``. Raises ``StorageError``.
 
@@ -41,7 +41,7 @@ def write_rows(
     return write_part(folder.parts_path, name, table, lasting=folder.state.lasting)
 
 
-def named_part(part: WrittenPart, rows: Rows, part_id: int, import_id: int, seq: int) -> Part:
+def named_part(part: WrittenPart, rows: Sorted, part_id: int, import_id: int, seq: int) -> Part:
     """How the manifest names the part of these rows, committed at ``seq``."""
     return Part(
         part_id=part_id,

@@ -14,7 +14,7 @@ from backstory.core.column import Truth
 from backstory.core.trigger import EventTrigger
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.context import Happened
-from backstory.engine.event_chunk import Rows
+from backstory.engine.event_chunk import Sorted
 from backstory.engine.import_job import Job
 
 # A person, and what happened.
@@ -52,7 +52,7 @@ def _asked(job: Job) -> Asked:
     return found
 
 
-def hold_back(job: Job, bulk: Bulk, rows: Rows, slices: list[Slice], found: Matches, first_seq: int) -> int:
+def hold_back(job: Job, bulk: Bulk, rows: Sorted, slices: list[Slice], found: Matches, first_seq: int) -> int:
     """On the loop, in the chunk's commit: note what is to start; returns how many events were held back.
 
     ``recent`` fires events that name their own time, at most as old as the limit at the import's start; ``all`` fires
@@ -83,7 +83,7 @@ def hold_back(job: Job, bulk: Bulk, rows: Rows, slices: list[Slice], found: Matc
     return held
 
 
-def start_journeys(job: Job, rows: Rows, slices: list[Slice]) -> None:
+def start_journeys(job: Job, rows: Sorted, slices: list[Slice]) -> None:
     """Behind the commit of a chunk: start what it noted."""
     if not job.saved.firing:
         return
