@@ -16,9 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from backstory.core.checksum import crc32
 from backstory.engine.csv_dialect import Dialect
 from backstory.engine.csv_source import CsvRow, CsvRows, CsvSource, unnamed, wrong_width
-from backstory.engine.source import LINE_BYTES, Place, Source, crc32
+from backstory.engine.source import LINE_BYTES, Place, Source
 
 BLOCK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from backstory.engine.source import LINE_BYTES, Place, crc32
+from backstory.core.checksum import crc32
+from backstory.engine.source import LINE_BYTES, Place
 
 # A line feed and what may stand before it.
 _END_BYTES = 2

@@ -7,7 +7,7 @@ is an error of its own, and is passed over without being held.
 
 import io
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
+from backstory.core.checksum import crc32
 from backstory.engine.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
 
 CHUNK_BYTES = 64 << 20
@@ -24,8 +24,6 @@ LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10
 _COUNT_BYTES = 256 << 10
-# The same numbers as those of the standard library, many times as fast; so are packed files (decision 27).
-crc32 = cast("Callable[[bytes | memoryview, int], int]", zlib_ng.crc32)  # pyright: ignore[reportUnknownMemberType]
 _LINE_FEED = 10
 
 

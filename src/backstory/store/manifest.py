@@ -1,11 +1,11 @@
 """The manifest in ``state.db``: imports, the files that history consists of, checkpoints of leaves."""
 
 import sqlite3
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from backstory.core.checksum import crc32
 from backstory.core.error import StorageError
 
 
@@ -144,7 +144,7 @@ def read_leaf_pages(db: sqlite3.Connection, key: str) -> list[tuple[int, bytes]]
         "SELECT page, checksum, body FROM leaf_page JOIN leaf USING (leaf_id) WHERE key = ? ORDER BY page", (key,)
     ).fetchall()
     for number, checksum, body in rows:
-        if zlib.crc32(body) != checksum:
+        if crc32(body) != checksum:
             raise StorageError(f"page {number} of a stored leaf is damaged")
     return [(row[0], row[2]) for row in rows]
 
@@ -211,7 +211,7 @@ class Manifest:
         leaf_id = self._db.execute("SELECT leaf_id FROM leaf WHERE key = ?", (key,)).fetchone()[0]
         self._db.executemany(
             "INSERT OR REPLACE INTO leaf_page VALUES (?, ?, ?, ?)",
-            [(leaf_id, number, zlib.crc32(body), body) for number, body in pages],
+            [(leaf_id, number, crc32(body), body) for number, body in pages],
         )
 
     def drop_leaf(self, key: str) -> None:
