@@ -12,7 +12,7 @@ from backstory.engine.event_chunk import count_known
 from backstory.engine.event_fast import read_fast
 from backstory.engine.event_row import RowError, RowShape, read_event
 from backstory.engine.event_scan import scan
-from backstory.engine.field_column import values_at
+from backstory.engine.field_column import VALUES_KEPT, FieldColumns
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.key_count import count_many
 from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
@@ -190,17 +190,32 @@ nested = st.recursive(
 )
 
 
+objects = st.lists(st.dictionaries(texts, nested, max_size=5), min_size=1, max_size=8)
+
+
 @settings(max_examples=examples(120))
-@given(st.lists(st.dictionaries(texts, nested, max_size=5), min_size=1, max_size=8), texts, st.integers(0, 2))
-def test_values_at_a_key_are_found(objects: list[dict[str, object]], key: str, skipped: int) -> None:
-    """Each row's value, or none, whatever stands around it; each distinct value is told once."""
-    data = pa.array([canonical_of(one).decode() for one in objects], pa.string()).slice(skipped)
-    numbers, values = values_at(data, key)
-    assert len(values) == len(set(values))
-    for number, one in zip(numbers.tolist(), objects[skipped:], strict=True):
-        assert (number < len(values)) == (key in one)
-        if key in one:
-            assert values[number].encode() == canonical_of(one[key])
+@given(st.lists(objects, min_size=1, max_size=3), texts, st.integers(0, 2))
+def test_values_at_a_key_are_found(chunks: list[list[dict[str, object]]], key: str, skipped: int) -> None:
+    """Each row's value, or none, whatever stands around it; each distinct value is told once, over all chunks."""
+    columns = FieldColumns()
+    for some in chunks:
+        data = pa.array([canonical_of(one).decode() for one in some], pa.string()).slice(skipped)
+        numbers, values = columns.values_at(data, key)
+        assert len(values.texts) == len(set(values.texts))
+        for number, one in zip(numbers.tolist(), some[skipped:], strict=True):
+            assert (number >= 0) == (key in one)
+            if key in one:
+                assert values.texts[number] == canonical_of(one[key]).decode()
+
+
+def test_many_values_at_a_key_are_found() -> None:
+    """More than there is room for at first, and more than are kept from one chunk to the next."""
+    columns = FieldColumns()
+    for first in (0, VALUES_KEPT // 2, VALUES_KEPT, 0):
+        wanted = [f'"{"x" * (number % 50)}{number}"' for number in range(first, first + VALUES_KEPT)]
+        data = pa.array([f'{{"a":1,"key":{value}}}' for value in wanted], pa.string())
+        numbers, values = columns.values_at(data, "key")
+        assert [values.texts[number] for number in numbers.tolist()] == wanted
 
 
 pairs = st.lists(st.tuples(st.integers(-1, 1).map(lambda key: key << 60), st.integers(0, 3)), max_size=60)

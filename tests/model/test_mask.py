@@ -15,7 +15,7 @@ from backstory.core.comparison import where_holds
 from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 from backstory.core.event import canonical_of
 from backstory.core.time import SECOND_US
-from backstory.engine.field_column import values_at
+from backstory.engine.field_column import FieldColumns
 from backstory.engine.mask import Coded, keys_of, values_in, where_mask
 from backstory.store.duck import Duck
 
@@ -85,9 +85,9 @@ def test_a_mask_by_kernel_is_the_same(where: Where, events: list[tuple[dict[str,
     """With values found by the kernel in place of DuckDB, in canonical data."""
     data = pa.array([canonical_of(data).decode() for data, _ in events], pa.string())
     times_us, expected = by_row(where, events)
-    whole = values_in([None], [pa.chunked_array([data])])
+    whole, columns = values_in([None], [pa.chunked_array([data])]), FieldColumns()
 
     def found(key: str | None) -> Coded:
-        return whole(None) if key is None else values_at(data, key)
+        return whole(None) if key is None else columns.values_at(data, key)
 
     assert where_mask(where, found, times_us).tolist() == expected

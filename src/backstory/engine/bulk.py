@@ -50,6 +50,7 @@ class Slice:
     leaves: list[CountLeaf | WindowLeaf] = field(default_factory=list[CountLeaf | WindowLeaf])
 
 
+QuickValues = Callable[[pa.Array, str], Coded]
 # So many events are told in one step, of one leaf or several: each step is a commit, and these are quickly told.
 TOLD_EVENTS = 4 * LOOP_EVENTS.value
 
@@ -62,8 +63,10 @@ class Bulk:
         self._import_id = import_id
         self._segments = workspace.segments
         self._folder = workspace.folder
-        # How values are found in data, where something quicker than DuckDB is at hand.
-        self.values_at: Callable[[pa.Array, str], Coded] | None = None
+        # How values are found in data, where something quicker than DuckDB is at hand: for leaves, and for triggers
+        # beside them.
+        self.leaf_values: QuickValues | None = None
+        self.trigger_values: QuickValues | None = None
         # How leaves are told; something quicker where that is at hand.
         self.tell: Feed = PlainFeed()
         self._tombstones = workspace.folder.tombstones.count
@@ -96,15 +99,16 @@ class Bulk:
         if None in wheres:
             return np.ones(slice_.high - slice_.low, dtype=bool)
         mask = np.zeros(slice_.high - slice_.low, dtype=bool)
-        for found in self._masks(slice_, wheres).values():
+        for found in self._masks(slice_, wheres, self.trigger_values).values():
             mask |= found
         return mask
 
-    def _masks(self, slice_: Slice, wheres: Iterable[Where | None]) -> dict[Where, Truth]:
+    def _masks(
+        self, slice_: Slice, wheres: Iterable[Where | None], quick: QuickValues | None
+    ) -> dict[Where, Truth]:
         """The rows for which each where-test holds; the values at each key are found once for all of them."""
         asked = {where: keys_of(where) for where in wheres if where is not None}
         keys = list(dict.fromkeys(key for some in asked.values() for key in some))
-        quick = self.values_at
         slow = keys if quick is None else [key for key in keys if key is None]
         by_duck = values_in(slow, self._folder.duck.texts_at(slow, pa.chunked_array([slice_.data])))
 
@@ -164,7 +168,7 @@ class Bulk:
         call(lambda: self._done(slices))
 
     def _feed_slice(self, slice_: Slice, moved: dict[int, BitMap]) -> None:
-        masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves))
+        masks = self._masks(slice_, (leaf.test.where for leaf in slice_.leaves), self.leaf_values)
         for some in stretches(slice_.people, LOOP_EVENTS.value):
             people, times_us = slice_.people[some], slice_.times_us[some]
             masked = {where: mask[some] for where, mask in masks.items()}

@@ -72,11 +72,11 @@ class EventImport:
             return
         # Only here: it brings Numba with it.
         from backstory.engine.feed_kernel import CompiledFeed
-        from backstory.engine.field_column import values_at
+        from backstory.engine.field_column import FieldColumns
         from backstory.engine.known_key import KnownKeys
         from backstory.engine.text_column import taken
 
-        self._bulk.values_at = values_at
+        self._bulk.leaf_values, self._bulk.trigger_values = FieldColumns().values_at, FieldColumns().values_at
         self._bulk.tell = CompiledFeed()
         self._take_texts = taken
         self._count = KnownKeys().count

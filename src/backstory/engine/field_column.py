@@ -10,50 +10,87 @@ It reads canonical data (``core.event``): objects without blanks, in which a key
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from backstory.engine.kernel import kernel, piece, pointer, same
+from backstory.engine.kernel import copy, kernel, piece, pointer
+from backstory.engine.mask import Coded, Values
 from backstory.engine.text_column import gather
 
 _SLOTS_MIN = 4096
+_BYTES_MIN = 64 << 10
+# Of a key with more different values than this they are forgotten, and told anew from chunk to chunk.
+VALUES_KEPT = 50_000
+# So many bytes may be read behind the last text.
+_ROOM = 8
 
 
-def values_at(data: pa.Array, key: str) -> tuple[NDArray[np.int64], list[str]]:
-    """For each object the number of its value at a key of its own, and the values as JSON, by number.
+class FieldColumns:
+    """The values at keys of chunk after chunk: what was found in one keeps its number in the next."""
 
-    Where there is none the number is that behind the last.
-    """
-    _, offsets_held, texts = data.buffers()
-    offsets = np.frombuffer(offsets_held, np.int32)[data.offset : data.offset + len(data) + 1]
-    source = np.frombuffer(texts, np.uint8) if texts else np.zeros(1, np.uint8)
-    wanted = np.frombuffer(msgspec.json.encode(key), np.uint8)
-    numbers = np.empty(len(data), np.int64)
-    spans = np.empty((_SLOTS_MIN // 2, 2), np.int64)
-    slots = np.full(_SLOTS_MIN, -1, np.int32)
-    row, count = _values(source, offsets, wanted, numbers, spans, slots, 0, 0)
-    while row < len(data):
+    def __init__(self) -> None:
+        self._tables: dict[str, _Table] = {}
+
+    def values_at(self, data: pa.Array, key: str) -> Coded:
+        """For each object the number of its value at a key of its own."""
+        table = self._tables.get(key)
+        if table is None or table.count > VALUES_KEPT:
+            table = self._tables[key] = _Table(key)
+        return table.of(data)
+
+
+class _Table:
+    """The different values at one key."""
+
+    def __init__(self, key: str) -> None:
+        self.count = 0
+        self._wanted = np.frombuffer(msgspec.json.encode(key), np.uint8)
+        self._values = Values([])
+        self._held = np.empty(_BYTES_MIN, np.uint8)
+        # Where each value lies; its end is where the next one begins.
+        self._begins = np.zeros(_SLOTS_MIN // 2 + 1, np.int64)
         # Different values are few as a rule: a small table stays near the processor, so it grows only when it must.
-        spans = np.concatenate([spans, np.empty_like(spans)])
-        slots = np.full(2 * len(slots), -1, np.int32)
-        _place_all(source, spans, slots, count)
-        row, count = _values(source, offsets, wanted, numbers, spans, slots, row, count)
-    numbers[numbers < 0] = count
-    return numbers, _texts(source, spans[:count])
+        self._slots = np.full(_SLOTS_MIN, -1, np.int32)
 
+    def of(self, data: pa.Array) -> Coded:
+        _, offsets_held, texts = data.buffers()
+        offsets = np.frombuffer(offsets_held, np.int32)[data.offset : data.offset + len(data) + 1]
+        source = np.frombuffer(texts, np.uint8) if texts else np.zeros(1, np.uint8)
+        numbers = np.empty(len(data), np.int32)
+        known, row = self.count, 0
+        while True:
+            row, self.count = _values(
+                source, offsets, self._wanted, numbers, self._held, self._begins, self._slots, row, self.count
+            )
+            if row == len(data):
+                break
+            self._grow(int(offsets[row + 1] - offsets[row]))
+        if self.count > known:
+            self._values.texts += self._texts(known)
+        return numbers, self._values
 
-def _texts(source: NDArray[np.uint8], spans: NDArray[np.int64]) -> list[str]:
-    at, end = spans[:, 0], spans[:, 1]
-    return gather(source, at.astype(np.int32), (end - at).astype(np.int32), np.arange(len(spans))).to_pylist()
+    def _grow(self, more: int) -> None:
+        """There is no room for one more value, or for one of so many bytes."""
+        used = int(self._begins[self.count])
+        if used + more + _ROOM > len(self._held):
+            grown = np.empty(2 * len(self._held) + more, np.uint8)
+            grown[:used] = self._held[:used]
+            self._held = grown
+        if self.count == len(self._begins) - 1:
+            self._begins = np.concatenate([self._begins, np.zeros(self.count, np.int64)])
+            self._slots = np.full(2 * len(self._slots), -1, np.int32)
+            _place_all(self._held, self._begins, self._slots, self.count)
+
+    def _texts(self, known: int) -> list[str]:
+        at = self._begins[known : self.count].astype(np.int32)
+        length = np.diff(self._begins[known : self.count + 1]).astype(np.int32)
+        return gather(self._held, at, length, np.arange(len(at))).to_pylist()
 
 
 @kernel
-def _values(source, offsets, key, numbers, spans, slots, first, count):
-    """From a row on: the row before which the table is half full, or that behind the last; and how many values."""
-    body, wanted = pointer(source), pointer(key)
-    length, mask, room = len(key), len(slots) - 1, len(spans)
+def _values(source, offsets, key, numbers, held, begins, slots, first, count):
+    """From a row on: the row for which there is no room, or that behind the last; and how many values there are."""
+    body, wanted, texts = pointer(source), pointer(key), pointer(held)
+    length, mask, room, size = len(key), len(slots) - 1, len(begins) - 1, len(source)
     for row in range(first, len(numbers)):
-        if count == room:
-            return row, count
         at = _value_at(body, np.int64(offsets[row]), np.int64(offsets[row + 1]), wanted, length)
         numbers[row] = -1
         if at < 0:
@@ -61,24 +98,26 @@ def _values(source, offsets, key, numbers, spans, slots, first, count):
         end = _behind(body, at)
         slot = np.int64(_hash(body, at, end) & np.uint64(mask))
         while slots[slot] >= 0:
-            begin, behind = spans[slots[slot], 0], spans[slots[slot], 1]
-            if behind - begin == end - at and same(body, at, begin, end - at, end):
+            begin, behind = begins[slots[slot]], begins[slots[slot] + 1]
+            if behind - begin == end - at and _alike(body, at, texts, begin, end - at):
                 break
             slot = (slot + 1) & mask
         if slots[slot] < 0:
+            if count == room or begins[count] + end - at + _ROOM > len(held):
+                return row, count
             slots[slot] = count
-            spans[count, 0], spans[count, 1] = at, end
+            begins[count + 1] = copy(body, at, texts, begins[count], end - at, size)
             count += 1
         numbers[row] = slots[slot]
     return len(numbers), count
 
 
 @kernel
-def _place_all(source, spans, slots, count):
+def _place_all(held, begins, slots, count):
     """Give every value a slot in an empty table; all are different."""
-    body, mask = pointer(source), len(slots) - 1
+    texts, mask = pointer(held), len(slots) - 1
     for number in range(count):
-        slot = np.int64(_hash(body, spans[number, 0], spans[number, 1]) & np.uint64(mask))
+        slot = np.int64(_hash(texts, begins[number], begins[number + 1]) & np.uint64(mask))
         while slots[slot] >= 0:
             slot = (slot + 1) & mask
         slots[slot] = number
@@ -99,16 +138,16 @@ def _value_at(body, at, end, wanted, length):
     at += 1
     while at < end and body[at] == 34:
         behind = _text_behind(body, at)
-        if behind - at == length and _alike(body, at, wanted, length):
+        if behind - at == length and _alike(body, at, wanted, 0, length):
             return behind + 1
         at = _behind(body, behind + 1) + 1
     return -1
 
 
 @piece
-def _alike(body, at, wanted, length):
+def _alike(body, at, texts, begin, length):
     for step in range(length):  # noqa: SIM110 - the compiler knows no generators
-        if body[at + step] != wanted[step]:
+        if body[at + step] != texts[begin + step]:
             return False
     return True
 

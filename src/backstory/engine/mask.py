@@ -6,8 +6,9 @@ the event's own time. How the values at a key are found is the caller's business
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 import numpy as np
@@ -19,8 +20,20 @@ from backstory.core.comparison import holds, read_path
 from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 
 Times = NDArray[np.int64]
-# The number of each row's value, and the values as JSON by number; that behind the last: there is none.
-Coded = tuple[NDArray[np.int64], list[str]]
+
+@dataclass(slots=True)
+class Values:
+    """The different values at a key as JSON, by number; ``tested`` is what comes of each, and last of none at all.
+
+    More may come behind those that are there.
+    """
+
+    texts: list[str]
+    tested: dict[AttributeTest, Truth] = field(default_factory=dict[AttributeTest, Truth])
+
+
+# The number of each row's value, -1 where there is none, and the values.
+Coded = tuple[NDArray[np.integer[Any]], Values]
 # The values at a key; None: all of the data.
 ValuesAt = Callable[[str | None], Coded]
 
@@ -69,8 +82,7 @@ def values_in(keys: Sequence[str | None], columns: Sequence[pa.ChunkedArray]) ->
     def values_at(key: str | None) -> Coded:
         # Offsets of 64 bits, so that the chunks fit into one array however long the texts are.
         coded = held[key].cast(pa.large_string()).combine_chunks().dictionary_encode()
-        texts = coded.dictionary.to_pylist()
-        return coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False), texts
+        return coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), Values(coded.dictionary.to_pylist())
 
     return values_at
 
@@ -83,14 +95,24 @@ def _test_mask(test: AttributeTest, values_at: ValuesAt, times_us: Times) -> Tru
     if not len(times_us):
         return np.zeros(0, dtype=bool)
     key = _key(test)
-    indices, texts = values_at(key)
+    numbers, values = values_at(key)
     if test.operator.removeprefix("!") in _RELATIVE:
         # What every row means, and last what is not there.
-        values: list[list[Json]] = [*(_values(test.field, text, key) for text in texts), []]
-        places: list[int] = indices.tolist()
+        meant: list[list[Json]] = [*(_values(test.field, text, key) for text in values.texts), []]
+        places: list[int] = numbers.tolist()
         rows = zip(places, times_us.tolist(), strict=True)
-        return np.array([holds(test, values[place], time_us) for place, time_us in rows], dtype=bool)
-    return np.array([*_verdicts(test, texts, key), holds(test, [], 0)], dtype=bool)[indices]
+        return np.array([holds(test, meant[place], time_us) for place, time_us in rows], dtype=bool)
+    return _tested(test, values, key)[numbers]
+
+
+def _tested(test: AttributeTest, values: Values, key: str | None) -> Truth:
+    """What comes of each value, and last of none: only those that came since the last time are judged."""
+    held = values.tested.get(test)
+    known = 0 if held is None else len(held) - 1
+    if held is None or known < len(values.texts):
+        new = [*_verdicts(test, values.texts[known:], key), holds(test, [], 0)]
+        held = values.tested[test] = np.array(new, bool) if held is None else np.concatenate([held[:-1], new])
+    return held
 
 
 def _verdicts(test: AttributeTest, texts: list[str], key: str | None) -> list[bool]:
