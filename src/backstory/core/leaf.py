@@ -275,10 +275,8 @@ class WindowLeaf:
 
     def answers(self, held: Numbers, now_us: Moment) -> Truth:
         edge_us = now_us - self.last_us + SHIFT_US
-        if self.keep == 1:
-            counts = (held > edge_us).astype(np.uint8)
-        else:
-            counts = (held > np.asarray(edge_us)[..., None]).sum(axis=1)
+        inside = held > edge_us if self.keep == 1 else (held > np.asarray(edge_us)[..., None])
+        counts = inside.astype(np.uint8) if self.keep == 1 else inside.sum(axis=1)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 
@@ -315,10 +313,7 @@ class WindowLeaf:
 
     def forget(self, person: int) -> None:
         if self._times(person):
-            if self.keep == 1:
-                self.column.set(person, 0)
-            else:
-                self.column.set_row(person, [0] * self.keep)
+            self.column.set(person, 0) if self.keep == 1 else self.column.set_row(person, [0] * self.keep)
 
 
 class AttributeLeaf:

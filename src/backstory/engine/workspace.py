@@ -211,6 +211,8 @@ class Workspace:
         while time.monotonic() < deadline and segment_id not in self.builder.stuck:
             kept = self.segments.segments.get(segment_id)
             if kept is None or not kept.building:
+                # Its members are there before the commit that says so: behind another one they are for everybody.
+                self.call(lambda: None)
                 return True
             if self.builder.failure is not None:
                 raise StorageError(f"the segment could not be built: {self.builder.failure!r}")
