@@ -9,7 +9,7 @@ from backstory.core.error import BackstoryError, Busy
 from backstory.core.fact import Identifier, Receipt, Track
 from backstory.core.limit import BACKLOG_BYTES, BACKLOG_FACTS
 from backstory.engine.inbox import FACT_BYTES, Inbox, Ticket
-from backstory.engine.loop import APPLY_FACTS, GATHER_US, SYNC_EVERY_US
+from backstory.engine.loop import APPLY_FACTS, GATHER_US, SYNC_EVERY_US, TRIM_EVERY_US, TRIM_FACTS
 from tests.live import Live
 
 
@@ -143,3 +143,39 @@ def test_what_would_not_fit_is_refused_before_it_is_read() -> None:
     inbox.check_room(1024)
     with pytest.raises(Busy):
         inbox.check_room(500 * 1024)
+
+
+def kept_from(live: Live) -> int:
+    """The position of the first fact that the journal still has, or the next one's."""
+    journal = live.workspace.folder.journal
+    return next((entry.position for entry in journal.read_from(0)), journal.position())
+
+
+def test_the_journal_goes_a_little_at_a_time(live: Live) -> None:
+    """However many facts came since the last time; all of them in the end."""
+    live.workspace.loop.turn()
+    began = kept_from(live)
+    for _ in range(5):
+        live.send(*map(event, range(TRIM_FACTS // 2)))
+    live.clock.advance(TRIM_EVERY_US + 1)
+    live.workspace.loop.turn()
+    live.workspace.loop.turn()
+    steps = [kept_from(live)]
+    while steps[-1] < live.workspace.folder.state.position:
+        live.workspace.loop.turn()
+        steps.append(kept_from(live))
+    taken = [after - before for before, after in zip([began, *steps], steps, strict=False)]
+    assert all(0 < count <= TRIM_FACTS for count in taken)
+
+
+def test_the_journal_goes_while_the_backlog_never_ends(live: Live) -> None:
+    """What was applied of it: else it would grow for as long as more comes than is applied."""
+    live.workspace.loop.turn()
+    for _ in range(6):
+        submit(live, APPLY_FACTS)
+    for _ in range(12):
+        live.clock.advance(TRIM_EVERY_US + 1)
+        live.workspace.loop.turn()
+        submit(live, APPLY_FACTS)
+        assert live.workspace.loop.backlog
+    assert kept_from(live) > 0

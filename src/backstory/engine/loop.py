@@ -36,6 +36,8 @@ QUIET_US = SECOND_US
 SYNC_EVERY_US = 5 * SECOND_US
 LEAVES_PER_SYNC = 8
 TRIM_EVERY_US = 30 * SECOND_US
+# So many facts are let go of in a turn: a minute of many callers at once would hold the loop for half a second.
+TRIM_FACTS = 10_000
 
 
 class Loop:
@@ -60,6 +62,8 @@ class Loop:
         self._awaited = False
         self._synced_us = 0
         self._trimmed_us = 0
+        # The journal may go up to one position, and is gone up to the other.
+        self._trim_to = self._trimmed = folder.state.position
         self._dirty = False
         # Leaves that may still be stored before the next look at the clock.
         self._to_store = 0
@@ -179,7 +183,7 @@ class Loop:
         self._housekeeping()
 
     def _wait_s(self) -> float:
-        if self._to_store or self._applier.waits(self._clock.now_us()):
+        if self._to_store or self._trimmed < self._trim_to or self._applier.waits(self._clock.now_us()):
             return 0
         if self.guard.jumped():
             return IDLE_S
@@ -356,9 +360,12 @@ class Loop:
             # One a turn: the pages of a leaf over a million people are megabytes.
             self._to_store -= 1
             self.commit(self._store_leaf)
-        if self._untrimmed and now_us - self._trimmed_us > TRIM_EVERY_US and not self._backlog:
-            # When nothing comes after, too: what lies in the journal may be of somebody who is deleted.
+        if self._trimmed < self._trim_to:
+            self._trimmed = min(self._trimmed + TRIM_FACTS, self._trim_to)
+            self._folder.journal.trim(self._trimmed)
+        elif now_us - self._trimmed_us > TRIM_EVERY_US and (self._untrimmed or self._backlog):
+            # When nothing comes after, too: what lies in the journal may be of somebody who is deleted. And when the
+            # backlog never ends, or the journal would grow as long as that goes on.
             self._trimmed_us, self._untrimmed = now_us, False
-            position = self._folder.state.position
             self._folder.state.sync()
-            self._folder.journal.trim(position)
+            self._trim_to = self._folder.state.position

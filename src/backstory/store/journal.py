@@ -112,7 +112,8 @@ class SqliteJournal:
 
     def trim(self, position: int) -> None:
         with transaction(self._db):
-            self._db.execute("DELETE FROM entry WHERE position + facts <= ?", (position,))
+            # Looked for by their key: what stays is not gone through.
+            self._db.execute("DELETE FROM entry WHERE position < ?1 AND position + facts <= ?1", (position,))
             self._db.execute(
                 "INSERT INTO mark VALUES ('trimmed', ?)"
                 " ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
