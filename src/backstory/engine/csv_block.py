@@ -65,8 +65,8 @@ class CsvBlocks:
         self._steps = steps
         self._line_bytes = line_bytes
         self._source = Source(path, source.place, reading=source.reading)
-        # What was read and not given out yet: all of it lies behind ``place``.
-        self._held = b""
+        # What was read, and from where on it is not given out yet: all of that lies behind ``place``.
+        self._held, self._at = b"", 0
         self._named = all(self.header)
         self._arrow = _ArrowReader(len(self.header), self.written.delimiter)
         quote = self.written.quote.encode()
@@ -92,28 +92,34 @@ class CsvBlocks:
         Of a first line that is longer than that all of it, or its beginning.
         """
         most = self._line_bytes
-        cut = self._behind_lines(self._held, count)
-        while cut is None and len(self._held) <= most and (more := self._source.read(BLOCK_BYTES)):
-            self._held += more
-            cut = self._behind_lines(self._held, count)
-        cut = len(self._held) if cut is None else cut
-        if cut > most:
-            cut = (self._held.rfind(b"\n", 0, most) + 1) or (self._held.find(b"\n") + 1) or len(self._held)
-        lines, self._held = self._held[:cut], self._held[cut:]
-        return lines
+        end = self._behind_lines(self._held, count, self._at)
+        while end is None and len(self._held) - self._at <= most and self._read_more():
+            end = self._behind_lines(self._held, count, self._at)
+        held, at = self._held, self._at
+        end = len(held) if end is None else end
+        if end - at > most:
+            end = (held.rfind(b"\n", at, at + most) + 1) or (held.find(b"\n", at) + 1) or len(held)
+        self._at = end
+        return held[at:end]
+
+    def _read_more(self) -> bool:
+        more = self._source.read(BLOCK_BYTES)
+        if more:
+            self._held, self._at = self._held[self._at :] + more, 0
+        return bool(more)
 
     def _first(self, lines: bytes) -> bytes:
-        """The first ``rows_max`` of some lines; the others are given back."""
+        """The first ``rows_max`` of lines that were just given out; the others are taken back."""
         cut = self._behind_lines(lines, self._rows_max)
         if cut is not None:
-            self._held = lines[cut:] + self._held
+            self._at -= len(lines) - cut
         return lines[:cut]
 
-    def _behind_lines(self, text: bytes, count: int) -> int | None:
-        """Where the ``count``-th line ends; None when there are not so many."""
+    def _behind_lines(self, text: bytes, count: int, at: int = 0) -> int | None:
+        """Where the ``count``-th line from a place on ends; None when there are not so many."""
         # Searched a stretch at a time: a block holds many times the lines of a small ``rows_max``.
         ends = 0
-        for low in range(0, len(text), 1 << 18):
+        for low in range(at, len(text), 1 << 18):
             found = np.flatnonzero(np.frombuffer(text, np.uint8, min(1 << 18, len(text) - low), low) == 10)
             if ends + len(found) >= count:
                 return low + int(found[count - ends - 1]) + 1
@@ -122,10 +128,11 @@ class CsvBlocks:
 
     def _read_line(self, size: int) -> bytes:
         """What comes next, up to a line's end: for a row that goes on behind its block."""
-        while b"\n" not in self._held[:size] and len(self._held) < size and (more := self._source.read(BLOCK_BYTES)):
-            self._held += more
-        cut = self._held.find(b"\n", 0, size) + 1 or min(size, len(self._held))
-        piece, self._held = self._held[:cut], self._held[cut:]
+        while self._held.find(b"\n", self._at, self._at + size) < 0 and len(self._held) - self._at < size:
+            if not self._read_more():
+                break
+        end = (self._held.find(b"\n", self._at, self._at + size) + 1) or min(self._at + size, len(self._held))
+        piece, self._at = self._held[self._at : end], end
         return piece
 
     # -- three readers ------------------------------------------------------------------------------------------------
@@ -173,12 +180,17 @@ class CsvBlocks:
             reader = self.written.reader(io.StringIO(lines.decode(), newline="\n"))
             behind = 0
             for cells in reader:
-                problem = unnamed(self.header, cells) if len(cells) == width else wrong_width(self.header, cells)
-                if not problem:
+                if len(cells) == width:
+                    problem = unnamed(self.header, cells)
+                elif len(cells) > 1 or (cells and cells[0].strip()):
+                    problem = wrong_width(self.header, cells)
+                else:
+                    problem = None  # A blank line.
+                if problem:
+                    bad.append(CsvRow(first + behind, cells, self.place, problem))
+                elif problem is not None:
                     good.append(cells)
                     begins.append(first + behind)
-                elif len(cells) == width or len(cells) > 1 or (cells and cells[0].strip()):
-                    bad.append(CsvRow(first + behind, cells, self.place, problem))
                 behind = reader.line_num
         except (csv.Error, UnicodeDecodeError):
             return None
@@ -194,7 +206,7 @@ class CsvBlocks:
         for row in rows:
             (bad if row.error else good).append(row)
             if rows.place.offset >= until and (back := rows.give_back()) is not None:
-                self._held = back + self._held
+                self._held, self._at = back + self._held[self._at :], 0
                 break
         return self._block([row.cells for row in good], [row.line for row in good], bad, rows.place)
 
