@@ -139,7 +139,7 @@ class FakeReader:
     asked: dict[str, object] = field(default_factory=dict)
 
     def person(self, kind: IdentifierKind, value: str) -> PersonView | None:
-        return next((view for view in self.people if ident(view)[kind] == value), None)
+        return next((view for view in self.people if ident(view).get(kind) == value), None)
 
     def people_by_email(self, email: str) -> list[PersonView]:
         return [view for view in self.people if view.email is not None and view.email.lower() == email.lower()]
@@ -188,7 +188,7 @@ class FakeReader:
         found = [
             view
             for view in self.kept_activities
-            if (kind is None or view.identifiers[kind] == value) and types in (None, view.type)
+            if (kind is None or view.identifiers.get(kind) == value) and types in (None, view.type)
             if name in (None, view.name)
         ]
         return page(found[::-1], before or "", limit)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from backstory.core.fact import Fact, Identifier, MergePeople, SuppressPerson
+from backstory.core.fact import Fact, Identifier, MergePeople, SuppressPerson, Track
 from backstory.engine.life import read_life
 from backstory.store.write_block import table_of_writes, writes
 from tests.live import Live
@@ -76,6 +76,18 @@ def test_whoever_reads_while_somebody_goes_sees_all_of_them(world: Live, fact: F
     assert set(seen) == {1}
     look()
     assert seen[-1] is None
+
+
+def test_somebody_is_found_by_phone(world: Live) -> None:
+    """Their attributes and their log."""
+    phone = Identifier("phone", "+491701234567")
+    world.send(Track(person=phone, name="called"))
+    found = world.workspace.reader.person("phone", phone.value)
+    page, _ = world.workspace.reader.activities(
+        "phone", phone.value, types="event", name=None, deleted=False, before=None, limit=10, everything=True
+    )
+    assert found is not None
+    assert [(entry.person, entry.name) for entry in page] == [(found.person, "called")]
 
 
 def test_blocks_that_were_unpacked_take_no_memory_afterwards(world: Live) -> None:

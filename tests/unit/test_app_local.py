@@ -158,6 +158,9 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
         assert client.delete(f"/local/keys/{made['id']}").status_code == 204
         assert client.delete(f"/local/keys/{made['id']}").status_code == 404
         assert client.get("/local/keys").json() == {"keys": []}
+        for wrong, named in (({"key": "app"}, "kind"), ({}, "track, app, cdp"), ({"kind": "cpd"}, "track, app, cdp")):
+            refused = client.post("/local/keys", json=wrong)
+            assert (refused.status_code, named in refused.text) == (400, True), refused.text
     assert listed == {
         "id": 1, "kind": "app", "site_id": None, "hint": made["key"][-4:], "preset": False,
         "created_at": NOW_US // SECOND,

@@ -70,6 +70,11 @@ def test_a_customer_is_named_by_any_identifier(client: httpx.Client, value: str,
     assert found["attributes"]["id"] is None
 
 
+def test_a_customer_may_be_looked_for_by_phone(client: httpx.Client) -> None:
+    """Nobody has this one, which is another answer than that of a question nobody understands."""
+    assert client.get("/v1/customers/+491701234567/attributes", params={"id_type": "phone"}).status_code == 404
+
+
 def test_an_unknown_id_type_is_refused(client: httpx.Client) -> None:
     """A misspelt id_type is not taken for id."""
     assert client.get("/v1/customers/1/attributes", params={"id_type": "mail"}).status_code == 400

@@ -490,6 +490,13 @@ def test_what_comes_from_elsewhere_is_a_file_first(world: World, tmp_path: Path)
     assert {Path(one.paths[0]).parent for one in (standard, database)} == {workspace / "spool"}
 
 
+def test_what_is_wrong_with_standard_input_is_said_of_it(tmp_path: Path) -> None:
+    """Not of the file that it was spooled into, which nobody knows."""
+    found = CliRunner().invoke(main, ["backfill", "people", "-", "--data", str(tmp_path / "data")], input="")
+    assert found.exit_code == 1
+    assert "standard input is empty" in found.stderr
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -353,3 +353,6 @@ def test_an_import_tells_what_it_was_asked_to_do(server: Server, site: tuple[str
     fixed = server.client.get(f"/v1/imports/{first['id']}/errors").content.replace(b"abc", b"")
     sent = server.client.post(f"/v1/imports/{first['id']}/retry", content=fixed, headers=headers)
     assert server.ended(sent)["options"]["sources"] == ["upload of people.csv"]
+    form = {"type": "people", "identifier": "id"}
+    sent = server.client.post("/v1/imports", data=form, files={"file": ("july.csv", text, "text/csv")})
+    assert server.ended(sent)["options"]["sources"] == ["upload of july.csv"]

@@ -317,7 +317,7 @@ def test_what_templates_see() -> None:
         "event_id": "e1",
         "event_timestamp": 1_714_557_594,
     }
-    assert "event_id" not in namespace(EventCause(name="a", time_us=0), ADA)
+    assert namespace(EventCause(name="a", time_us=0), ADA)["event_id"] is None
     assert namespace(ENTERED, ADA, "VIP") == {
         "customer": {**ADA, "devices": []},
         "objects": {},

@@ -210,9 +210,8 @@ def namespace(
         case EventCause():
             data = cast("Json", msgspec.json.decode(cause.data))
             names |= {"event": data, "trigger": data, "event_name": cause.name}
-            names["event_timestamp"] = to_unix(cause.time_us)
-            if cause.event_id is not None:
-                names["event_id"] = cause.event_id
+            # Few events have an id: a template may name it all the same.
+            names |= {"event_id": cause.event_id, "event_timestamp": to_unix(cause.time_us)}
         case SegmentCause():
             segment: dict[str, Json] = {"id": cause.segment_id, "name": segment_name}
             names["trigger"] = {"segment": segment, "transition": cause.transition}

@@ -11,22 +11,26 @@ The local socket has the same under ``/local/keys``.
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from backstory.core.error import RequestError
 from backstory.core.time import to_unix
 from backstory.edge.app_answer import answer, nothing
+from backstory.edge.app_option import refuse_unknown
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.auth import SITE_ID_BYTES, new_key, new_salt, workspace_number
 from backstory.store.credential import Credential, CredentialStore
+
+Kind = Literal["track", "app", "cdp"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which key to make; ``site_id`` names the Track key's user, by default the one that is there."""
 
-    kind: Literal["track", "app", "cdp"]
+    kind: Kind
     site_id: str | None = None
 
 
@@ -73,8 +77,12 @@ ROUTES: list[tuple[str, str, Handler]] = [("GET", "/v1/workspaces", own_workspac
 
 
 def _create(tools: KeyTools, call: Call) -> Answer:
+    document = call.document()
+    refuse_unknown(document, NewKey.__struct_fields__, what="a new key", path="$")
+    if document.get("kind") not in KINDS:
+        raise RequestError(f"kind must be one of {', '.join(KINDS)}, not {document.get('kind')!r}", path="$.kind")
     try:
-        wanted = msgspec.convert(call.document(), NewKey)
+        wanted = msgspec.convert(document, NewKey)
     except msgspec.ValidationError as error:
         raise RequestError(str(error)) from None
     key = new_key()

@@ -46,6 +46,8 @@ class Desk(Protocol):
 
     def drop_if_there(self, upload_id: str) -> None: ...
 
+    def rename(self, upload_id: str, name: str) -> None: ...
+
     def create(self, options: BackfillOptions, *, url: str | None = None, upload_id: str | None = None) -> int: ...
 
     def take_up(self, import_id: int) -> bool: ...
@@ -149,10 +151,10 @@ class Call:
         match text:
             case None | "id":
                 return "id"
-            case "email" | "cio_id":
+            case "email" | "cio_id" | "phone":
                 return text
             case _:
-                raise RequestError(f"id_type must be one of id, email, cio_id, not {text!r}")
+                raise RequestError(f"id_type must be one of id, email, cio_id, phone, not {text!r}")
 
     def customer(self) -> tuple[IdentifierKind, str]:
         """The person in the path."""

@@ -111,6 +111,7 @@ class Receiving:
             wanted = wanted_of(query if parser is None else {**query, **parser.fields})
             if parser is not None and parser.file_name:
                 wanted.setdefault("name", parser.file_name)
+                await run_in_threadpool(self._desk.rename, upload_id, parser.file_name)
             wanted.setdefault("name", name)
             return await run_in_threadpool(app_import.of_upload, self._desk, wanted, upload_id)
         except BaseException:

@@ -19,7 +19,7 @@ from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
 from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, preview_text, skipped_name
 from backstory.edge.cli_progress import Bar
-from backstory.edge.fetch import Input, Inputs, fetch_all
+from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
 from backstory.engine import options as engine_options
 from backstory.engine import preload
@@ -220,11 +220,10 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
             preload.begin(options)
         session = stack.enter_context(run.session(may_create=True, aside=flags["preview"]))
         options = _fetched(run.settings, options, inputs)
+        stack.enter_context(called(inputs, options.paths))
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))
-            # What was fetched lies in a file whose name nobody knows.
-            title = inputs.title if inputs.is_one_fetched else ""
-            shown = outline_text(rows_of(files, "files"), options.kind, title)
+            shown = outline_text(rows_of(files, "files"), options.kind, inputs.title if inputs.is_one_fetched else "")
             if shown:
                 click.echo(shown, err=True)
         if flags["preview"] or asks:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,6 +103,17 @@ def fetch_all(
         else:
             paths += files_of(Path(name))
     return tuple(paths)
+
+
+@contextmanager
+def called(inputs: Inputs, paths: Sequence[str]) -> Generator[None]:
+    """What is said of the file that something was fetched into is said of where it came from."""
+    try:
+        yield
+    except BackstoryError as error:
+        if not inputs.is_one_fetched or paths[0] not in str(error):
+            raise
+        raise BackstoryError(str(error).replace(paths[0], inputs.title)) from None
 
 
 def files_of(path: Path) -> list[str]:

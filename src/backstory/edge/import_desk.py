@@ -109,6 +109,12 @@ class Desk:
             path = self._folder / f"upload-{upload_id}-{name}"
         return Spool(path, bytes_max=self._settings.import_max_mb * _MB)
 
+    def rename(self, upload_id: str, name: str) -> None:
+        """Call an upload what its sender calls it, who said it too late. Raises ``NotFoundError``."""
+        path = self.upload(upload_id).path
+        renamed = path.with_name(f"upload-{upload_id}-{safe_name(name) or 'file'}")
+        path.with_name(path.name + ".part").replace(renamed.with_name(renamed.name + ".part"))
+
     def hold(self, upload_id: str) -> None:
         """Have an upload for oneself until ``release``. Raises ``ConflictError``."""
         with self._lock:
