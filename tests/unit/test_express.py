@@ -30,9 +30,16 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closed = False
+        # Nothing can be written any more, and nobody has noticed.
+        self.torn = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.torn:
+            raise OSError("the connection is torn")
         self.written += bytes(data)
+
+    def abort(self) -> None:
+        self.closed = True
 
     def close(self) -> None:
         self.closed = True
@@ -53,6 +60,7 @@ class Road:
     workspace: FakeWorkspace = field(default_factory=FakeWorkspace)
     taken: int = 0
     asked: int = 0
+    express: Express | None = None
 
     def authorise(self, header: bytes) -> str | None:
         self.asked += 1
@@ -61,7 +69,7 @@ class Road:
     def open(self) -> ExpressProtocol:
         bridge = Bridge(asyncio.get_running_loop())
         workspaces = {"default": self.workspace}
-        express = Express(workspaces, self.authorise, bridge)
+        express = self.express = self.express or Express(workspaces, self.authorise, bridge)
         app = TrackApi(workspaces, self.authorise, bridge)
         config = uvicorn.Config(cast("Any", app), lifespan="off", interface="asgi3", ws="none", log_config=None)
         state = ServerState()
@@ -245,6 +253,28 @@ def test_an_accepted_call_stays_accepted() -> None:
         return road
 
     assert asyncio.run(run()).wire.written.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_call_that_cannot_be_told_keeps_no_other_waiting() -> None:
+    """Three calls in one group: the second's connection breaks as its answer is written, the others are answered."""
+
+    async def run() -> tuple[list[Wire], list[str]]:
+        problems: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(repr(told["exception"])))
+        road = Road(lane=True)
+        wires: list[Wire] = []
+        for torn in (False, True, False):
+            road.open().data_received(request("POST", "/api/v1/customers/5/events", EVENT))
+            road.wire.torn = torn
+            wires.append(road.wire)
+        await road.turn()
+        assert len(road.facts) == 3
+        return wires, problems
+
+    wires, problems = asyncio.run(run())
+    assert [wire.written.startswith(b"HTTP/1.1 200 ") for wire in wires] == [True, False, True]
+    assert [wire.closed for wire in wires] == [False, True, False]
+    assert problems == ["OSError('the connection is torn')"]
 
 
 def test_a_client_that_left_is_not_written_to() -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from backstory.core.error import BackstoryError, Busy, StorageError
 from backstory.core.fact import Fact, Identifier, Receipt, Track
 from backstory.edge.bridge import Bridge
@@ -16,8 +18,9 @@ def event(number: int) -> Fact:
 
 @dataclass(kw_only=True)
 class Engine:
-    """Notes what is handed in together; answers as told."""
+    """Notes what is handed in together; answers as told. ``room``: for how many facts there is some, None: for all."""
 
+    room: int | None = None
     busy: BackstoryError | None = None
     error: BackstoryError | None = None
     together: list[int] = field(default_factory=list[int])
@@ -33,6 +36,10 @@ class Engine:
     ) -> None:
         if self.busy is not None:
             raise self.busy
+        if self.room is not None:
+            if len(facts) > self.room:
+                raise Busy()
+            self.room -= len(facts)
         self.together.append(len(facts))
         self.facts += facts
         if self.error is not None:
@@ -173,6 +180,42 @@ def test_a_full_engine_refuses_all_of_a_group() -> None:
         desk.add(3)
         await turns()
         assert desk.told[2:] == [(3, None)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("room", range(10))
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_as_many_are_taken_as_there_is_room_for(room: int, count: int) -> None:
+    """From the first on and in order; the rest is refused, each of them once."""
+
+    async def run() -> None:
+        engine = Engine(room=room)
+        desk = Desk(engine)
+        desk.add(*range(count))
+        await turns()
+        assert engine.facts == [event(number) for number in range(min(room, count))]
+        assert sorted(call for call, error in desk.told if error is None) == list(range(min(room, count)))
+        refused = [(call, type(error)) for call, error in desk.told if error is not None]
+        assert refused == [(number, Busy) for number in range(room, count)]
+
+    asyncio.run(run())
+
+
+def test_the_facts_of_a_call_stay_together() -> None:
+    """Of a call with three facts none is taken where there is room for two of them."""
+
+    async def run() -> None:
+        engine = Engine(room=3)
+        desk = Desk(engine)
+        desk.add(1)
+        desk.groups.add("first", [event(number) for number in (2, 3, 4)], 2)
+        desk.add(5)
+        await turns()
+        assert engine.facts == [event(1)]
+        assert [(call, error is None) for call, error in sorted(desk.told, key=lambda told: told[0])] == [
+            (1, True), (2, False), (5, False),
+        ]  # fmt: skip
 
     asyncio.run(run())
 

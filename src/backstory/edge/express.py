@@ -106,16 +106,26 @@ class Plain:
         """The last byte has come."""
         self.more_body = False
         answer = self._express.take(self)
-        if answer is not None:
+        if answer is not None and not self.response_complete:
             self.protocol.answer(self, answer)
 
 
 def _settle(calls: Sequence[Plain], error: Exception | None) -> None:
-    """What the engine said of these calls, which came to it together."""
+    """What the engine said of these calls, which came to it together.
+
+    One that cannot be told does not keep the others waiting; what went wrong is raised in the end.
+    """
     answer = ACCEPTED if error is None else refusal(error)
+    problem: Exception | None = None
     for call in calls:
         if not call.response_complete:  # Accepted, and then told that the engine stopped: accepted it stays.
-            call.protocol.answer(call, answer)
+            try:
+                call.protocol.answer(call, answer)
+            except Exception as found:
+                problem = found
+                call.protocol.transport.abort()
+    if problem is not None:
+        raise problem
 
 
 class ExpressProtocol(HttpToolsProtocol):
