@@ -29,7 +29,6 @@ from backstory.store.rewrite import (
     merge_parts,
     merge_runs,
     oldest_rows,
-    tail_sizes,
     write_moved,
 )
 
@@ -151,9 +150,8 @@ class Compactor:
 
     def _next(self, *, may_move: bool) -> Task | None:
         sizes = self.sizes
-        parts, runs, tail = self._folder.state.read(
-            lambda db: (read_parts(db), read_key_runs(db), tail_sizes(db, sizes.tail_rows))
-        )
+        tail = dict(self._folder.tail.sizes)
+        parts, runs = self._folder.state.read(lambda db: (read_parts(db), read_key_runs(db)))
         whole = [part for part in parts if part.path not in self._spared]
         return plan(
             whole, [run for run in runs if run.path not in self._spared], tail, sizes, may_move=may_move

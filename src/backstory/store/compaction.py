@@ -56,7 +56,7 @@ Task = Move | MergeParts | MergeRuns
 def plan(
     parts: Sequence[Part], runs: Sequence[KeyRun], tail: dict[str, int], sizes: Sizes, *, may_move: bool = True
 ) -> Task | None:
-    """What to do next, None: all is at rest. ``tail`` has the rows of each kind, counted up to ``sizes.tail_rows``."""
+    """What to do next, None: all is at rest. ``tail`` has how many rows of each kind there are."""
     group = _restless_runs(runs, sizes)
     if len(group) < RUNS_MAX and may_move:
         for kind in sorted(tail):

@@ -134,14 +134,6 @@ def _column(body: str | bytes | None, sizes: str | None, made: pa.DataType) -> p
     return pc.if_else(lengths.is_valid(), texts, pa.scalar(None, pa.string())) if lengths.null_count else texts
 
 
-def tail_sizes(db: sqlite3.Connection, up_to: int) -> dict[str, int]:
-    """Inside a transaction: how many rows of each kind the tail has, counted only so far."""
-    return {
-        kind: db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT ?)", (up_to,)).fetchone()[0]
-        for kind, table in TABLES.items()
-    }
-
-
 def write_moved(folder: Path, oldest: Oldest) -> tuple[File, list[File]]:
     """Rows of the tail as a part, and their keys as runs: of those that count, and of duplicates."""
     table = oldest.table.append_column("commit_seq", oldest.table["seq"])

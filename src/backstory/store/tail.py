@@ -48,6 +48,8 @@ class Tail:
         # The same of attribute writes, which have no keys.
         self._written = TailIndex()
         self._written.restore(db.execute("SELECT seq, person, NULL FROM attribute_write"))
+        # How many rows of each kind the tables have.
+        self.sizes = {"event": self._index.rows, "write": self._written.rows}
         # Every key of the tail, so that most new ones are known to be new without a look into the index.
         self._sieve = Sieve()
         for keys in self._index.run_keys():
@@ -74,7 +76,8 @@ class Tail:
         Where they were is known until ``forget_left``: whoever reads meanwhile sees the commit before, in which the
         rows are in the tail and no part has them.
         """
-        self._db.execute(f"DELETE FROM {'event' if kind == 'event' else 'attribute_write'} WHERE seq <= ?", (seq,))
+        table = "event" if kind == "event" else "attribute_write"
+        self.sizes[kind] -= self._db.execute(f"DELETE FROM {table} WHERE seq <= ?", (seq,)).rowcount
         self._places(kind).gather()
 
     def forget_left(self, kind: str, seq: int) -> None:
@@ -187,7 +190,9 @@ class Tail:
             return 0
         chosen = f"SELECT seq FROM attribute_write WHERE {among(seqs)} LIMIT ?"
         some = -1 if rows_max is None else rows_max
-        return self._db.execute(f"DELETE FROM attribute_write WHERE seq IN ({chosen})", (some,)).rowcount
+        gone = self._db.execute(f"DELETE FROM attribute_write WHERE seq IN ({chosen})", (some,)).rowcount
+        self.sizes["write"] -= gone
+        return gone
 
     def take_events(self, person: int) -> list[tuple[Any, ...]]:
         """A person's events, all of them, taken out of the tail: the columns of the table, in their order.
@@ -200,6 +205,7 @@ class Tail:
             return []
         rows = self._db.execute(f"SELECT * FROM event WHERE {among(seqs)} ORDER BY seq").fetchall()
         self._db.execute(f"DELETE FROM event WHERE {among(seqs)}")
+        self.sizes["event"] -= len(rows)
         return rows
 
     def forget_taken(self, person: int) -> None:
@@ -211,9 +217,11 @@ class Tail:
         seqs = self._index.of_person(person)
         if not seqs:
             return 0
-        return self._db.execute(
+        gone = self._db.execute(
             f"DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE {among(seqs)} LIMIT ?)", (rows_max,)
         ).rowcount
+        self.sizes["event"] -= gone
+        return gone
 
     def write_rows(self, person: int) -> list[tuple[int, int, str, int]]:
         """(time, accept time, attributes, import id) of a person's writes."""
@@ -225,8 +233,10 @@ class Tail:
     def flush_events(self) -> None:
         for columns in self._blocks:
             insert_columns(self._db, *_LIVE_EVENT, columns)
+            self.sizes["event"] += len(columns[0])
         self._blocks.clear()
         if self._events:
+            self.sizes["event"] += len(self._events)
             insert_rows(self._db, *_EVENT, self._events)
             self._events.clear()
 
@@ -245,6 +255,7 @@ class Tail:
     def _flush_writes(self) -> None:
         if self._writes:
             insert_rows(self._db, *_WRITE, self._writes)
+            self.sizes["write"] += len(self._writes)
             self._written.put_unkeyed([row[0] for row in self._writes], [row[1] for row in self._writes])
             self._writes.clear()
 
