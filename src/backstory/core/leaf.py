@@ -329,13 +329,14 @@ class AttributeLeaf:
         # While the leaf is being built: who was judged by live facts, and must not be overwritten by the scan.
         self.judged_live: set[int] | None = None
 
-    def set(self, person: int, values: dict[str, Json], now_us: int) -> None:
-        """Judge a person whose attributes changed, or whose moment has come."""
+    def set(self, person: int, values: dict[str, Json], now_us: int) -> bool:
+        """Judge a person whose attributes changed, or whose moment has come; is the answer another one now?"""
         found = comparison.read_path(values, self.field)
-        moment = comparison.next_change_us(self.test, found, now_us) if self.timed else None
-        self.take(person, comparison.holds(self.test, found, now_us), moment)
+        before, after = person in self.true, comparison.holds(self.test, found, now_us)
+        self.take(person, after, comparison.next_change_us(self.test, found, now_us) if self.timed else None)
         if self.judged_live is not None:
             self.judged_live.add(person)
+        return before != after
 
     def take(self, person: int, holds: bool, moment_us: int | None) -> None:
         """Take a verdict, with the moment at which time will change it (None or NEVER_US: never)."""

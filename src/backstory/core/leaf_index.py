@@ -1,6 +1,6 @@
 """Which leaves are to be told of an event or a value: by kind and name, by pattern, by the root of the attribute."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf
 from backstory.core.leaf_key import AnyLeaf
@@ -55,6 +55,6 @@ class LeafIndex:
         chosen = self._by_attribute if roots is None else roots
         return [leaf for root in chosen for leaf in self._by_attribute.get(root, ())]
 
-    def asked_roots(self, roots: Iterable[str]) -> list[str]:
+    def asked_roots(self, roots: Set[str]) -> list[str]:
         """Those of these root names over which there are leaves."""
-        return [root for root in roots if self._by_attribute.get(root)]
+        return [root for root in self._by_attribute.keys() & roots if self._by_attribute[root]]

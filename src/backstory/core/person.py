@@ -7,7 +7,6 @@ Source: design section 6.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import cast
 
 import msgspec
 
@@ -33,7 +32,7 @@ class Register(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Document = dict[str, Register]
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """An attribute as it was and as it is; None where it was or is not set."""
 
     name: str
@@ -41,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
     after: Json
 
 
-class Loss(msgspec.Struct, frozen=True):
+class Loss(msgspec.Struct, frozen=True, gc=False):
     """A write that lost against a newer one."""
 
     name: str
@@ -49,15 +48,17 @@ class Loss(msgspec.Struct, frozen=True):
     sent_at_us: int
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """What a write did: ``changed`` names every register with another value, and every whole shown differently.
 
-    ``touched``: some register took a new value or a new time.
+    ``touched``: some register took a new value or a new time. ``alone``: how many registers took what was written,
+    where that was all of it and nothing has a path; else 0.
     """
 
     changed: tuple[Change, ...]
     lost: tuple[Loss, ...]
     touched: bool
+    alone: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -99,13 +100,37 @@ def write(document: Document, attributes: Mapping[str, Json], time_us: int) -> W
         document[name] = Register(time_us, body)
         touched = True
         if before != body:
-            changed.append(Change(name, _json(before), None if body is None else value))
+            was = None if before is None else _decode(before)
+            changed.append(Change(name, was, None if body is None else value))
     # A value sent again with a newer time may cover what lay over it, or come to lie over what covered it.
     for root in sorted(layered - root_names(tuple(changed))) if touched and layered else ():
         after = shown(document, root)
         if _encode(after) != _encode(before_whole[root]):
             changed.append(Change(root, before_whole[root], after))
-    return Written(tuple(changed), tuple(lost), touched)
+    alone = 0 if layered or lost else len(attributes)
+    return Written(tuple(changed), tuple(lost), touched, alone)
+
+
+# How a register begins that holds a time of these, in an encoded document: nothing else has these bytes, as the second
+# begins a character in texts, which the third, a zero, does not go on.
+_STAMP, _STAMP_FROM_US, _STAMP_TO_US = b"\x92\xcf", 1 << 32, 1 << 56
+
+
+def is_repeatable(body: bytes, written: Written, time_us: int) -> bool:
+    """Would the attributes that were written at this time, written once more later, change nothing but times?
+
+    ``body`` is the document, encoded, to which they were written: they, and no other registers, have this time.
+    """
+    if not written.alone or not _STAMP_FROM_US <= time_us < _STAMP_TO_US:
+        return False
+    return body.count(_STAMP + time_us.to_bytes(8)) == written.alone
+
+
+def repeated(body: bytes, before_us: int, time_us: int) -> bytes | None:
+    """The document after that (``is_repeatable`` said so of ``before_us``); None: not by this way."""
+    if not before_us < time_us < _STAMP_TO_US:
+        return None
+    return body.replace(_STAMP + before_us.to_bytes(8), _STAMP + time_us.to_bytes(8))
 
 
 def _layered(document: Document, attributes: Mapping[str, Json]) -> set[str]:
@@ -144,13 +169,13 @@ def shown(document: Document, root: str) -> Json:
 
 
 def _json(value: bytes | None) -> Json:
-    return None if value is None else cast("Json", _decode(value))
+    return None if value is None else _decode(value)
 
 
 def values(document: Document, roots: Collection[str] | None = None) -> dict[str, Json]:
     """The attributes as they are: paths laid over their wholes, removals left out; ``roots``: of these only."""
     if roots is not None:
-        document = {name: item for name, item in document.items() if root_name(name) in roots}
+        document = _under(document, roots)
     plain = {name: _json(item.value) for name, item in document.items() if item.value is not None and "." not in name}
     paths = [(item.time_us, name, item) for name, item in document.items() if "." in name]
     for time_us, name, item in sorted(paths, key=lambda path: path[:2]):
@@ -158,6 +183,19 @@ def values(document: Document, roots: Collection[str] | None = None) -> dict[str
         if whole is None or time_us > whole.time_us:
             _lay(plain, name.split("."), item.value)
     return plain
+
+
+def _under(document: Document, roots: Collection[str]) -> Document:
+    """The registers that fields with these root names may ask for."""
+    if _is_flat(document):
+        return {name: document[name] for name in document.keys() & roots}
+    return {name: item for name, item in document.items() if root_name(name) in roots}
+
+
+def _is_flat(names: Iterable[str]) -> bool:
+    """Is each name its own root? So are most, and that takes no look at each."""
+    together = "".join(names)
+    return "." not in together and "[" not in together
 
 
 def _lay(target: dict[str, Json], steps: list[str], value: bytes | None) -> None:
@@ -183,7 +221,8 @@ def times_us(document: Document) -> dict[str, int]:
 
 def root_names(changes: tuple[Change, ...]) -> set[str]:
     """The names under which fields look for what changed."""
-    return {root_name(change.name) for change in changes}
+    names = [change.name for change in changes]
+    return set(names) if _is_flat(names) else {root_name(name) for name in names}
 
 
 def root_name(name: str) -> str:

@@ -180,11 +180,11 @@ class SegmentEngine:
     def feed_attributes(
         self, person: int, roots: Iterable[str] | None, values: Callable[[], dict[str, Json]], now_us: int
     ) -> set[LeafKey]:
-        """Attributes with these root names (None: all) changed; returns the leaves re-judged."""
+        """Attributes with these root names (None: all) changed; returns the leaves whose answer that changed."""
         touched: set[LeafKey] = set()
         for leaf in self.told.of_attributes(roots):
-            leaf.set(person, values(), now_us)
-            touched.add(leaf.test)
+            if leaf.set(person, values(), now_us) or leaf.judged_live is not None:
+                touched.add(leaf.test)
             if leaf.timed:
                 self._coming.expect(leaf.test, leaf, person, now_us)
         return touched

@@ -73,6 +73,8 @@ class Profiles:
             # Most are about somebody known and name them once: there is nothing to decide.
             person = self._addressees.find(path, fact.time_us)
             if isinstance(person, int):
+                if self._repeats(fact, person, now_us):
+                    return Receipt("applied")
                 return self._write(fact, Apply(person, ()), now_us)
         found = self.owners(path, body, fact.time_us)
         if isinstance(found, Receipt):
@@ -94,6 +96,19 @@ class Profiles:
                 return self._write(fact, decision, now_us)
             case _:
                 assert_never(decision)
+
+    def _repeats(self, fact: Identify, person: int, now_us: int) -> bool:
+        """Does it say once more what was said of a person last? Then it is written: only times are others."""
+        time_us = now_us if fact.time_us is None else fact.time_us
+        if time_us > now_us or fact.anonymous_id is not None:
+            return False
+        if not self._folder.people.repeat(person, fact.attributes, time_us):
+            return False
+        self._record(person, fact.attributes, time_us, now_us)
+        # Nobody is moved by it, nor known for longer than since the time before.
+        self._segments.newest.others.put(person, time_us)
+        self._audience.on_person(person, now_us)
+        return True
 
     def _turned_away(self, receipt: Receipt, path: Identifier, now_us: int) -> Receipt:
         """Somebody deleted or suppressed was named: a trace, which says no name where only a hash of it is kept."""
@@ -141,7 +156,7 @@ class Profiles:
         else:
             person = decision.person
             self._folder.people.assign(person, assign) if assign else None
-            self._folder.people.set_document(person, document) if written.touched else None
+            self._folder.people.set_written(person, document, written, text, effective_us) if written.touched else None
         self._record(person, text, effective_us, now_us)
         given = identifier_changes(assign, before) if assign else {}
         self._trace(person, written, given, is_new=is_new, effective_us=effective_us, now_us=now_us)
@@ -226,8 +241,6 @@ class Profiles:
         now_us: int,
         claimed: "Claimed | None" = None,
     ) -> None:
-        # Identifiers are those of today on all days.
-        alone = (is_new or not assign) and self._segments.newest.events.is_before(person, effective_us)
         # A value dated a little ahead counts at once, and so does the person.
         touched = self._segments.feed_known(person, min(effective_us, now_us), now_us)
         if is_new or written.changed or assign:
@@ -235,10 +248,11 @@ class Profiles:
         touched |= set() if claimed is None else claimed.touched
         moved = self._segments.settle(person, None if is_new else touched, now_us, noted=claimed is None)
         if moved:
-            # What is claimed is mostly older than the call.
+            # What is claimed is mostly older than the call; identifiers are those of today on all days.
             late = effective_us < now_us or claimed is not None
-            alone_us = effective_us if alone and claimed is None else None
-            self._transitions.take(moved, now_us, late=late, alone_us=alone_us)
+            may_stand = claimed is None and (is_new or not assign)
+            alone = may_stand and self._segments.newest.events.is_before(person, effective_us)
+            self._transitions.take(moved, now_us, late=late, alone_us=effective_us if alone else None)
         self._segments.newest.others.put(person, effective_us)
         self._audience.on_person(person, now_us)
 
@@ -283,6 +297,8 @@ class Profiles:
 
 
 def _body_identifiers(fact: Identify) -> tuple[Identifier, ...]:
+    if fact.body_id is fact.body_email is fact.body_phone is fact.body_cio_id is None:
+        return ()
     body: list[Identifier] = []
     if fact.body_id is not None:
         body.append(Identifier("id", fact.body_id))

@@ -10,10 +10,11 @@ import msgspec
 
 from backstory.core.fact import Identifier, IdentifierKind
 from backstory.core.identity import normal
-from backstory.core.person import Document, decode_document, encode_document
+from backstory.core.person import Document, Written, decode_document, encode_document, is_repeatable, repeated
 from backstory.store.database import among, insert_rows
 from backstory.store.knowledge import Knowledge
 from backstory.store.provenance import Namings
+from backstory.store.recent import Recent, RecentDocuments, mark
 
 CACHE_ROWS = 200_000
 CIO_ID_BASE = 0xA3000001
@@ -100,6 +101,7 @@ class People:
         self._db = db
         self._namings = namings
         self._cache: OrderedDict[str, int] = OrderedDict()
+        self._recent = RecentDocuments()
         # Goes up whenever who has which identifier changes, so that look-ups made elsewhere can be told stale.
         self.version = 0
         # Goes up when an identifier that named somebody names them no more.
@@ -108,6 +110,7 @@ class People:
     def forget_cache(self) -> None:
         """After a rollback, or after people came in bulk."""
         self._cache.clear()
+        self._recent.clear()
 
     def find(self, identifier: Identifier) -> int | None:
         """The person with this (normal) identifier; who is found counts as named by it."""
@@ -181,6 +184,9 @@ class People:
         return {row[0]: (Profile(*row[:-1]), decode_document(row[-1])) for row in rows}
 
     def document(self, person: int) -> Document:
+        recent = self._recent.get(person)
+        if recent is not None:
+            return decode_document(recent.body)
         row = self._db.execute("SELECT document FROM person WHERE person = ?", (person,)).fetchone()
         return decode_document(row[0])
 
@@ -282,15 +288,41 @@ class People:
         self._cache.clear()
 
     def set_document(self, person: int, document: Document) -> None:
-        self._db.execute("UPDATE person SET document = ? WHERE person = ?", (encode_document(document), person))
+        self._set(person, Recent(encode_document(document)))
+
+    def set_written(self, person: int, document: Document, written: Written, said: bytes, said_us: int) -> None:
+        """A document to which some attributes were written, and their JSON."""
+        body = encode_document(document)
+        again = is_repeatable(body, written, said_us)
+        self._set(person, Recent(body, mark(said), said_us) if again else Recent(body))
+
+    def repeat(self, person: int, said: bytes, said_us: int) -> bool:
+        """Write once more, later, what was written last; False: it was something else, or that is not known.
+
+        The outcome is that of ``core.person.write``, which would change nothing but times.
+        """
+        recent = self._recent.get(person)
+        if recent is None or recent.said is None or recent.said != mark(said):
+            return False
+        body = repeated(recent.body, recent.said_us, said_us)
+        if body is None:
+            return False
+        self._set(person, Recent(body, recent.said, said_us))
+        return True
+
+    def _set(self, person: int, recent: Recent) -> None:
+        self._db.execute("UPDATE person SET document = ? WHERE person = ?", (recent.body, person))
+        self._recent.put(person, recent)
 
     def set_documents(self, documents: Iterable[tuple[bytes, int]]) -> None:
         """Documents as they are stored, each with its person."""
+        self._recent.clear()
         self._db.executemany("UPDATE person SET document = ? WHERE person = ?", documents)
 
     def remove(self, person: int) -> None:
         """The person goes; what is to be remembered of them is written elsewhere."""
         self._db.execute("DELETE FROM person WHERE person = ?", (person,))
+        self._recent.drop(person)
         self.version += 1
         self.renamed += 1
         self._cache.clear()

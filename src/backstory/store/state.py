@@ -15,6 +15,8 @@ from backstory.store.database import connect, sync_file, sync_folder, transactio
 from backstory.store.schema import FORMAT_VERSION, TABLES
 
 T = TypeVar("T")
+# The pages that one commit changes, with some to spare, so that none is written twice.
+CACHE_KB = 8_000
 
 
 class State:
@@ -25,6 +27,7 @@ class State:
         # False in a replica: nothing is synced, no checksum is asked for.
         self.lasting = True
         self.db = connect(path, synchronous="NORMAL")
+        self.db.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
