@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ times = st.sampled_from(
     ("", "", str(NOW_S), str(NOW_S - 60), f"{NOW_S - 60}.5", "2024-06-01T00:00:00Z", "0", "-5", "4000", "abc",
      str(NOW_S + 3600), str(NOW_S * 1000), "99999999999", "0123456789")
 )  # fmt: skip
+# Documents of known people are read together, or the longer ones by themselves.
+doc_bytes = st.sampled_from((1 << 26, 1 << 26, 60, 0))
 ATTRIBUTES = ("plan", "n", "a.b", "phone", "when", "anonymous_id", "x" * 151)
 
 
@@ -139,13 +142,13 @@ def _readable(who: str, time_us: int, attributes: str, changes: str | None, *res
 
 @settings(max_examples=examples(40))
 @given(
-    first=files(), second=files(), before=facts(), rows_max=st.sampled_from((1, 3, 1000)),
+    first=files(), second=files(), before=facts(), rows_max=st.sampled_from((1, 3, 1000)), document_bytes=doc_bytes,
     clear=st.booleans(), identifier=st.sampled_from((None, None, "id", "email")), as_csv=st.sampled_from((1, 1, 0)),
     wanted=st.sampled_from(("all", "all", "only_new", "only_existing")), own_time=st.booleans(),
 )  # fmt: skip
 def test_columns_say_what_rows_say(
-    first: list[Row], second: list[Row], before: list[Fact], rows_max: int, clear: bool, identifier: Any,
-    as_csv: int, wanted: Any, own_time: bool,
+    first: list[Row], second: list[Row], before: list[Fact], rows_max: int, document_bytes: int, clear: bool,
+    identifier: Any, as_csv: int, wanted: Any, own_time: bool,
 ) -> None:  # fmt: skip
     """The same people, values, times, memberships, history, counts and reports; also of files read a second time."""
     with worlds() as (quick, strict, folder):
@@ -160,7 +163,9 @@ def test_columns_say_what_rows_say(
                 kind="people", paths=(path,), on_empty="clear" if clear else "ignore", identifier=identifier,
                 rows=wanted, time="when" if own_time and any("when" in row for row in rows) else None,
             )  # fmt: skip
-            packing = Chunking(people_rows_max=rows_max, blocks_from=5, block_rows_min=2)
+            packing = Chunking(
+                people_rows_max=rows_max, document_bytes=document_bytes, blocks_from=5, block_rows_min=2
+            )
             found = [
                 told(bring_in(world, options, replace(packing, fast=fast)))
                 for world, fast in ((quick, True), (strict, False))
@@ -193,6 +198,30 @@ def test_three_hundred_attributes_are_taken_and_one_more_is_not(tmp_path: Path) 
     rows[1]["a300"] = "1"
     summary = bring_in(live, BackfillOptions(kind="people", paths=(written(tmp_path, "b.csv", csv_text(rows)),)))
     assert (summary.created, summary.errors) == (1, 1)
+    live.close()
+
+
+def test_documents_are_read_together_up_to_a_limit(tmp_path: Path) -> None:
+    """SQLite makes no value longer than its limit: a step's documents would be longer, were all of them the largest.
+
+    Here its limit is low: without a limit of ours the step fails, with one the longer documents are merged one by one.
+    """
+    largest = {f"{at:0150}": Register(NOW_US, msgspec.json.encode("\x01" * 1000)) for at in range(300)}
+    most = len(encode_document(largest))
+    assert most < 1_900_000
+    assert most * Chunking().people_rows_max > 1_000_000_000 > 4 * Chunking().document_bytes
+    live = Live(tmp_path / "default", now_us=NOW_US)
+    rows = [{"id": f"p{at}", "note": "x" * (900 if at % 2 else 9)} for at in range(300)]
+    options = BackfillOptions(kind="people", paths=(written(tmp_path, "a.csv", csv_text(rows)),))
+    assert bring_in(live, options).created == 300
+    db = live.workspace.folder.state.db
+    limit = db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    live.clock.advance(SECOND_US)
+    summary = bring_in(live, options, Chunking(document_bytes=50_000, people_rows_max=300))
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    assert summary.unchanged == 300
+    documents = live.workspace.folder.people.read_many(range(300))
+    assert all(document["note"].time_us > NOW_US + SECOND_US for _, document in documents.values())
     live.close()
 
 

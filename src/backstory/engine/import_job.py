@@ -40,6 +40,8 @@ class Chunking:
     bytes_max: int = CHUNK_BYTES
     event_rows_max: int = 250_000
     people_rows_max: int = 2000
+    # So much of the documents of people who are known is read together.
+    document_bytes: int = 64 << 20
     # Behind so many rows of an import so many writes of people in one step become a block of the tail, and so many
     # writes, or bytes, in blocks a part: smaller imports make no files of their own.
     blocks_from: int = 10_000

@@ -157,7 +157,14 @@ class PeopleImport:
             rest = batch.odd
         else:
             deletions = self._folder.tombstones.any
-            found = sort_out(self._folder, batch.quick, batch.odd, apart=batch.apart, deletions=deletions)
+            found = sort_out(
+                self._folder,
+                batch.quick,
+                batch.odd,
+                apart=batch.apart,
+                deletions=deletions,
+                document_bytes=self._job.chunking.document_bytes,
+            )
             self._known_expected = len(found.known.people) > len(found.fresh)
             made = self._insert_some(batch, found.fresh, counts)
             merge.known(batch.quick, batch.times_us, batch.documents, batch.texts, found.known)

@@ -90,7 +90,7 @@ class Merge:
             return
         if not count:
             return
-        people = np.array(rows.people, np.uint32)
+        people = rows.numbers()
         self._heard(quick, rows, people)
         places = range(count) if rows.at is None else rows.at
         if rows.at is not None:
@@ -102,7 +102,7 @@ class Merge:
         known_us[order] = self._segments.known.gather_us(people[order])
         what[times_us < known_us] = OTHER
         if (what == NEWER).all() and (people[1:] > people[:-1]).all():
-            self._folder.people.set_documents(zip(documents.each, rows.people, strict=True))
+            self._folder.people.set_documents(list(zip(documents.each, rows.people, strict=True)))
         else:
             newer: list[int] = order[what[order] == NEWER].tolist()
             self._folder.people.set_documents([(documents.each[at], rows.people[at]) for at in newer])

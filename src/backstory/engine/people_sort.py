@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from backstory.core.fact import Identifier
 from backstory.engine.person_document import Packed
@@ -15,20 +15,29 @@ from backstory.engine.person_table import PersonRows
 from backstory.store.folder import Folder
 
 ASKED_AT_ONCE = 500
-_texts = msgspec.json.Decoder(list[str | None]).decode
-_numbers = msgspec.json.Decoder(list[int]).decode
+# What is read of somebody's document together with others': nothing of one that is too long, whose row is then merged
+# by itself. A document has up to 1.9 MB, and SQLite makes no value of more than a thousand million bytes.
+_DOCUMENT = "CASE WHEN length(document) <= {most} THEN document ELSE x'' END"
+_BETWEEN = "\n"
 
 
 @dataclass(slots=True)
 class Known:
     """Rows about one person each, and none about the same: their places, the people and these people's documents.
 
-    ``at`` None: all the rows there are, in their order.
+    ``at`` None: all the rows there are, in their order. A document too long to be read with others is empty.
     """
 
     at: list[int] | None
     people: Sequence[int]
     documents: Packed
+
+    def numbers(self) -> NDArray[np.uint32]:
+        """The people as an array."""
+        people = self.people
+        if isinstance(people, range):
+            return np.arange(people.start, people.stop, dtype=np.uint32)
+        return np.array(people, np.uint32)
 
 
 def _nobody() -> Known:
@@ -59,19 +68,21 @@ def stand_apart(quick: PersonRows, odd: list[PersonRow]) -> bool:
 
 
 def sort_out(
-    folder: Folder, quick: PersonRows, odd: list[PersonRow], *, apart: bool, deletions: bool
+    folder: Folder, quick: PersonRows, odd: list[PersonRow], *, apart: bool, deletions: bool, document_bytes: int
 ) -> Sorted:
     """On the loop: the rows by what is to be done, as the state is now.
 
-    ``apart``: see ``stand_apart``. ``deletions``: somebody was deleted, merged or suppressed once.
+    ``apart``: see ``stand_apart``. ``deletions``: somebody was deleted, merged or suppressed once. No more than about
+    ``document_bytes`` of documents are read.
     """
+    most_bytes = document_bytes // max(len(quick) + len(odd), 1)
     if not len(quick):
         return Sorted(rest=odd)
     if apart and not odd and not deletions:
-        known = _all_known(folder, quick)
+        known = _all_known(folder, quick, most_bytes)
         if known is not None:
             return Sorted(known=known)
-    owners = _Owners(folder, quick, odd, deletions=deletions)
+    owners = _Owners(folder, quick, odd, deletions=deletions, most_bytes=most_bytes)
     out = Sorted()
     placed: list[tuple[int, int]] = []
     named: set[Identifier] = set()
@@ -95,11 +106,11 @@ def sort_out(
     return out
 
 
-def _all_known(folder: Folder, quick: PersonRows) -> Known | None:
+def _all_known(folder: Folder, quick: PersonRows, most_bytes: int) -> Known | None:
     """As when a file is read again: each row's id is somebody's, and its email is theirs; None where one is not."""
     if None in quick.ids:
         return None
-    found = _in_a_row(folder, quick) or _one_by_one(folder, quick)
+    found = _in_a_row(folder, quick, most_bytes) or _one_by_one(folder, quick, most_bytes)
     if found is None:
         return None
     known, keys = found
@@ -109,7 +120,7 @@ def _all_known(folder: Folder, quick: PersonRows) -> Known | None:
     return known
 
 
-def _in_a_row(folder: Folder, quick: PersonRows) -> tuple[Known, list[str | None]] | None:
+def _in_a_row(folder: Folder, quick: PersonRows, most_bytes: int) -> tuple[Known, list[str | None]] | None:
     """People who lie in the order of the rows, as the import that made them left them, and their emails; None: not so.
 
     Each column comes as one value: a row of its own for each would cost three times as much.
@@ -121,22 +132,26 @@ def _in_a_row(folder: Folder, quick: PersonRows) -> tuple[Known, list[str | None
     last = first[0] + count - 1
     if db.execute("SELECT id FROM person WHERE person = ?", (last,)).fetchone() != (quick.ids[-1],):
         return None
+    # A range of the table is read in its order; that of the identifiers is compared.
+    document = _DOCUMENT.format(most=most_bytes)
     ids, keys, sizes, body = db.execute(
-        "SELECT json_group_array(id), json_group_array(email_key), json_group_array(length(document)),"
-        " CAST(group_concat(CAST(document AS TEXT), '') AS BLOB)"
-        " FROM (SELECT id, email_key, document FROM person WHERE person BETWEEN ? AND ? ORDER BY person)",
-        (first[0], last),
+        "SELECT group_concat(id, ?3), group_concat(ifnull(email_key, ''), ?3),"
+        f" group_concat(length({document})), CAST(group_concat(CAST({document} AS TEXT), '') AS BLOB)"
+        " FROM person WHERE person BETWEEN ?1 AND ?2",
+        (first[0], last, _BETWEEN),
     ).fetchone()
-    if _texts(ids) != quick.ids:
+    if ids.count(_BETWEEN) != count - 1 or keys.count(_BETWEEN) != count - 1 or ids.split(_BETWEEN) != quick.ids:
         return None
-    return Known(None, range(first[0], last + 1), Packed(body, np.array(_numbers(sizes), np.int64))), _texts(keys)
+    documents = Packed(body, np.fromstring(sizes, np.int64, sep=","))
+    return Known(None, range(first[0], last + 1), documents), [key or None for key in keys.split(_BETWEEN)]
 
 
-def _one_by_one(folder: Folder, quick: PersonRows) -> tuple[Known, list[str | None]] | None:
+def _one_by_one(folder: Folder, quick: PersonRows, most_bytes: int) -> tuple[Known, list[str | None]] | None:
     """The same of people who lie anywhere; None: somebody is not known."""
     found: dict[str | None, tuple[str, str | None, int, bytes]] = {}
+    document = _DOCUMENT.format(most=most_bytes)
     for marks, some in _stretches(quick.ids):
-        query = f"SELECT id, email_key, person, document FROM person WHERE id IN ({marks})"
+        query = f"SELECT id, email_key, person, {document} FROM person WHERE id IN ({marks})"
         found.update((row[0], row) for row in folder.state.db.execute(query, some))
     if len(found) < len(quick):
         return None
@@ -162,12 +177,16 @@ def _in_order(quick: PersonRows, odd: list[PersonRow]) -> Iterator[tuple[int, Pe
 class _Owners:
     """Whose identifiers the rows name."""
 
-    def __init__(self, folder: Folder, quick: PersonRows, odd: list[PersonRow], *, deletions: bool) -> None:
+    def __init__(
+        self, folder: Folder, quick: PersonRows, odd: list[PersonRow], *, deletions: bool, most_bytes: int
+    ) -> None:
         self._db = folder.state.db
         self._tombstones = folder.tombstones
         self._owner: dict[Identifier, int] = {}
         self.document: dict[int, bytes] = {}
         self._gone: set[Identifier] = set()
+        # Whom a row names by id and by email may be two.
+        self._document = _DOCUMENT.format(most=most_bytes // 2)
         wanted = {identifier for row in odd for identifier in row.identifiers()}
         ids = {one.value for one in wanted if one.kind == "id"}.union(quick.ids) - {None}
         keys = {one.value for one in wanted if one.kind == "email"}.union(quick.email_keys) - {None}
@@ -186,7 +205,7 @@ class _Owners:
         """Note who has these; returns the emails of those who were found."""
         emails: set[str | None] = set()
         for marks, some in _stretches(values):
-            query = f"SELECT person, id, email_key, document FROM person WHERE {column} IN ({marks})"
+            query = f"SELECT person, id, email_key, {self._document} FROM person WHERE {column} IN ({marks})"
             for person, id_, key, document in self._db.execute(query, some):
                 self.document[person] = document
                 if id_ is not None:

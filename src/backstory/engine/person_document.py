@@ -135,31 +135,31 @@ def compared(known: Packed, newer: Documents) -> NDArray[np.int8]:
 def _compared(known: bytes, newer: Documents) -> NDArray[np.int8]:
     """The same of documents that are as long as the newer ones, which have something in them.
 
-    With the newer time in the place of the known one, which must stand wherever the newer one does, they are equal.
-    That a time stands there at all is part of being equal: what is before it is not overwritten.
+    Both must be equal but for the known times, one and the same in all of a document, where the newer one has its own.
+    That a time stands there at all is part of being equal: what is before it is compared.
     """
-    mine, given = np.frombuffer(bytearray(known), np.uint8), newer.packed
+    mine, given = np.frombuffer(known, np.uint8), newer.packed
     begins = newer.bounds[:-1]
     there = newer.stamps >= 0
     at = (begins[:, None] + newer.stamps)[there]
     at += 1
     counts = there.sum(axis=1)
     first = np.cumsum(counts) - counts
-    mine_us = _numbers(mine)
-    old_us = mine_us[at]
-    of_old, of_new = old_us[first], _numbers(given)[at[first]]
-    alike = np.logical_and.reduceat(old_us == np.repeat(of_old, counts), first)
-    alike &= (of_old < STAMP_TO_US) & (of_old <= of_new)
-    mine_us[at] = np.repeat(of_new, counts)
-    other = mine != given
+    old = _words(mine)[at]
+    of_old = old[first]
+    alike = np.logical_and.reduceat(old == np.repeat(of_old, counts), first)
+    old_us, new_us = of_old.byteswap(), _words(given)[at[first]].byteswap()
+    alike &= (old_us < STAMP_TO_US) & (old_us <= new_us)
+    other = (mine != given).view(np.uint8)
+    _words(other)[at] = 0
     if other.any():
         alike[np.searchsorted(begins, np.flatnonzero(other), side="right") - 1] = False
-    return np.where(alike, np.where(of_old < of_new, NEWER, SAME), OTHER).astype(np.int8)
+    return np.where(alike, np.where(old_us < new_us, NEWER, SAME), OTHER).astype(np.int8)
 
 
-def _numbers(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The number that begins at each byte."""
-    return np.ndarray(max(len(text) - 7, 0), ">u8", text.data, strides=(1,))
+def _words(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The eight bytes from each byte on; times stand in them the other way round."""
+    return np.ndarray(max(len(text) - 7, 0), "<u8", text.data, strides=(1,))
 
 
 def _lengths(texts: pa.Array) -> Numbers:

@@ -138,10 +138,14 @@ class PersonRows:
         """Each row's attributes as a JSON object."""
         if not self.json:
             return pa.repeat(pa.scalar("{}"), len(self))
-        members: list[pa.Array] = []
+        pieces: list[object] = []
+        # Where the first may be missing, what is there begins with a comma too many: nothing tells which will be first.
+        bare = False
         for name, cells in self.json.items():
             shown = pc.fill_null(cells, b"null") if self.removes else cells
-            members.append(pc.binary_join_element_wise(b"," + _key(name) + b":", shown, b""))
-        # Joined with a comma too many: joining only what is there with commas would lose rows that have nothing.
-        text = pc.binary_join_element_wise(b"{", *members, b"}", b"", null_handling="skip").cast(pa.string())
-        return pc.replace_substring(text, "{,", "{", max_replacements=1)
+            bare = bare or (not pieces and shown.null_count > 0)
+            key = (b"," if pieces or bare else b"{") + _key(name) + b":"
+            pieces += [pc.if_else(shown.is_valid(), key, None) if shown.null_count else key, shown]
+        begin = [b"{"] if bare else []
+        text = pc.binary_join_element_wise(*begin, *pieces, b"}", b"", null_handling="skip").cast(pa.string())
+        return pc.replace_substring(text, "{,", "{", max_replacements=1) if bare else text

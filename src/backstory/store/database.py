@@ -43,8 +43,12 @@ def connect(path: Path, *, synchronous: Synchronous, read_only: bool = False) ->
     return connection
 
 
-def insert_rows(connection: sqlite3.Connection, into: str, values: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(
+    connection: sqlite3.Connection, into: str, values: str, rows: Sequence[tuple[Any, ...]], *, then: str = ""
+) -> None:
     """Insert rows inside a transaction, many with each statement; ``values`` are the brackets of one row.
+
+    ``then`` is what stands behind them: what to do with rows that are there.
 
     ``executemany`` lets go of the interpreter lock once per row, and where other threads want it, each time is a wait:
     for short rows that costs more than the insert.
@@ -53,7 +57,7 @@ def insert_rows(connection: sqlite3.Connection, into: str, values: str, rows: Se
     for size in ROWS_PER_STATEMENT:
         while len(rows) - at >= size:
             parameters = tuple(chain.from_iterable(rows[at : at + size]))
-            connection.execute(f"{into} VALUES {', '.join([values] * size)}", parameters)
+            connection.execute(f"{into} VALUES {', '.join([values] * size)} {then}", parameters)
             at += size
 
 
