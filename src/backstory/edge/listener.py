@@ -1,7 +1,6 @@
 """Listening sockets, and the HTTP server behind each: uvicorn with uvloop and httptools."""
 
 import contextlib
-import gc
 import os
 import socket
 import tempfile
@@ -24,9 +23,6 @@ KEEP_ALIVE_S = 75
 GRACE_S = 8
 # What the kernel allows for the address of a local socket, with some to spare (Linux 108, macOS 104).
 SOCKET_PATH_BYTES_MAX = 100
-# How many containers come before the collector of cycles looks at them. Facts and calls leave none behind, and at the
-# interpreter's own 700 it looked at thousands of waiting facts again and again: a tenth of the time of a call.
-GC_CONTAINERS, GC_YOUNG, GC_MIDDLE = 50_000, 20, 50
 
 
 class Listener(uvicorn.Server):
@@ -58,11 +54,6 @@ def listener(
         ssl_keyfile=None if secure is None else secure.key,
     )
     return Listener(config)
-
-
-def collect_seldom() -> None:
-    """Have a process that serves look for cycles of objects less often."""
-    gc.set_threshold(GC_CONTAINERS, GC_YOUNG, GC_MIDDLE)
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:

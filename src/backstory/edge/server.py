@@ -31,13 +31,14 @@ from backstory.edge.decoding import Decoding
 from backstory.edge.dispatch import build_app, starting
 from backstory.edge.express import Express
 from backstory.edge.gate import Gate, Rooms
-from backstory.edge.listener import Listener, bind_local, bind_tcp, collect_seldom, listener, unlink_local
+from backstory.edge.listener import Listener, bind_local, bind_tcp, listener, unlink_local
 from backstory.edge.pipeline import PipelinesApi
 from backstory.edge.rate import Rate
 from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
 from backstory.edge.track import TrackApi
 from backstory.engine.clock import Clock, SystemClock
+from backstory.engine.cycle import collect_seldom
 from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore

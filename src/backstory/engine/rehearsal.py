@@ -27,6 +27,7 @@ from backstory.core.step import messages_max
 from backstory.core.time import HOUR_US
 from backstory.engine import backfill, preload
 from backstory.engine.clock import ManualClock
+from backstory.engine.cycle import collect_seldom
 from backstory.engine.import_job import Chunking, Saved, row_of
 from backstory.engine.import_outline import outline
 from backstory.engine.later import most_later
@@ -290,6 +291,7 @@ def main() -> int:
         sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
         sys.stdout.buffer.flush()
 
+    collect_seldom()
     tried = msgspec.json.decode(sys.stdin.buffer.read(), type=Rehearsal)
     preload.begin(tried.options)
     try:
