@@ -37,8 +37,9 @@ def load(live: Live, folder: Path, *rows: dict[str, Any]) -> int:
 
 
 def page(live: Live, person: str | None = None, **asked: Any) -> tuple[list[ActivityView], str]:
-    wanted = {"types": "duplicate_event", "name": None, "deleted": False, "before": None, "limit": 100} | asked
-    return live.workspace.reader.activities(None if person is None else "id", person, everything=True, **wanted)
+    wanted = {"types": "duplicate_event", "name": None, "deleted": False, "before": None, "limit": 100}
+    wanted |= {"everything": True} | asked
+    return live.workspace.reader.activities(None if person is None else "id", person, **wanted)
 
 
 def told(live: Live, person: str | None = None, **asked: Any) -> list[tuple[str | None, object, object]]:
@@ -53,6 +54,15 @@ def test_a_repeat_is_told_and_whether_it_says_something_else(live: Live) -> None
     assert told(live, "ann") == [("sold", {"n": 1}, True), ("bought", {"n": 2}, True), ("bought", {"n": 1}, False)]
     assert len(told(live)) == 3
     assert told(live, "ann", name="sold") == [("sold", {"n": 1}, True)]
+
+
+def test_a_repeat_of_what_is_too_old_to_be_shown_is_held_against_it(live: Live, tmp_path: Path) -> None:
+    """The event that counts lies in a part of which the page shows nothing."""
+    old_s = live.now_us // SECOND_US - 60 * 24 * HOUR_S
+    old = {"customer_id": "ann", "name": "bought", "timestamp": old_s, "event_id": "one", "data": {"n": 1}}
+    load(live, tmp_path, old)
+    live.track("ann", "bought", event_id="one", n=2)
+    assert told(live, "ann", everything=False) == [("bought", {"n": 2}, True)]
 
 
 def test_the_log_as_the_original_shows_it_has_no_repeats(live: Live) -> None:

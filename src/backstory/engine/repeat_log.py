@@ -14,7 +14,7 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.trace import DUPLICATE_EVENT
 from backstory.store.database import among
-from backstory.store.manifest import read_parts
+from backstory.store.manifest import Part, read_parts
 
 if TYPE_CHECKING:
     from backstory.engine.activity import Row
@@ -54,22 +54,23 @@ def repeats(folder: Folder, bounds: tuple[Any, ...], gone: list[int]) -> list[Ro
     if files:
         rows += folder.history.rows(_IN_PARTS, files, (person, gone, *asked))
     rows.sort(key=lambda row: (row[0], row[1]), reverse=True)
-    firsts = _firsts(folder, files, [row for row in rows[:limit] if row[7] is not None])
+    firsts = _firsts(folder, [row for row in rows[:limit] if row[7] is not None])
     return [_entry(row, firsts.get((row[3], row[8]))) for row in rows[:limit]]
 
 
-def _firsts(folder: Folder, files: list[str], rows: list[Any]) -> dict[tuple[int, int], tuple[Any, ...]]:
+def _firsts(folder: Folder, rows: list[Any]) -> dict[tuple[int, int], tuple[Any, ...]]:
     """What the events say that count where these repeat an id, by person and key."""
     if not rows:
         return {}
     people, keys = sorted({row[3] for row in rows}), sorted({row[8] for row in rows})
     seqs = sorted({seq for person in people for seq in folder.tail.person_seqs(person)})
 
-    def in_tail(db: sqlite3.Connection) -> list[Any]:
-        return db.execute(_FIRST_IN_TAIL.format(who=among(seqs))).fetchall()
+    def stored(db: sqlite3.Connection) -> tuple[list[Part], list[Any]]:
+        return read_parts(db), db.execute(_FIRST_IN_TAIL.format(who=among(seqs))).fetchall()
 
-    found = folder.state.read(in_tail)
-    if files:
+    # In all parts that there are by now: an event that counts may be older than what is shown.
+    parts, found = folder.state.read(stored)
+    if files := folder.history.files(parts, "event"):
         found += folder.history.rows(_FIRST_IN_PARTS, files, (keys, people))
     return {(row[0], row[1]): tuple(row[2:]) for row in found}
 
