@@ -49,6 +49,11 @@ def test_a_page_of_somebody_costs_the_same_however_much_there_is_of_others(world
     for number in range(300):
         world.identify(f"other {number % 30}", plan=number)
         world.track(f"other {number % 30}", "bought")
+    for number in range(300):
+        names = [Identifier("id", f"{one} {number}") for one in ("merged", "stays")]
+        for one in names:
+            world.track(one.value, "bought")
+        world.send(MergePeople(primary=names[1], secondary=names[0]))
     assert steps() < before + 20
 
 

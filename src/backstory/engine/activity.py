@@ -165,13 +165,17 @@ def _stored(
     rows: list[Row] = []
     for query in (_TAIL_EVENTS.format(who=of_events), _TAIL_TRACES.format(who=of_traces), _ANONYMOUS):
         rows += db.execute(query, bounds).fetchall()
-    survivor = dict(db.execute("SELECT person, survivor FROM deleted WHERE survivor IS NOT NULL").fetchall())
+    # Of one person only who has to do with them: there may be a great many who are gone.
+    whose = "" if seqs is None else " AND (survivor = ?1 OR person = ?1)"
+    who = bounds[: 0 if seqs is None else 1]
+    found = f"SELECT person, survivor, suppressed FROM deleted WHERE (survivor IS NOT NULL OR suppressed){whose}"
+    gone = db.execute(found, who).fetchall()
     stored = _Stored(
         read_parts(db),
         rows,
         [],
-        survivor,
-        [row[0] for row in db.execute("SELECT person FROM deleted WHERE suppressed")],
+        {row[0]: row[1] for row in gone if row[1] is not None},
+        [row[0] for row in gone if row[2]],
     )
     if name is None and types in _SHOWN:
         for one in (person, *stored.merged_into(person)):
