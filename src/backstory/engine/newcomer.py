@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -95,14 +95,12 @@ class Newcomers:
             found.update(self.find(missing, create=False))
         return found
 
-    def _by_cio_id(self, names: Iterable[str]) -> dict[Identifier, int]:
-        found: dict[Identifier, int] = {}
-        for name in names:
-            identifier = Identifier("cio_id", name)
-            person = self._job.call(lambda: self._folder.people.find(identifier))  # noqa: B023
-            if person is not None:
-                found[identifier] = person
-        return found
+    def _by_cio_id(self, names: Sequence[str]) -> dict[Identifier, int]:
+        found: dict[Identifier, int | None] = {}
+        for low in range(0, len(names), ASKED_AT_ONCE):
+            some = [Identifier("cio_id", name) for name in names[low : low + ASKED_AT_ONCE]]
+            found |= self._job.call(lambda: {one: self._folder.people.find(one) for one in some})  # noqa: B023
+        return {one: person for one, person in found.items() if person is not None}
 
     def make(self, people: list[tuple[Identifier, int]]) -> None:
         """Have the loop make people by identifiers as they were sent, a slice at a time, where they do not exist."""
@@ -255,11 +253,12 @@ class Newcomers:
         departed = departed & BitMap(rows.people.astype(np.uint32))
         gone = np.isin(rows.people, np.array(departed.to_array(), np.uint32))
         context = self._workspace.context
+        left_out = zip(*(found.tolist() for found in np.unique(rows.people[gone], return_counts=True)), strict=True)
 
         def tell() -> None:
             now_us = self._folder.state.now_us
-            for person in departed:
-                reason = f"{int((rows.people == person).sum())} events: the person was deleted while they came in."
+            for person, count in left_out:
+                reason = f"{count} events: the person was deleted while they came in."
                 data = {"import": self._job.import_id, "reason": reason}
                 context.activity(person, FAILED_EVENT, now_us, now_us, data)
 
