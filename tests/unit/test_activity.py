@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from backstory.core.error import RequestError
 from backstory.core.fact import Fact, Identifier, MergePeople, SuppressPerson, Track
 from backstory.engine.life import read_life
 from backstory.store.write_block import table_of_writes, writes
@@ -107,3 +108,21 @@ def test_blocks_that_were_unpacked_take_no_memory_afterwards(world: Live) -> Non
 
     assert [folder.state.read(rows) for _ in range(2)] == [500, 500]
     assert folder.state.rows("PRAGMA temp.page_count") == [(0,)]
+
+
+@pytest.mark.parametrize("start", ["abc", "1", "1-x", "1-" + "9" * 19, "9" * 30 + "-1", "--1-2", "1- 2"])
+def test_a_page_begins_where_one_before_ended(world: Live, start: str) -> None:
+    """Anything else is refused, numbers that no page ends at among it."""
+    for number in range(3):
+        world.track("ann", f"event {number}")
+
+    def page(before: str | None) -> tuple[list[str | None], str]:
+        found, after = world.workspace.reader.activities(
+            None, None, types="event", name=None, deleted=False, before=before, limit=2, everything=True
+        )
+        return [one.name for one in found], after
+
+    first, after = page(None)
+    assert (first, page(after)) == (["event 2", "event 1"], (["event 0"], ""))
+    with pytest.raises(RequestError):
+        page(start)

@@ -4,6 +4,7 @@ Ids are ULIDs made of the accept time and the sequence number. The cursor is the
 number of the last entry shown. Source: design section 7, semantics section 8.
 """
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from backstory.store.people import COLUMN_OF, cio_id_of, person_of
 from backstory.store.write_block import table_of_writes
 
 SHOWN_US = 30 * DAY_US
+# As many digits as a number of 64 bits can have in any case.
+_CURSOR = re.compile(r"(-?[0-9]{1,18})-([0-9]{1,18})")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _decode = msgspec.json.Decoder().decode
 _pieces = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -272,11 +275,10 @@ def _find(folder: Folder, identifier: Identifier, *, deleted: bool) -> int | Non
 def _cursor(before: str | None) -> tuple[int, int]:
     if not before:
         return 1 << 62, 1 << 62
-    try:
-        time_us, _, seq = before.rpartition("-")
-        return int(time_us), int(seq)
-    except ValueError:
-        raise RequestError(f"start is {before!r}; give the value of next of the page before", path="start") from None
+    found = _CURSOR.fullmatch(before)
+    if found is None:
+        raise RequestError(f"start is {before[:50]!r}; give the value of next of the page before", path="start")
+    return int(found[1]), int(found[2])
 
 
 def _identifiers(folder: Folder, people: set[int]) -> dict[int, Identifiers]:
