@@ -12,6 +12,7 @@ from pathlib import Path
 from backstory.core.error import BackstoryError, Busy
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify, Track
 from backstory.engine import loop
+from backstory.engine import workspace as workspaces
 from backstory.engine.clock import SystemClock
 from backstory.engine.workspace import Workspace, open_workspace
 
@@ -57,7 +58,7 @@ def send(workspace: Workspace, prefix: str) -> None:
 
 def main(folder: Path, prefix: str) -> None:
     # What else comes once in half a minute happens all the time.
-    loop.SYNC_EVERY_US, loop.TRIM_EVERY_US = 20_000, 50_000
+    loop.SYNC_EVERY_US, loop.TRIM_EVERY_US, workspaces.CHECKPOINT_S = 20_000, 50_000, 0.05
     workspace = open_workspace(folder, clock=SystemClock())
     say("ready")
     for number in range(THREADS):

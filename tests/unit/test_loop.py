@@ -168,6 +168,25 @@ def test_the_journal_goes_a_little_at_a_time(live: Live) -> None:
     assert all(0 < count <= TRIM_FACTS for count in taken)
 
 
+def test_the_journal_goes_up_to_what_is_said_to_be_durable(live: Live) -> None:
+    """Where somebody else sees to that, as a log takes its time: nothing goes before they say so."""
+    asked: list[int] = []
+    loop, state = live.workspace.loop, live.workspace.folder.state
+    loop.turn()
+    began = kept_from(live)
+    loop.make_durable = lambda: asked.append(state.position)
+    live.send(event(1))
+    durable = state.position
+    live.send(event(2))
+    live.clock.advance(TRIM_EVERY_US + 1)
+    for _ in range(3):
+        loop.turn()
+    assert (len(asked), kept_from(live)) == (1, began)
+    loop.durable(durable)
+    loop.turn()
+    assert kept_from(live) == durable
+
+
 def test_the_journal_goes_while_the_backlog_never_ends(live: Live) -> None:
     """What was applied of it: else it would grow for as long as more comes than is applied."""
     live.workspace.loop.turn()

@@ -69,6 +69,8 @@ class Loop:
         self._to_store = 0
         self._untrimmed = True
         self.failure: BackstoryError | None = None
+        # Has what is committed made durable, and ``durable`` called; beside the loop, where somebody does it there.
+        self.make_durable: Callable[[], None] = self._sync
 
     @property
     def backlog(self) -> int:
@@ -96,6 +98,14 @@ class Loop:
         self.commit(self._applier.checkpoint_all)
         self._folder.state.sync()
         self._folder.journal.trim(self._folder.state.position)
+
+    def durable(self, position: int) -> None:
+        """All commits up to a position are on disk: the journal may go up to there. From any thread."""
+        self._trim_to = max(self._trim_to, position)
+
+    def _sync(self) -> None:
+        self._folder.state.sync()
+        self.durable(self._folder.state.position)
 
     def replay(self) -> int:
         """Apply what the journal holds past the position applied; returns how many facts."""
@@ -367,5 +377,4 @@ class Loop:
             # When nothing comes after, too: what lies in the journal may be of somebody who is deleted. And when the
             # backlog never ends, or the journal would grow as long as that goes on.
             self._trimmed_us, self._untrimmed = now_us, False
-            self._folder.state.sync()
-            self._trim_to = self._folder.state.position
+            self.make_durable()

@@ -79,6 +79,8 @@ class Workspace:
         # Without threads of its own a workspace may still be called by an import that reads ahead.
         self._inline = threading.RLock()
         self._closing = threading.Event()
+        # The loop wants to know what is durable.
+        self._sync_wanted = threading.Event()
         self._checkpointer = threading.Thread(target=self._move_log, name="checkpointer", daemon=True)
         self._closed = False
         self.turns = Turns(self.compactor.still)
@@ -110,6 +112,7 @@ class Workspace:
         self.builder.go_on()
         self._threads = threads
         if threads:
+            self.loop.make_durable = self._sync_wanted.set
             self.loop.start()
             self.builder.start()
             self._checkpointer.start()
@@ -260,10 +263,16 @@ class Workspace:
         return self.loop.failure is None and self.builder.failure is None
 
     def _move_log(self) -> None:
-        """Move the state's log into its file now and then, away from the loop."""
+        """Move the state's log into its file now and then, away from the loop: a log of 300 MB takes 0.3 s to sync."""
+        state = self.folder.state
         while not self._closing.wait(CHECKPOINT_S):
             try:
-                self.folder.state.checkpoint()
+                found = state.rows("SELECT value FROM meta WHERE name = 'position'")
+                state.checkpoint()
+                if self._sync_wanted.is_set() and found:
+                    state.sync()
+                    self._sync_wanted.clear()
+                    self.loop.durable(int(found[0][0]))
             except StorageError:
                 pass  # Nothing is lost while the log stays; the loop meets the same disk at its next commit and tells.
 
