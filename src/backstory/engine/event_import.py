@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
+from backstory.core.column import Truth
 from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import (
     CountKnown,
     Rows,
     Seen,
+    Sorted,
     TakeTexts,
     by_flag,
     count_known,
@@ -43,7 +48,20 @@ from backstory.store.manifest import KeyRun
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
 
-RETRIES_MAX = 50
+# So often a chunk is made ready beside the loop; then while nothing else happens.
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A chunk whose files are written. ``commit`` names them, on the loop, and returns who has to be told of what."""
+
+    everything: Rows
+    known: Truth
+    rows: Sorted
+    slices: list[Slice]
+    files: list[Path]
+    commit: Callable[[], list[Slice]]
 
 
 class EventImport:
@@ -97,18 +115,47 @@ class EventImport:
         self._job.tell_reports(staged.errors, staged.warnings)
         rows, counts = staged.rows, staged.counts
         self._take_into = self._take_into[::-1]
-        for _ in range(RETRIES_MAX):
+        for _ in range(TRIES):
+            ready = self._prepare(rows, file, staged.end, counts)
+            # A chunk is fed while the next one is sorted and written; none is committed before the one before is fed.
+            self.settle()
             try:
-                self._prepare_and_commit(rows, file, staged.end, counts)
+                told = self._job.call(ready.commit)
+            except Retry as why:
+                # Nobody names them, and they may hold what is to be forgotten.
+                for path in ready.files:
+                    path.unlink(missing_ok=True)
+                if isinstance(why, Departed):
+                    rows, counts = self._leave_out(rows, counts, why.people)
+            else:
+                self._follow(ready, told)
                 return
-            except Departed as gone:
-                rows, left_out = self._newcomers.leave_out(rows, gone.people)
-                counts = counts.add(Counts(skipped=left_out))
-            except Retry:
-                continue
-        raise Retry("live calls repeat its rows, or delete its people, over and over: the same command goes on later")
+        # Live calls repeat its rows, or delete its people, over and over: they wait this once.
+        self._follow(*self._job.call(lambda: self._held(rows, file, staged.end, counts)))
 
-    def _prepare_and_commit(self, everything: Rows, file: int, end: Place, counts: Counts) -> None:
+    def _leave_out(self, rows: Rows, counts: Counts, people: BitMap) -> tuple[Rows, Counts]:
+        rows, left_out = self._newcomers.leave_out(rows, people)
+        return rows, counts.add(Counts(skipped=left_out))
+
+    def _held(self, rows: Rows, file: int, end: Place, counts: Counts) -> tuple[_Ready, list[Slice]]:
+        """On the loop: make a chunk ready and commit it at once. Holds up whoever calls meanwhile."""
+        if departed := self._newcomers.departed(rows.people):
+            rows, counts = self._leave_out(rows, counts, departed)
+        ready = self._prepare(rows, file, end, counts)
+        return ready, ready.commit()
+
+    def _follow(self, ready: _Ready, told: list[Slice]) -> None:
+        """Behind the commit of a chunk: what it starts, and telling segments of it beside the next one."""
+        if self._job.tally is not None:
+            self._job.sample("created", ready.everything.places[~ready.known])
+            self._job.sample("duplicate", ready.everything.places[ready.known])
+        try:
+            start_journeys(self._job, ready.rows, ready.slices)
+        finally:
+            self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
+
+    def _prepare(self, everything: Rows, file: int, end: Place, counts: Counts) -> _Ready:
+        """Sort and write a chunk."""
         seen, upto_seq = self._tail_keys()
         by_key = key_order(everything)
         known = repeated(everything, by_key, self._folder.keys.runs, seen, self._job.import_id, self._count)
@@ -162,22 +209,8 @@ class EventImport:
             self._folder.reload_manifest()
             return slices
 
-        # A chunk is fed while the next one is sorted and written; none is committed before the one before it is fed.
-        self.settle()
-        try:
-            told = self._job.call(commit)
-        except Retry:
-            # Nobody names them, and they may hold what is to be forgotten.
-            for name in (*(part.path for part, _ in parts), *(name for (name, _), _, _ in runs)):
-                (path / name).unlink(missing_ok=True)
-            raise
-        if self._job.tally is not None:
-            self._job.sample("created", everything.places[~known])
-            self._job.sample("duplicate", everything.places[known])
-        try:
-            start_journeys(self._job, rows, slices)
-        finally:
-            self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
+        files = [path / name for name in (*(part.path for part, _ in parts), *(name for (name, _), _, _ in runs))]
+        return _Ready(everything=everything, known=known, rows=rows, slices=slices, files=files, commit=commit)
 
     def _taking(self, buffers: Buffers) -> TakeTexts | None:
         """How texts are put in another order, into buffers; None: as Arrow does it."""

@@ -78,6 +78,8 @@ class Workspace:
         self.imports = ImportControl(self)
         # Without threads of its own a workspace may still be called by an import that reads ahead.
         self._inline = threading.RLock()
+        # The thread that does what somebody called for, while it does.
+        self._caller: int | None = None
         self._closing = threading.Event()
         # The loop wants to know what is durable.
         self._sync_wanted = threading.Event()
@@ -166,15 +168,21 @@ class Workspace:
     def call(self, work: Callable[[], T], *, timeout_s: float = 600) -> T:
         """Run something on the loop's thread, in a transaction, and return what it returns after the commit.
 
-        ``work`` must leave nothing half-done when it raises: what it wrote until then is committed.
+        ``work`` must leave nothing half-done when it raises: what it wrote until then is committed. What it calls by
+        this itself is a part of it.
         """
+        if self._caller == threading.get_ident():
+            return work()
         answer: list[Any] = []
 
         def piece() -> None:
+            self._caller = threading.get_ident()
             try:
                 answer.append(work())
             except BackstoryError as error:
                 answer.append(error)
+            finally:
+                self._caller = None
 
         if self._threads:
             self._run_in_loop(piece, timeout_s)
