@@ -90,6 +90,7 @@ def test_everything_of_a_person_is_found_once(steps: list[str]) -> None:
             for person in (0, 1):
                 found = sum(count for _, _, count in tail.key_counts(key, person))
                 assert found == sum(event.key == key and event.person == person for event in kept)
+        assert tail.sizes["event"] == len(kept)
 
 
 @given(steps=st.lists(st.sampled_from(WRITE_STEPS), max_size=25))
@@ -143,3 +144,4 @@ def test_every_write_of_a_person_is_found_once(steps: list[str]) -> None:
             table = table_of_writes(db, (person,), tail.write_seqs(person))
             seen = db.execute(f"SELECT seq FROM {table} WHERE person = ?", (person,)).fetchall()
             assert sorted(row[0] for row in seen) == expected
+        assert tail.sizes["write"] == len(rows)
