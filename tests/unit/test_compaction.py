@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstory.store.compaction import RATIO, RUNS_MAX, MergeParts, MergeRuns, Move, Sizes, plan, restless
+from backstory.store.compaction import BUSY_PARTS, RATIO, RUNS_MAX, MergeParts, MergeRuns, Move, Sizes, plan, restless
 from backstory.store.manifest import KeyRun, Part
 
 SIZES = Sizes(tail_rows=10, move_rows=4, part_rows=100, run_rows=100)
@@ -37,6 +37,16 @@ def test_many_small_runs_of_keys_are_merged_before_more_rows_move() -> None:
     runs = [run(number, 4) for number in range(1, RUNS_MAX + 1)]
     assert plan([], runs[1:], {"event": 10}, SIZES) == Move("event")
     assert plan([], [run(0, 90), *runs], {"event": 10}, SIZES) == MergeRuns(tuple(runs))
+
+
+def test_while_facts_come_in_parts_are_merged_many_at_a_time() -> None:
+    """Fewer wait until nothing comes any more, or until they are enough; runs, which every event asks, do not."""
+    parts = [part(number, 5) for number in range(BUSY_PARTS)]
+    assert plan(parts[1:], [], {}, SIZES, busy=True) is None
+    assert plan(parts, [], {}, SIZES, busy=True) == MergeParts(tuple(parts))
+    assert plan(parts[:2], [], {}, SIZES) == MergeParts(tuple(parts[:2]))
+    runs = (run(1, 5), run(2, 5))
+    assert plan(parts[:2], runs, {}, SIZES, busy=True) == MergeRuns(runs)
 
 
 def test_large_files_and_lonely_ones_rest() -> None:

@@ -57,6 +57,8 @@ class Compactor:
         # Held by whoever rewrites files, here or by a purge somebody asked for.
         self.turn = threading.Lock()
         self._closing = threading.Event()
+        # Did facts come in between the last two steps, and up to where was that?
+        self._busy, self._position = False, 0
         # How many there are who want the processor for themselves.
         self._resting = 0
         self._counting = threading.Lock()
@@ -100,6 +102,7 @@ class Compactor:
         """Something done, and then nothing for a while if facts came in meanwhile: they are answered first."""
         clock, state = self._workspace.clock, self._folder.state
         since_us, before = clock.monotonic_us(), state.position
+        self._busy, self._position = before != self._position, before
         done = self._in_turn()
         if state.position != before and self._folder.tail.events < BUSY_TAIL_ROWS:
             self._closing.wait(RESTS * (clock.monotonic_us() - since_us) / SECOND_US)
@@ -154,8 +157,9 @@ class Compactor:
         parts, runs = self._folder.state.read(lambda db: (read_parts(db), read_key_runs(db)))
         whole = [part for part in parts if part.path not in self._spared]
         return plan(
-            whole, [run for run in runs if run.path not in self._spared], tail, sizes, may_move=may_move
-        )
+            whole, [run for run in runs if run.path not in self._spared], tail, sizes, may_move=may_move,
+            busy=self._busy,
+        )  # fmt: skip
 
     def _merge(self, task: MergeParts | MergeRuns) -> None:
         match task:

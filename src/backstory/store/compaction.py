@@ -17,6 +17,8 @@ RATIO = 2
 # Whoever asks whether an event is known looks into every run: so many small ones are merged before more rows leave the
 # tail.
 RUNS_MAX = 8
+# While facts come in, parts are merged so many at a time: two by two each row would be rewritten three times as often.
+BUSY_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +56,18 @@ Task = Move | MergeParts | MergeRuns
 
 
 def plan(
-    parts: Sequence[Part], runs: Sequence[KeyRun], tail: dict[str, int], sizes: Sizes, *, may_move: bool = True
+    parts: Sequence[Part],
+    runs: Sequence[KeyRun],
+    tail: dict[str, int],
+    sizes: Sizes,
+    *,
+    may_move: bool = True,
+    busy: bool = False,
 ) -> Task | None:
-    """What to do next, None: all is at rest. ``tail`` has how many rows of each kind there are."""
+    """What to do next, None: all is at rest. ``tail`` has how many rows of each kind there are.
+
+    ``busy``: other work wants the processor, and what can be done at less cost later is left.
+    """
     group = _restless_runs(runs, sizes)
     if len(group) < RUNS_MAX and may_move:
         for kind in sorted(tail):
@@ -66,7 +77,7 @@ def plan(
         return MergeRuns(tuple(sorted(group, key=lambda run: run.run_id)))
     for kind in sorted({part.kind for part in parts}):
         some = restless([part for part in parts if part.kind == kind], sizes.part_rows)
-        if some:
+        if len(some) >= (BUSY_PARTS if busy else 1):
             return MergeParts(tuple(sorted(some, key=lambda part: part.part_id)))
     return None
 
