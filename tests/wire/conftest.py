@@ -141,7 +141,7 @@ def process(data: Path, **environment: str) -> Iterator[Process]:
 
 def command(*words: str) -> list[str]:
     """``backstory WORDS…`` with the Python that runs the tests."""
-    return [sys.executable, "-c", "from backstory.edge.cli import main; main()", *words]
+    return [sys.executable, "-m", "backstory", *words]
 
 
 def environment_of(**changes: str) -> dict[str, str]:

@@ -110,11 +110,9 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
     from backstory.edge.app_local import local_tools
     from backstory.edge.auth import first_keys
     from backstory.engine.clock import SystemClock
-    from backstory.engine.cycle import collect_seldom
     from backstory.engine.house import House
     from backstory.store.credential import CredentialStore
 
-    collect_seldom()
     clock, house = SystemClock(), House(settings)
 
     def store(name: str) -> CredentialStore:
@@ -136,12 +134,10 @@ def open_aside(settings: Settings) -> tuple[Opened, ASGIApp]:
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
     from backstory.engine.clock import SystemClock
-    from backstory.engine.cycle import collect_seldom
     from backstory.engine.house import House
     from backstory.engine.preview import as_json
     from backstory.store.credential import CredentialStore
 
-    collect_seldom()
     aside = House(settings).aside(settings.workspace)
     store = CredentialStore(settings.data / "workspaces" / settings.workspace)
 

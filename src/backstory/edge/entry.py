@@ -4,14 +4,12 @@ It knows nothing of commands, and is there before anything else is loaded, becau
 """
 
 import atexit
-import gc
 import os
 import sys
 from contextlib import suppress
 
-# So many more objects than before have to be there until the collector looks for cycles among the new ones. With
-# Python's own 700 it looks dozens of times at what was loaded and stays.
-COLLECT_AFTER = 50_000
+from backstory.engine.cycle import collect_seldom
+
 # What Python itself exits with when the last of the output cannot be written.
 UNWRITTEN = 120
 
@@ -40,7 +38,7 @@ class _Leaving:
 
 def run() -> None:
     """Run a command and exit with its code."""
-    gc.set_threshold(COLLECT_AFTER)
+    collect_seldom()
     leaving = _Leaving()
     # The first to be registered is the last to be called, behind all that others do at the exit.
     atexit.register(leaving.leave)

@@ -38,7 +38,6 @@ from backstory.edge.sending import Sending
 from backstory.edge.tls import Certificate, certificate, trust_hint
 from backstory.edge.track import TrackApi
 from backstory.engine.clock import Clock, SystemClock
-from backstory.engine.cycle import collect_seldom
 from backstory.engine.port import Workspace
 from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore
@@ -185,7 +184,6 @@ class _Server(Generic[W]):
                 front.inner, front.express, local_app, keys = self._wire()
                 tasks.append(self._listen(local_app, bind_local(self._settings.data), None))
                 self._start_sending()
-                collect_seldom()
                 self._announce(public, secure)
                 await self._until_stopped(keys, tasks)
         finally:
