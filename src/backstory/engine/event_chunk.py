@@ -10,9 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyroaring import BitMap
 
-from backstory.core.column import Truth, bitmap_of, distinct
+from backstory.core.column import People, Truth, distinct
 from backstory.core.fact import IdentifierKind
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_head, order_by_key, sharing
 
@@ -229,23 +228,57 @@ class Seen:
     import_ids: NDArray[np.int64]
 
 
-def named_by(rows: Rows) -> dict[IdentifierKind, BitMap]:
-    """Whom the rows name, by each kind of identifier that they use."""
-    kinds = np.bincount(rows.named, minlength=len(NAMED_BY))
-    every = int(kinds.max()) == len(rows)
-    return {
-        kind: bitmap_of(distinct(rows.people if every else rows.people[rows.named == at]))
-        for at, kind in enumerate(NAMED_BY)
-        if kinds[at]
-    }
+class Named:
+    """Whom the rows of an import have named so far, by each kind of identifier that they use."""
+
+    def __init__(self) -> None:
+        self._marks: dict[IdentifierKind, Truth] = {}
+
+    def new(self, rows: Rows) -> dict[IdentifierKind, People]:
+        """Whom these rows name whom no others have named yet, each once and sorted."""
+        kinds = np.bincount(rows.named, minlength=len(NAMED_BY))
+        every = int(kinds.max(initial=0)) == len(rows)
+        found: dict[IdentifierKind, People] = {}
+        for at, kind in enumerate(NAMED_BY):
+            if kinds[at]:
+                people = rows.people if every else rows.people[rows.named == at]
+                people = people[~self._of(kind, int(people.max()))[people]]
+                if len(people):
+                    found[kind] = distinct(people)
+        return found
+
+    def add(self, named: dict[IdentifierKind, People]) -> None:
+        """Once it is committed."""
+        for kind, people in named.items():
+            self._of(kind, int(people[-1]))[people] = True
+
+    def _of(self, kind: IdentifierKind, person: int) -> Truth:
+        marks = self._marks.get(kind, np.zeros(0, bool))
+        if len(marks) <= person:
+            marks = self._marks[kind] = np.concatenate([marks, np.zeros(person + 1 + len(marks), bool)])
+        return marks
 
 
-def key_order(rows: Rows) -> NDArray[np.int64]:
-    """The rows that have a key, in the order of their keys, then people."""
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """The rows of a chunk that have a key, in the order of their keys, then people."""
+
+    rows: NDArray[np.int64]
+    keys: Keys
+    people: PeopleArray
+
+    def some(self, which: Truth) -> "ByKey":
+        return ByKey(self.rows[which], self.keys[which], self.people[which])
+
+
+def by_key(rows: Rows) -> ByKey:
+    """The rows that have a key."""
     if rows.keyed.all():
-        return order_by_key(rows.keys, rows.people)
-    keyed = np.nonzero(rows.keyed)[0]
-    return keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
+        order = order_by_key(rows.keys, rows.people)
+    else:
+        keyed = np.nonzero(rows.keyed)[0]
+        order = keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
+    return ByKey(order, rows.keys[order], rows.people[order])
 
 
 def count_known(
@@ -265,7 +298,7 @@ def count_known(
 
 def repeated(
     rows: Rows,
-    order: NDArray[np.int64],
+    held: ByKey,
     runs: Sequence[OpenRun],
     tail: Seen,
     import_id: int,
@@ -273,13 +306,13 @@ def repeated(
 ) -> Truth:
     """Which rows are already known (design section 7); ``count`` counts keys in runs.
 
-    ``order`` is that of ``key_order``. With an id: any kept event of the person has it, or an earlier row. Without: the
-    row's ordinal among equals within this import is at most the number kept so far over all sources.
+    ``held`` are those of the rows that have a key. With an id: any kept event of the person has it, or an earlier row.
+    Without: the row's ordinal among equals within this import is at most the number kept so far over all sources.
     """
     known = np.zeros(len(rows), dtype=bool)
+    order, keys, people = held.rows, held.keys, held.people
     if not len(order):
         return known
-    keys, people = rows.keys[order], rows.people[order]
     kept, mine = count(runs, keys, people, import_id)
     _count_tail(keys, people, tail, import_id, kept, mine)
     rank = _ranks(keys, people, order, rows.places)
@@ -323,11 +356,10 @@ def _ranks(
     rank[order] = np.arange(len(order)) - start
     return rank
 
-def by_flag(by_key: NDArray[np.int64], known: Truth) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """The rows that are new, and those that repeat others (1), each in the order of their keys."""
-    if not known.any():
-        yield by_key, 0
-        return
-    again = known[by_key]
-    yield by_key[~again], 0
-    yield by_key[again], 1
+
+def by_flag(held: ByKey, known: Truth) -> Iterator[tuple[ByKey, int]]:
+    """The rows that are new, and those that repeat others (1), where there are some."""
+    again = known[held.rows]
+    for some, flag in ((held, 0),) if not again.any() else ((held.some(~again), 0), (held.some(again), 1)):
+        if len(some.rows):
+            yield some, flag

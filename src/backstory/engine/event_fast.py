@@ -26,6 +26,8 @@ from backstory.engine.text_column import gather, in_a_row
 Kind = Literal["id", "email"]
 # Everybody's identifiers of a kind, some at a time: texts one behind the other, their lengths, the people.
 Everybody = Callable[[Kind], Iterable[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]]
+# All rows, or those at some positions.
+Picked = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Found:
     @property
     def lines(self) -> NDArray[np.int64]:
         """Which line of the file each of them is."""
-        return (self._scan.line + np.int64(self._chunk.first_line)).astype(np.int64)
+        return np.add(self._scan.line, self._chunk.first_line, dtype=np.int64)
 
     def others(self) -> list[tuple[int, bytes]]:
         """The (line, text) of the lines that were not taken."""
@@ -99,7 +101,9 @@ class Found:
 
     def look_up(self, tables: "Tables") -> None:
         """Find the people of the rows that have none yet."""
-        for kind, rows in self._by_kind(np.nonzero(self.people == UNKNOWN)[0]):
+        unknown = self.people == UNKNOWN
+        # At first nobody is known, and most files name people in one way: then no rows have to be picked out.
+        for kind, rows in self._by_kind(slice(None) if unknown.all() else np.nonzero(unknown)[0]):
             self.people[rows] = tables.of(kind).find(
                 self._chunk.body, self._scan.who_at[rows], self._scan.who_len[rows]
             )
@@ -107,20 +111,26 @@ class Found:
     def in_table(self, tables: dict[Kind, IdentifierTable]) -> NDArray[np.int64]:
         """The rows whose identifiers are in one of these tables."""
         hits: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        for kind, rows in self._by_kind(np.arange(len(self))):
+        for kind, rows in self._by_kind(slice(None)):
             if kind in tables:
                 found = tables[kind].find(self._chunk.body, self._scan.who_at[rows], self._scan.who_len[rows])
-                hits.append(rows[found != UNKNOWN])
+                hits.append(np.arange(len(self))[rows][found != UNKNOWN])
         return np.concatenate(hits)
 
-    def _by_kind(self, rows: NDArray[np.int64]) -> list[tuple[Kind, NDArray[np.int64]]]:
+    def _by_kind(self, rows: Picked) -> list[tuple[Kind, Picked]]:
         by_email = self._scan.by_email[rows]
-        pairs: list[tuple[Kind, NDArray[np.int64]]] = [("id", rows[~by_email]), ("email", rows[by_email])]
-        return [(kind, some) for kind, some in pairs if len(some)]
+        if not len(by_email):
+            return []
+        if not by_email.any():
+            return [("id", rows)]
+        if by_email.all():
+            return [("email", rows)]
+        some = np.arange(len(self))[rows]
+        return [("id", some[~by_email]), ("email", some[by_email])]
 
     def kinds(self) -> list[Kind]:
         """By which identifiers the lines name people."""
-        return [kind for kind, _ in self._by_kind(np.arange(len(self)))]
+        return [kind for kind, _ in self._by_kind(slice(None))]
 
     def strangers(self) -> list[Stranger]:
         """Each of those unknown once, by the first row that names them."""
@@ -129,7 +139,7 @@ class Found:
         for kind, rows in self._by_kind(np.nonzero(self.people == UNKNOWN)[0]):
             seen = IdentifierTable(lower=kind == "email")
             at, length = found.who_at[rows], found.who_len[rows]
-            first = np.unique(seen.put(body, at, length, np.arange(len(rows)), keep=True))
+            first = np.unique(seen.put(body, at, length, np.arange(len(at)), keep=True))
             out += [
                 Stranger(
                     kind,
@@ -147,7 +157,8 @@ class Found:
     def rows(self, now_us: int, *, all_timed: bool) -> Rows:
         """The rows as columns; ``now_us`` where a row names no time, ``all_timed``: as if it had named that."""
         found = self._scan
-        found.time_us = np.where(found.timed, found.time_us, now_us)
+        if not found.timed.all():
+            found.time_us = np.where(found.timed, found.time_us, now_us)
         if all_timed:
             found.timed = np.ones(len(self), bool)
         has_id = found.id_len >= 0

@@ -17,19 +17,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import Truth
+from backstory.core.column import People, Truth, bitmap_of
+from backstory.core.fact import IdentifierKind
 from backstory.engine.buffer import Buffers
 from backstory.engine.bulk import Bulk, Slice
 from backstory.engine.event_chunk import (
     CountKnown,
+    Named,
     Rows,
     Seen,
     Sorted,
     TakeTexts,
     by_flag,
+    by_key,
     count_known,
-    key_order,
-    named_by,
     order_of,
     repeated,
     rows_of,
@@ -60,6 +61,7 @@ class _Ready:
     known: Truth
     rows: Sorted
     slices: list[Slice]
+    named: dict[IdentifierKind, People]
     files: list[Path]
     commit: Callable[[], list[Slice]]
 
@@ -81,6 +83,7 @@ class EventImport:
         self._take_into = (Buffers(), Buffers())
         self._repeat_into = Buffers()
         self._count: CountKnown = count_known
+        self._named = Named()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -146,6 +149,7 @@ class EventImport:
 
     def _follow(self, ready: _Ready, told: list[Slice]) -> None:
         """Behind the commit of a chunk: what it starts, and telling segments of it beside the next one."""
+        self._named.add(ready.named)
         if self._job.tally is not None:
             self._job.sample("created", ready.everything.places[~ready.known])
             self._job.sample("duplicate", ready.everything.places[ready.known])
@@ -157,8 +161,8 @@ class EventImport:
     def _prepare(self, everything: Rows, file: int, end: Place, counts: Counts) -> _Ready:
         """Sort and write a chunk."""
         seen, upto_seq = self._tail_keys()
-        by_key = key_order(everything)
-        known = repeated(everything, by_key, self._folder.keys.runs, seen, self._job.import_id, self._count)
+        held = by_key(everything)
+        known = repeated(everything, held, self._folder.keys.runs, seen, self._job.import_id, self._count)
         if self._job.options.same_rows == "all":
             known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
@@ -177,25 +181,23 @@ class EventImport:
             places = (np.cumsum(known & everything.has_id) - 1)[order]
             part = write_rows(self._folder, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
-        keys, people = everything.keys, everything.people
         runs = [
-            (write_run(path, f"{name}-{flag}", keys[some], people[some], lasting=lasting), len(some), flag)
-            for some, flag in by_flag(by_key, known)
-            if len(some)
+            (write_run(path, f"{name}-{flag}", some.keys, some.people, lasting=lasting), len(some.rows), flag)
+            for some, flag in by_flag(held, known)
         ]
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)
         firing = matches(self._job, self._bulk, slices)
-        named = named_by(everything)
+        named = self._named.new(everything)
 
         def commit() -> list[Slice]:
             self._check_unchanged(everything, upto_seq)
             seq = self._folder.state.take_seq()
-            for part, held in parts:
-                whole = named_part(part, held, self._next("part", "part_id"), self._job.import_id, seq)
+            for part, its_rows in parts:
+                whole = named_part(part, its_rows, self._next("part", "part_id"), self._job.import_id, seq)
                 self._folder.manifest.add_part(whole)
             for kind, people in named.items():
-                self._folder.namings.heard_many(kind, people)
+                self._folder.namings.heard_many(kind, bitmap_of(people))
             for (path, checksum), count, flag in runs:
                 run_id = self._next("key_run", "run_id")
                 run = KeyRun(
@@ -210,7 +212,9 @@ class EventImport:
             return slices
 
         files = [path / name for name in (*(part.path for part, _ in parts), *(name for (name, _), _, _ in runs))]
-        return _Ready(everything=everything, known=known, rows=rows, slices=slices, files=files, commit=commit)
+        return _Ready(
+            everything=everything, known=known, rows=rows, slices=slices, named=named, files=files, commit=commit
+        )
 
     def _taking(self, buffers: Buffers) -> TakeTexts | None:
         """How texts are put in another order, into buffers; None: as Arrow does it."""
