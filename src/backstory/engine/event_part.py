@@ -9,6 +9,8 @@ from backstory.store.folder import Folder
 from backstory.store.manifest import ImportRow, Part
 from backstory.store.part import WrittenPart, write_part
 
+_MAY_MISS = frozenset({"event_id", "key"})
+
 
 def write_rows(
     folder: Folder, name: str, rows: Sorted, first_seq: int, row: ImportRow, *, places: NDArray[np.int64] | None = None
@@ -23,21 +25,22 @@ def write_rows(
     count = len(rows)
     duplicate = places is not None
     seqs = first_seq + (np.arange(count, dtype=np.int64) if places is None else places)
-    table = pa.table(
-        {
-            "seq": pa.array(seqs),
-            "person": pa.array(rows.people),
-            "name": rows.names,
-            "kind": rows.kinds,
-            "time_us": pa.array(rows.times_us),
-            "accept_us": pa.array(np.full(count, row.accept_us, dtype=np.int64)),
-            "data": rows.data,
-            "event_id": rows.event_ids,
-            "key": pa.array(rows.keys, mask=~rows.keyed),
-            "import_id": pa.array(np.full(count, row.import_id, dtype=np.int32)),
-            "duplicate": pa.array(np.full(count, duplicate)),
-        }
-    )
+    columns = {
+        "seq": pa.array(seqs),
+        "person": pa.array(rows.people),
+        "name": rows.names,
+        "kind": rows.kinds,
+        "time_us": pa.array(rows.times_us),
+        "accept_us": pa.array(np.full(count, row.accept_us, dtype=np.int64)),
+        "data": rows.data,
+        "event_id": rows.event_ids,
+        "key": pa.array(rows.keys, mask=None if rows.keyed.all() else ~rows.keyed),
+        "import_id": pa.array(np.full(count, row.import_id, dtype=np.int32)),
+        "duplicate": pa.array(np.full(count, duplicate)),
+    }
+    # Where nothing is missing, whether something is has not to be written row by row.
+    fields = [pa.field(name, column.type, nullable=name in _MAY_MISS) for name, column in columns.items()]
+    table = pa.table(columns, schema=pa.schema(fields))
     return write_part(folder.parts_path, name, table, lasting=folder.state.lasting)
 
 

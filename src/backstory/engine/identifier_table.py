@@ -18,6 +18,7 @@ from backstory.engine.kernel import eight, fetch, kernel, piece, pointer, put_ei
 
 UNKNOWN = -1
 _SLOTS_MIN = 1024
+# A power of two.
 _AHEAD = 16
 
 Numbers = NDArray[np.int64]
@@ -81,21 +82,21 @@ class IdentifierTable:
 @kernel
 def _find(source, at, length, lower, slots, records, hashes, found):
     body, table, texts, hashed = pointer(source), pointer(slots), pointer(records), pointer(hashes)
-    size, mask, count, ahead = len(source), len(slots) - 1, len(at), len(hashes) // 2
+    size, mask, count, ahead, ring = len(source), len(slots) - 1, len(at), len(hashes) // 2, len(hashes) - 1
     # A look-up waits twice for memory far away. So rows go in three steps, each well before the next one.
     for row in range(count + 2 * ahead):
         if row < count:
             hash_ = _hash(body, size, np.int64(at[row]), np.int64(length[row]), lower)
-            hashed[row % (2 * ahead)] = hash_
+            hashed[row & ring] = hash_
             fetch(table, np.int64(hash_ & np.uint64(mask)))
         middle = row - ahead
         if 0 <= middle < count:
-            held = table[np.int64(hashed[middle % (2 * ahead)] & np.uint64(mask))]
+            held = table[np.int64(hashed[middle & ring] & np.uint64(mask))]
             fetch(texts, 8 * np.int64(held & np.uint64(0xFFFFFFFF)))
         last = row - 2 * ahead + 1
         if 0 <= last < count:
             begin, long = np.int64(at[last]), np.int64(length[last])
-            slot = _slot(table, mask, texts, hashed[last % (2 * ahead)], body, size, begin, long, lower)
+            slot = _slot(table, mask, texts, hashed[last & ring], body, size, begin, long, lower)
             if table[slot]:
                 found[last] = _half(texts, 8 * np.int64(table[slot] & np.uint64(0xFFFFFFFF)))
 

@@ -67,6 +67,8 @@ def _how(columns: Sequence[str]) -> dict[str, Any]:
         "write_statistics": [name for name in _BOUNDED if name in columns],
         # Readers other than Arrow have no use for its own schema.
         "store_schema": False,
+        # As many rows at a time as a group has.
+        "write_batch_size": GROUP_ROWS,
     }
 
 
