@@ -39,9 +39,9 @@ documents = st.lists(st.tuples(bodies, moments), max_size=3)
 
 
 @settings(max_examples=examples(200))
-@given(before=documents, said=bodies, at_us=moments, again_us=moments)
+@given(before=documents, said=bodies, at_us=moments, times_us=st.lists(moments, min_size=1, max_size=3))
 def test_what_is_repeatable_changes_times_and_nothing_else(
-    before: list[tuple[dict[str, Json], int]], said: dict[str, Json], at_us: int, again_us: int
+    before: list[tuple[dict[str, Json], int]], said: dict[str, Json], at_us: int, times_us: list[int]
 ) -> None:
     """Where a document says so, repeating in its bytes is what writing once more comes to, and that changes nothing."""
     document: dict[str, Register] = {}
@@ -50,14 +50,16 @@ def test_what_is_repeatable_changes_times_and_nothing_else(
     first = write(document, said, at_us)
     body = encode_document(document)
     assume(is_repeatable(body, first, at_us))
-    second = write(document, said, again_us)
-    found = repeated(body, at_us, again_us)
-    if again_us <= at_us:
-        assert found is None
-    else:
-        assert not second.changed
-        assert not second.lost
+    for again_us in times_us:
+        found = repeated(body, at_us, again_us)
+        assert found is None or again_us > at_us
+        if found is None:
+            break
+        again = write(document, said, again_us)
+        assert not again.changed
+        assert not again.lost
         assert found == encode_document(document)
+        body, at_us = found, again_us
 
 
 def test_plain_attributes_are_repeatable() -> None:
@@ -81,6 +83,24 @@ def test_a_register_with_the_same_time_keeps_it() -> None:
     write(document, {"p": 1}, NOW_US)
     written = write(document, {"q": 2}, NOW_US)
     assert not is_repeatable(encode_document(document), written, NOW_US)
+
+
+def test_repeating_at_the_time_of_another_register_leaves_that_alone() -> None:
+    """Said once more with the very time of something else, and then again: only what was said gets newer times."""
+    document: dict[str, Register] = {}
+    write(document, {"newer": 1}, NOW_US + 2)
+    written = write(document, {"p": 1}, NOW_US)
+    body = encode_document(document)
+    assert is_repeatable(body, written, NOW_US)
+    assert repeated(body, NOW_US, NOW_US + 1) is not None
+    assert repeated(body, NOW_US, NOW_US + 2) is None
+    with live_worlds("short", "long") as ((short, long), _):
+        told = (("newer", 1, 20), ("p", 1, 10), ("p", 1, 20), ("p", 1, 40), ("newer", 2, 30))
+        for name, value, at_us in told:
+            fact = Identify(person=ANN, attributes=encoded({name: value}), time_us=NOW_US - 50 + at_us)
+            assert short.send(fact) == long.send(fact)
+            long.workspace.folder.people.forget_cache()
+        assert everything(short, []) == everything(long, [])
 
 
 @st.composite

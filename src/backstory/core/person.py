@@ -127,10 +127,17 @@ def is_repeatable(body: bytes, written: Written, time_us: int) -> bool:
 
 
 def repeated(body: bytes, before_us: int, time_us: int) -> bytes | None:
-    """The document after that (``is_repeatable`` said so of ``before_us``); None: not by this way."""
+    """The document after that (``is_repeatable`` said so of ``before_us``, and says so of ``time_us`` then).
+
+    None: not by this way.
+    """
     if not before_us < time_us < _STAMP_TO_US:
         return None
-    return body.replace(_STAMP + before_us.to_bytes(8), _STAMP + time_us.to_bytes(8))
+    stamp = _STAMP + time_us.to_bytes(8)
+    if stamp in body:
+        # Others have this time already: the next time they could not be told from what is repeated.
+        return None
+    return body.replace(_STAMP + before_us.to_bytes(8), stamp)
 
 
 def _layered(document: Document, attributes: Mapping[str, Json]) -> set[str]:
