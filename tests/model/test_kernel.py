@@ -12,7 +12,7 @@ from backstory.engine.event_chunk import count_known
 from backstory.engine.event_fast import read_fast
 from backstory.engine.event_row import RowError, RowShape, read_event
 from backstory.engine.event_scan import scan
-from backstory.engine.field_column import VALUES_KEPT, FieldColumns
+from backstory.engine.field_column import BYTES_KEPT, VALUES_KEPT, FieldColumns
 from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.key_count import count_many
 from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
@@ -216,6 +216,20 @@ def test_many_values_at_a_key_are_found() -> None:
         data = pa.array([f'{{"a":1,"key":{value}}}' for value in wanted], pa.string())
         numbers, values = columns.values_at(data, "key")
         assert [values.texts[number] for number in numbers.tolist()] == wanted
+
+
+def test_long_values_at_a_key_are_forgotten_by_their_bytes() -> None:
+    """Few values of many bytes each do not add up chunk after chunk."""
+    columns, long = FieldColumns(), "x" * 90_000
+    held: list[int] = []
+    for chunk in range(12):
+        wanted = [f'"{chunk}-{number}-{long}"' for number in range(40)]
+        numbers, values = columns.values_at(pa.array([f'{{"k":{text}}}' for text in wanted]), "k")
+        assert [values.texts[number] for number in numbers.tolist()] == wanted
+        held.append(sum(map(len, values.texts)))
+    assert max(held) <= BYTES_KEPT + held[0]
+    assert len(columns.values_at(pa.array(["{}"]), "k")[1].texts) < 12 * 40
+
 
 
 pairs = st.lists(st.tuples(st.integers(-1, 1).map(lambda key: key << 60), st.integers(0, 3)), max_size=60)

@@ -206,7 +206,7 @@ def _order(
 
 
 def _order_by_time(heads: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The order by time within what has the same head."""
+    """The order by time within what has the same head; what has the same time stays in its order."""
     if not len(heads):
         return np.empty(0, np.int64)
     group = np.zeros(len(heads), np.int64)
@@ -215,7 +215,14 @@ def _order_by_time(heads: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDA
     bits = int(span.max()).bit_length()
     if int(group[-1]).bit_length() + bits > _FIT_BITS:
         return np.lexsort((times_us, group))
-    return np.argsort(group << bits | span)
+    packed = group << bits | span
+    order = np.argsort(packed)
+    # It is quicker to mend the few that are equal than to sort all in a way that keeps their order.
+    ordered = packed[order]
+    equal = sharing(ordered)
+    some = order[equal]
+    order[equal] = some[np.lexsort((some, ordered[equal]))]
+    return order
 
 
 @dataclass(frozen=True, slots=True)

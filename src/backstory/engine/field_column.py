@@ -19,6 +19,8 @@ _SLOTS_MIN = 4096
 _BYTES_MIN = 64 << 10
 # Of a key with more different values than this they are forgotten, and told anew from chunk to chunk.
 VALUES_KEPT = 50_000
+# The same of a key whose values take more bytes together: one event may have 100,000.
+BYTES_KEPT = 16 << 20
 # So many bytes may be read behind the last text.
 _ROOM = 8
 
@@ -32,7 +34,7 @@ class FieldColumns:
     def values_at(self, data: pa.Array, key: str) -> Coded:
         """For each object the number of its value at a key of its own."""
         table = self._tables.get(key)
-        if table is None or table.count > VALUES_KEPT:
+        if table is None or table.count > VALUES_KEPT or table.used_bytes > BYTES_KEPT:
             table = self._tables[key] = _Table(key)
         return table.of(data)
 
@@ -49,6 +51,10 @@ class _Table:
         self._begins = np.zeros(_SLOTS_MIN // 2 + 1, np.int64)
         # Different values are few as a rule: a small table stays near the processor, so it grows only when it must.
         self._slots = np.full(_SLOTS_MIN, -1, np.int32)
+
+    @property
+    def used_bytes(self) -> int:
+        return int(self._begins[self.count])
 
     def of(self, data: pa.Array) -> Coded:
         _, offsets_held, texts = data.buffers()
@@ -69,7 +75,7 @@ class _Table:
 
     def _grow(self, more: int) -> None:
         """There is no room for one more value, or for one of so many bytes."""
-        used = int(self._begins[self.count])
+        used = self.used_bytes
         if used + more + _ROOM > len(self._held):
             grown = np.empty(2 * len(self._held) + more, np.uint8)
             grown[:used] = self._held[:used]
