@@ -3,10 +3,9 @@
 Importing this module imports Numba; it is done where a file is large enough to be worth it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -25,10 +24,8 @@ from backstory.engine.source import Chunk
 from backstory.engine.text_column import gather, in_a_row
 
 Kind = Literal["id", "email"]
-# Identifiers: texts one behind the other, their lengths, the people.
-Identified = tuple[bytes, NDArray[np.int32], NDArray[np.int64]]
-# Everybody's of a kind, some at a time, in parts that can be read side by side.
-Everybody = Callable[[Kind], Sequence[Iterable[Identified]]]
+# Everybody's identifiers of a kind, some at a time: texts one behind the other, their lengths, the people.
+Everybody = Callable[[Kind], Iterable[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]]
 # All rows, or those at some positions.
 Picked = slice | NDArray[np.int64]
 
@@ -225,17 +222,10 @@ class Tables:
         return self._tables[kind].result()
 
     def _read(self, kind: Kind) -> IdentifierTable:
-        table, guard = IdentifierTable(lower=kind == "email"), Lock()
-
-        def put(some: Iterable[Identified]) -> None:
-            for texts, length, people in some:
-                at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
-                with guard:
-                    table.put(texts, at, length, people)
-
-        with ThreadPoolExecutor(thread_name_prefix="everybody") as readers:
-            for done in [readers.submit(put, some) for some in self._everybody(kind)]:
-                done.result()
+        table = IdentifierTable(lower=kind == "email")
+        for texts, length, people in self._everybody(kind):
+            at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
+            table.put(texts, at, length, people)
         return table
 
     def forget(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -57,30 +56,20 @@ class Newcomers:
         """Have people told who were made, or found to be there, by their identifiers in normal form."""
         self._on_new = on_new
 
-    def known(self, kind: str) -> list[Iterator[Known]]:
-        """Everybody with an identifier of a kind, some at a time: two halves, that can be read side by side."""
+    def known(self, kind: str) -> Iterator[Known]:
+        """Everybody with an identifier of a kind, some at a time."""
         column = "id" if kind == "id" else "email_key"
-        half = len(self._workspace.segments.alive) // 2
-        middle = self._folder.state.rows(
-            f"SELECT {column} FROM person WHERE {column} > '' ORDER BY {column} LIMIT 1 OFFSET ?", (half,)
-        )
-        if not middle:
-            return [self._known(column, "", None)]
-        return [self._known(column, "", middle[0][0]), self._known(column, middle[0][0], None)]
-
-    def _known(self, column: str, above: str, up_to: str | None) -> Iterator[Known]:
         # Joined by SQLite: a row of Python values for each person would take longer than reading them.
         joined = (
             f"SELECT CAST(group_concat({column}, '') AS BLOB), group_concat(length(CAST({column} AS BLOB))),"
-            f" group_concat(person), max({column}) FROM (SELECT {column}, person FROM person WHERE {column} > ?"
-            f" {'' if up_to is None else f'AND {column} <= ?'} ORDER BY {column} LIMIT {KNOWN_AT_ONCE})"
+            f" group_concat(person), max({column}) FROM"
+            f" (SELECT {column}, person FROM person WHERE {column} > ? ORDER BY {column} LIMIT {KNOWN_AT_ONCE})"
         )
+        last = ""
         while True:
-            within = (above,) if up_to is None else (above, up_to)
-            texts, lengths, people, last = self._folder.state.rows(joined, within)[0]
+            texts, lengths, people, last = self._folder.state.rows(joined, (last,))[0]
             if last is None:
                 return
-            above = last
             yield texts, np.fromstring(lengths, np.int32, sep=","), np.fromstring(people, np.int64, sep=",")
 
     def find(self, wanted: dict[Identifier, tuple[str, int, int]], *, create: bool) -> dict[Identifier, int]:
@@ -240,7 +229,7 @@ class Newcomers:
     def _everybody(self) -> Iterator[Identifier]:
         kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
         for kind in kinds:
-            for texts, lengths, _ in chain.from_iterable(self.known(kind)):
+            for texts, lengths, _ in self.known(kind):
                 ends = np.cumsum(lengths).tolist()
                 for low, high in zip([0, *ends], ends, strict=False):
                     yield Identifier(kind, texts[low:high].decode())
