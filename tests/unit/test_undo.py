@@ -221,6 +221,20 @@ def test_of_repeats_in_one_file_the_first_comes_to_count(world: Live) -> None:
     assert [time_us // SECOND_US for _, _, _, time_us, _ in events] == [THEN_S - 1]
 
 
+def test_the_first_repeat_comes_to_count_whichever_way_its_line_is_read(world: Live) -> None:
+    """The quick readers leave what is escaped to the strict one, whose rows come behind theirs."""
+    first = load(world, "events", BUY | {"event_id": "e1"})
+    lines = [json_lines([BUY | {"event_id": "e1", "data": {"n": number}}]) for number in range(4)]
+    body = lines[0].replace(b"buy", b"b\\u0075y") + b"".join(lines[1:])
+    path = written(world.path.parent, "again.jsonl", body)
+    options = BackfillOptions(kind="events", paths=(path,))
+    assert bring_in(world, options, Chunking(fast_bytes_min=0)).duplicate == len(lines)
+    out(world, first)
+    (event,) = world.workspace.folder.history.events_of([0])
+    assert '{"n":0}' in map(str, event)
+
+
+
 def refused(world: Live, number: int, what: str) -> None:
     """Bringing it in again says what is in the way, and changes nothing."""
     before = [*people(world), world.workspace.folder.state.rows("SELECT * FROM withdrawn")]

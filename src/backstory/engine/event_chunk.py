@@ -177,36 +177,49 @@ def codes_of(coded: pa.DictionaryArray) -> NDArray[np.int64]:
     return rank[coded.indices.to_numpy(zero_copy_only=False)]
 
 
+def ranks_in_file(rows: Rows, some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The how-manieth of some rows, at ascending positions, each row is in the file; of the others it says nothing."""
+    ranks = np.zeros(len(rows), np.int64)
+    ranks[some[np.argsort(rows.places[some])]] = np.arange(len(some))
+    return ranks
+
+
 def order_of(rows: Rows, some: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """The order of the rows, or of some of them, by kind, name, person, time."""
+    """The order of the rows, or of some of them, by kind, name, person, time, and place in the file."""
     every = slice(None) if some is None else some
-    people, times_us = rows.people[every], rows.times_us[every]
+    people, times_us, places = rows.people[every], rows.times_us[every], rows.places[every]
     if not len(people):
         return np.empty(0, np.int64)
-    order = _order(codes_of(rows.kinds)[every], codes_of(rows.names)[every], people, times_us)
+    order = _order(codes_of(rows.kinds)[every], codes_of(rows.names)[every], people, times_us, places)
     return order if some is None else some[order]
 
 
 def _order(
-    kinds: NDArray[np.int64], names: NDArray[np.int64], people: PeopleArray, times_us: NDArray[np.int64]
+    kinds: NDArray[np.int64],
+    names: NDArray[np.int64],
+    people: PeopleArray,
+    times_us: NDArray[np.int64],
+    places: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Numbers packed into one are sorted where they fit. Few have the same person and name: only those go by time."""
     bits = [int(part.max()).bit_length() for part in (names, people)]
     place_bits = (len(people) - 1).bit_length()
     if int(kinds.max()).bit_length() + sum(bits) + place_bits > _FIT_BITS:
-        return np.lexsort((times_us, people, names, kinds))
+        return np.lexsort((places, times_us, people, names, kinds))
     packed = people.astype(np.int64)
     packed |= (kinds << bits[0] | names if kinds.any() else names) << bits[1]
     packed <<= place_bits
     heads, order = order_by_head(packed)
     shared = sharing(heads)
     some = order[shared]
-    order[shared] = some[_order_by_time(heads[shared], times_us[some])]
+    order[shared] = some[_order_by_time(heads[shared], times_us[some], places[some])]
     return order
 
 
-def _order_by_time(heads: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The order by time within what has the same head; what has the same time stays in its order."""
+def _order_by_time(
+    heads: NDArray[np.int64], times_us: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The order by time, then place, within what has the same head."""
     if not len(heads):
         return np.empty(0, np.int64)
     group = np.zeros(len(heads), np.int64)
@@ -214,14 +227,14 @@ def _order_by_time(heads: NDArray[np.int64], times_us: NDArray[np.int64]) -> NDA
     span = times_us - int(times_us.min())
     bits = int(span.max()).bit_length()
     if int(group[-1]).bit_length() + bits > _FIT_BITS:
-        return np.lexsort((times_us, group))
+        return np.lexsort((places, times_us, group))
     packed = group << bits | span
     order = np.argsort(packed)
-    # It is quicker to mend the few that are equal than to sort all in a way that keeps their order.
+    # It is quicker to put the few that are equal in order by themselves than to sort all by one number more.
     ordered = packed[order]
     equal = sharing(ordered)
     some = order[equal]
-    order[equal] = some[np.lexsort((some, ordered[equal]))]
+    order[equal] = some[np.lexsort((places[some], ordered[equal]))]
     return order
 
 

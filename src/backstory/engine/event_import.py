@@ -32,6 +32,7 @@ from backstory.engine.event_chunk import (
     by_key,
     count_known,
     order_of,
+    ranks_in_file,
     repeated,
     rows_of,
 )
@@ -178,7 +179,7 @@ class EventImport:
             repeats = everything.sorted(order, self._taking(self._repeat_into))
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
-            places = (np.cumsum(known & everything.has_id) - 1)[order]
+            places = ranks_in_file(everything, again)[order]
             part = write_rows(self._folder, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
         runs = [
