@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 from backstory.core.event import canonical_of
 from backstory.core.time import SECOND_US
 from backstory.engine.field_column import FieldColumns
-from backstory.engine.mask import Coded, keys_of, values_in, where_mask
+from backstory.engine.mask import VERDICTS_KEPT, Coded, Values, keys_of, values_in, where_mask
 from backstory.store.duck import Duck
 
 NOW_S = 1_600_000_000
@@ -91,3 +92,17 @@ def test_a_mask_by_kernel_is_the_same(where: Where, events: list[tuple[dict[str,
         return whole(None) if key is None else columns.values_at(data, key)
 
     assert where_mask(where, found, times_us).tolist() == expected
+
+
+def test_many_may_ask_the_same_at_once() -> None:
+    """Two imports with more different values than verdicts are kept of, each beside the other: nobody loses any."""
+    test, some = attribute_test("n", ("gt", 5)), VERDICTS_KEPT // 3
+    numbers, times_us = np.arange(some), np.zeros(some, np.int64)
+
+    def ask(first: int) -> bool:
+        texts = [str(number) for number in range(first, first + some)]
+        expected = np.arange(first, first + some) > 5
+        return bool((where_mask(test, lambda key: (numbers, Values(texts)), times_us) == expected).all())
+
+    with ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(ask, range(0, 200 * some, some)))

@@ -40,6 +40,8 @@ ValuesAt = Callable[[str | None], Coded]
 _decode = msgspec.json.Decoder().decode
 # How many tests have verdicts kept, and how many values of each.
 TESTS_KEPT, VERDICTS_KEPT = 64, 20_000
+# Longer values seldom come again, and would take much memory.
+VERDICT_CHARACTERS = 500
 # A key that DuckDB takes from an object just as ``read_path`` does; for it a star in quotes is still a wildcard.
 _PLAIN = re.compile(r"[^.\[\]\"\\*]+\Z")
 # Values do not matter to them alone, but the moment at which the test is judged too.
@@ -116,12 +118,19 @@ def _tested(test: AttributeTest, values: Values, key: str | None) -> Truth:
 
 
 def _verdicts(test: AttributeTest, texts: list[str], key: str | None) -> list[bool]:
-    """What comes of each value; chunk after chunk holds much the same ones, so verdicts are kept."""
+    """What comes of each value; chunk after chunk holds much the same ones, so verdicts are kept.
+
+    Other threads may ask the same test meanwhile, and let go of what is kept.
+    """
     kept = _kept(test)
+    verdicts: list[bool] = []
     for text in texts:
-        if text not in kept:
-            kept[text] = holds(test, _values(test.field, text, key), 0)
-    verdicts = [kept[text] for text in texts]
+        verdict = kept.get(text)
+        if verdict is None:
+            verdict = holds(test, _values(test.field, text, key), 0)
+            if len(text) <= VERDICT_CHARACTERS:
+                kept[text] = verdict
+        verdicts.append(verdict)
     if len(kept) > VERDICTS_KEPT:
         kept.clear()
     return verdicts
