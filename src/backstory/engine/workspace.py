@@ -278,8 +278,9 @@ class Workspace:
                 found = state.rows("SELECT value FROM meta WHERE name = 'position'")
                 state.checkpoint()
                 if self._sync_wanted.is_set() and found:
-                    state.sync()
+                    # Whoever asks meanwhile wants to know of what came since, which is told the next time.
                     self._sync_wanted.clear()
+                    state.sync()
                     self.loop.durable(int(found[0][0]))
             except StorageError:
                 pass  # Nothing is lost while the log stays; the loop meets the same disk at its next commit and tells.
