@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.core.column import Numbers, People, Truth, bitmap_of
+from backstory.core.column import Numbers, People, Truth, bitmap_of, member_many
 from backstory.core.comparison import WhereJudge
 from backstory.core.condition import Json
 from backstory.core.known import KnownLeaf
 from backstory.core.lateness import Newest
-from backstory.core.leaf import COUNT_MASK, SHIFT_US, CountLeaf, WindowLeaf, member_many
+from backstory.core.leaf import COUNT_MASK, SHIFT_US, CountLeaf, WindowLeaf
 from backstory.core.segment import Kept, SegmentEngine
 from backstory.core.since import UNKNOWN_US, AnyEventLeaf, Moments, Since, Told
 

@@ -11,7 +11,7 @@ from typing import assert_never
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import Moment, People, Truth
+from backstory.core.column import Moment, People, Truth, member_many
 from backstory.core.condition import (
     And,
     AttributeTest,
@@ -23,7 +23,6 @@ from backstory.core.condition import (
     Or,
     RelationTest,
 )
-from backstory.core.leaf import member_many
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of
 
 Judge = Callable[[int, int], bool]

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core import comparison
-from backstory.core.column import Column, Fed, Moment, Numbers, People, Truth, bitmap_of
-from backstory.core.column import member_many as member_many
+from backstory.core.column import Column, Fed, Moment, Numbers, People, Truth, bitmap_of, member_many
 from backstory.core.condition import AttributeTest, Between, EventTest, Json, Last
 
 NEVER_US = 1 << 62
@@ -275,8 +274,10 @@ class WindowLeaf:
 
     def answers(self, held: Numbers, now_us: Moment) -> Truth:
         edge_us = now_us - self.last_us + SHIFT_US
-        inside = held > edge_us if self.keep == 1 else (held > np.asarray(edge_us)[..., None])
-        counts = inside.astype(np.uint8) if self.keep == 1 else inside.sum(axis=1)
+        if self.keep == 1:
+            counts = (held > edge_us).astype(np.uint8)
+        else:
+            counts = (held > np.asarray(edge_us)[..., None]).sum(axis=1)
         truth = counts >= self.test.at_least
         return truth if self.test.at_most is None else truth & (counts <= self.test.at_most)
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import Column, Moment, People, Truth
+from backstory.core.column import Column, Moment, People, Truth, member_many
 from backstory.core.comparison import next_change_us, read_path, where_holds
 from backstory.core.condition import Json, RecordTest, RelationTest, tests_in
-from backstory.core.leaf import NEVER_US, SHIFT_US, due_in, member_many
+from backstory.core.leaf import NEVER_US, SHIFT_US, due_in
 
 Rows = Sequence[Mapping[str, Json]]
 Row = TypeVar("Row", bound=Mapping[str, Json])

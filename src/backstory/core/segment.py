@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import Moment, Numbers, People, bitmap_of
+from backstory.core.column import Moment, Numbers, People, bitmap_of, member_many
 from backstory.core.coming import Coming
 from backstory.core.condition import (
     AttributeTest,
@@ -32,7 +32,7 @@ from backstory.core.condition import (
 from backstory.core.judge import Compiler
 from backstory.core.known import KnownLeaf, KnownSince
 from backstory.core.lateness import Basis, NewestFacts, basis_of
-from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf, event_leaf, member_many
+from backstory.core.leaf import AttributeLeaf, CountLeaf, WindowLeaf, event_leaf
 from backstory.core.leaf_index import LeafIndex
 from backstory.core.leaf_key import AnyLeaf, LeafKey, event_test, guard_of, leaf_keys
 from backstory.core.membership import Kept, Transition, place

@@ -18,10 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from backstory.core.column import People, Truth, bitmap_of
+from backstory.core.column import People, Truth, bitmap_of, member_many
 from backstory.core.condition import Where
 from backstory.core.known import KnownLeaf
-from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
+from backstory.core.leaf import CountLeaf, WindowLeaf
 from backstory.core.limit import LOOP_EVENTS, LOOP_PEOPLE
 from backstory.core.segment import LeafKey
 from backstory.core.trigger import EventTrigger
@@ -129,7 +129,7 @@ class Bulk:
         self._workspace.checkpoint.held += 1
 
     def _put_off(self, rows: Sorted, slice_: Slice, *, fires: bool) -> None:
-        """Sorted dated in the future wait as live ones do."""
+        """Rows dated in the future wait as live ones do."""
         now_us = self._folder.state.now_us
         late = np.nonzero(slice_.times_us > now_us)[0]
         for at in late.tolist():
@@ -179,7 +179,7 @@ class Bulk:
     def _feed_some(self, together: Sequence[Told], moved: dict[int, BitMap]) -> None:
         for told in together:
             if self._anybody_gone():
-                told = told.without(~living_rows(self._segments.alive, told.people))
+                told = told.only(living_rows(self._segments.alive, told.people))
             if told.leaf is None:
                 self._feed_known(told, moved)
             else:

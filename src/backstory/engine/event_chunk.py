@@ -364,11 +364,10 @@ def _ranks(
 ) -> NDArray[np.int64]:
     """How many equal (key, person) come before each row in the source; keys are sorted, ``rows`` are whose they are."""
     rank = np.zeros(len(keys), dtype=np.int64)
-    same = keys[1:] == keys[:-1]
-    if not same.any():
-        return rank
     # Only rows that share their key with a neighbour can have equals: those are grouped by person and counted.
-    shared = np.nonzero(np.append(same, False) | np.insert(same, 0, False))[0]
+    shared = sharing(keys)
+    if not len(shared):
+        return rank
     order = shared[np.lexsort((places[rows[shared]], people[shared], keys[shared]))]
     first = np.ones(len(order), dtype=bool)
     first[1:] = (keys[order][1:] != keys[order][:-1]) | (people[order][1:] != people[order][:-1])

@@ -33,9 +33,9 @@ class Told:
     times_us: NDArray[np.int64]
     mask: Truth | None = None
 
-    def without(self, gone: Truth) -> "Told":
-        """The same but for some rows."""
-        return replace(self, mask=~gone if self.mask is None else self.mask & ~gone)
+    def only(self, these: Truth) -> "Told":
+        """The same, of these rows only."""
+        return replace(self, mask=these if self.mask is None else self.mask & these)
 
     def whom(self) -> People:
         """Everybody it is told of, once each."""

@@ -34,19 +34,18 @@ class CompiledFeed:
         fed = self._room(column, len(told.people))
         count = 0
         for cells, base, rows in column.memory(told.people):
-            people, times_us = told.people[rows], told.times_us[rows]
-            mask = _mask(told, rows)
+            some = (told.people[rows], told.times_us[rows], _mask(told, rows))
             into = (fed.people[count:], fed.before[count:], fed.after[count:])
             match leaf:
                 case CountLeaf():
                     low_us = _AGES.min if leaf.from_us is None else leaf.from_us
-                    # The last moment there is belongs to every time.
+                    # No time is as late as the last of these numbers.
                     high_us = _AGES.max if leaf.to_us is None else leaf.to_us
-                    count += _count(people, times_us, mask, low_us, high_us, leaf.cap, cells, base, *into)
+                    count += _count(*some, low_us, high_us, leaf.cap, cells, base, *into)
                 case WindowLeaf(keep=1):
-                    count += _latest(people, times_us, mask, SHIFT_US, cells, base, *into)
+                    count += _latest(*some, SHIFT_US, cells, base, *into)
                 case WindowLeaf():
-                    count += _newest(people, times_us, mask, SHIFT_US, cells, base, *into)
+                    count += _newest(*some, SHIFT_US, cells, base, *into)
                 case _:
                     assert_never(leaf)
         fed = Fed(fed.people[:count], fed.before[:count], fed.after[:count])

@@ -21,6 +21,7 @@ from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 
 Times = NDArray[np.int64]
 
+
 @dataclass(slots=True)
 class Values:
     """The different values at a key as JSON, by number; ``tested`` is what comes of each, and last of none at all.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
-from backstory.core.column import PAGE_ROWS, People
+from backstory.core.column import PAGE_ROWS, People, member_many
 from backstory.core.comparison import where_holds
 from backstory.core.condition import EventTest, Where
-from backstory.core.leaf import CountLeaf, WindowLeaf, member_many
+from backstory.core.leaf import CountLeaf, WindowLeaf
 from backstory.core.metric import MESSAGE
 from backstory.engine.mask import keys_of, values_in, where_mask
 from backstory.store.duck import Choice

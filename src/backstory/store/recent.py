@@ -25,7 +25,6 @@ class Recent(NamedTuple):
     said_us: int = 0
 
 
-
 def mark(attributes: bytes) -> bytes:
     """What stands for some attributes as they were sent: no others have it, and it is short."""
     return sha256(attributes, usedforsecurity=False).digest()
