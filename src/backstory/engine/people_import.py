@@ -151,7 +151,8 @@ class PeopleImport:
             counts,
             lambda row, reason: errors.append((row.line, batch.line_of(row.line, reason))),
         )
-        merge.keep = lambda: self._keep(merge)
+        # Nothing that goes round: what a step holds goes with it, not when somebody looks for cycles.
+        merge.keep = self._keep
         made = self._insert_all(batch)
         if made is not None:
             rest = batch.odd

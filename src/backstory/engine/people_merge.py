@@ -65,7 +65,7 @@ class Merge:
         self.written: list[Written] = []
         self.moved = BitMap()
         # Puts what was written so far into history, for whoever reads it before the step is over.
-        self.keep: Callable[[], None] = lambda: None
+        self.keep: Callable[[Merge], None] = lambda merge: None
 
     def told_us(self, row: PersonRow) -> int | None:
         """The time that was named for a row, by itself or for all; None for none, and for one still to come."""
@@ -146,7 +146,7 @@ class Merge:
             case Join(primary=primary, secondary=secondary):
                 # Campaigns hear of it at the end of the import, as of all that it moved.
                 now_us = self._folder.state.now_us
-                self.keep()
+                self.keep(self)
                 self._workspace.applier.merges.join(primary, secondary, now_us, quiet=True)
                 self._one(row)
             case Drop(reason=reason):
