@@ -14,7 +14,7 @@ import msgspec
 from backstory.core.condition import Condition, parse
 from backstory.core.fact import PutSegment
 from backstory.core.time import DAY_US, SECOND_US
-from backstory.engine import inquiry
+from backstory.engine.answer import inquiry
 from backstory.engine.clock import SystemClock
 from backstory.engine.workspace import Workspace, open_workspace
 from bench import stock

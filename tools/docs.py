@@ -121,7 +121,7 @@ the database and the journal until the set time.
 
 def privacy() -> str:
     """The page about privacy, from the table of places."""
-    from backstory.engine import place
+    from backstory.engine.verify import place
 
     head = ("place", "what of a person it holds", "when that is gone")
     tables = _table(head, [(f"`{one.name}`", one.holds, one.gone) for one in place.TABLES])
@@ -233,10 +233,17 @@ def module_map() -> str:
     for package in PACKAGES:
         folder = SOURCE / package
         parts.append(f"### {package}\n\n{_first_line(folder / '__init__.py')}\n\n")
-        modules = sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
-        parts.extend(f"- `{path.relative_to(SOURCE)}`: {_first_line(path)}\n" for path in modules)
-        parts.append("\n" if modules else "")
+        parts.append(_module_list(folder))
+        for room in sorted(path.parent for path in folder.rglob("*/__init__.py")):
+            parts.append(f"#### {room.relative_to(SOURCE)}\n\n{_first_line(room / '__init__.py')}\n\n")
+            parts.append(_module_list(room))
     return "".join(parts)
+
+
+def _module_list(folder: Path) -> str:
+    modules = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
+    lines = "".join(f"- `{path.relative_to(SOURCE)}`: {_first_line(path)}\n" for path in modules)
+    return f"{lines}\n" if modules else ""
 
 
 def _first_line(path: Path) -> str:

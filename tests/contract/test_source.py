@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from backstory.edge.fetch import Inputs, fetch_all
-from backstory.engine import backfill
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Stopped, Summary
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Stopped, Summary
 from backstory.engine.settings import Settings, load
 from tests.contract.postgres import running_postgres
 from tests.live import NOW_US, Live

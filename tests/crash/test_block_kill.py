@@ -6,9 +6,10 @@ The folder is copied at each of these points, as a kill would leave it, and open
 import shutil
 from pathlib import Path
 
-from backstory.engine import backfill, verify
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.verify import verify
 from backstory.store.write_block import held_in_blocks
 from tests.crash.test_compaction_kill import Watch, answers
 from tests.live import Live

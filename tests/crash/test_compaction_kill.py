@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backstory.core.time import SECOND_US
-from backstory.engine import verify
+from backstory.engine.verify import verify
 from backstory.store.compaction import Sizes
 from tests.live import Live
 

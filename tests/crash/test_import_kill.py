@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from backstory.engine.import_job import Chunking
+from backstory.engine.backfill.import_job import Chunking
 
 KILLS = 4
 FILES = 3

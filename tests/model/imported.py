@@ -13,11 +13,11 @@ from backstory.core.condition import Json
 from backstory.core.event import canonical
 from backstory.core.fact import Fact, Identifier, Identify, Track
 from backstory.core.person import Document
-from backstory.engine import backfill
-from backstory.engine.event_row import EventRow, RowError, RowShape, read_event
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.event_row import EventRow, RowError, RowShape, read_event
+from backstory.engine.file.options import BackfillOptions, Summary
+from backstory.engine.file.person_row import PersonRow, read_person
 from backstory.engine.workspace import Workspace
 from tests.live import Live
 

@@ -33,12 +33,12 @@ from backstory.core.fact import (
 from backstory.core.identity import Apply, Join, Rules, decide
 from backstory.core.oracle import PersonHistory, members
 from backstory.core.time import HOUR_US, SECOND_US
-from backstory.engine import backfill
-from backstory.engine.csv_type import cell_value, column_types
-from backstory.engine.event_row import RowShape
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Progress, Summary
-from backstory.engine.person_row import PersonRow
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.csv_type import cell_value, column_types
+from backstory.engine.file.event_row import RowShape
+from backstory.engine.file.options import BackfillOptions, Progress, Summary
+from backstory.engine.file.person_row import PersonRow
 from backstory.store.manifest import read_imports
 from backstory.store.people import cio_id_of
 from tests.hunt import examples

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from backstory.core.time import DAY_US, SECOND_US
-from backstory.engine import verify
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.verify import verify
 from backstory.store.compaction import Sizes
 from tests.hunt import examples
 from tests.live import NOW_US, Live

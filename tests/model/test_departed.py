@@ -7,12 +7,12 @@ from threading import Event
 import msgspec
 
 from backstory.core.fact import DeletePerson, FinishImport, Identifier, Identify, MergePeople, StartImport
-from backstory.engine import verify
-from backstory.engine.event_import import EventImport
-from backstory.engine.event_row import RowShape
-from backstory.engine.import_job import Chunking, Job, row_of
-from backstory.engine.options import BackfillOptions
-from backstory.engine.source import Place, Source
+from backstory.engine.backfill.event_import import EventImport
+from backstory.engine.backfill.import_job import Chunking, Job, row_of
+from backstory.engine.file.event_row import RowShape
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.file.source import Place, Source
+from backstory.engine.verify import verify
 from backstory.store.manifest import read_files
 from backstory.store.people import cio_id_of
 from tests.live import Live

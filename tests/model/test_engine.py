@@ -34,10 +34,11 @@ from backstory.core.fact import (
     UnsuppressPerson,
 )
 from backstory.core.time import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from backstory.engine import backfill, undo
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
 from backstory.engine.clock import ManualClock
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.undo import undo
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.manifest import read_imports
 from backstory.store.people import cio_id_of

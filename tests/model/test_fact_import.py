@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from backstory.core.error import RequestError
 from backstory.core.fact import ChangeMembers, Fact, Identifier, Identify, IdentifyObject, ObjectKey, Relate
-from backstory.engine import backfill
-from backstory.engine.fact_import import ROWS_PER_STEP
-from backstory.engine.options import BackfillOptions, Stopped, Summary
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.fact_import import ROWS_PER_STEP
+from backstory.engine.file.options import BackfillOptions, Stopped, Summary
 from tests.hunt import examples
 from tests.live import NOW_US, Live, live_worlds
 from tests.model.imported import Row, csv_text, json_lines, names_of

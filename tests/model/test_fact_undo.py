@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from backstory.core.condition import Json
 from backstory.core.fact import ChangeMembers, Fact, Identifier, Identify, ObjectKey, Unrelate
-from backstory.engine import undo, undo_purge, verify
+from backstory.engine.undo import undo, undo_purge
+from backstory.engine.verify import verify
 from tests.hunt import examples
 from tests.live import NOW_US, Live, live_worlds
 from tests.model.imported import Row, json_lines, names_of

@@ -12,12 +12,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backstory.engine import backfill
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.event_fast import read_fast
+from backstory.engine.backfill.import_job import Chunking
 from backstory.engine.clock import ManualClock
-from backstory.engine.event_fast import read_fast
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.source import Place, Source
+from backstory.engine.file.options import BackfillOptions, Summary
+from backstory.engine.file.source import Place, Source
 from backstory.engine.workspace import Workspace, open_workspace
 from tests.hunt import examples
 from tests.model.strategy import NOW_S, NOW_US

@@ -11,8 +11,8 @@ from backstory.core.condition import Between, EventTest, Last, Window
 from backstory.core.known import KnownSince
 from backstory.core.lateness import Newest
 from backstory.core.leaf import event_leaf
-from backstory.engine.feed import Feed, PlainFeed, Told
-from backstory.engine.feed_kernel import CompiledFeed
+from backstory.engine.backfill.feed import Feed, PlainFeed, Told
+from backstory.engine.backfill.feed_kernel import CompiledFeed
 from tests.hunt import examples
 
 # Some side by side, some on both sides of where pages, and the memory of columns of any width, end.

@@ -11,8 +11,9 @@ from backstory.core import oracle
 from backstory.core.condition import Condition, Json, to_json
 from backstory.core.fact import Fact, Identifier, Identify, Track
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, inquiry
-from backstory.engine.options import BackfillOptions
+from backstory.engine.answer import inquiry
+from backstory.engine.backfill import backfill
+from backstory.engine.file.options import BackfillOptions
 from backstory.store.people import cio_id_of
 from tests.hunt import examples
 from tests.live import Live

@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.event import canonical_of, content_key, id_key
-from backstory.engine.event_chunk import count_known
-from backstory.engine.event_fast import read_fast
-from backstory.engine.event_row import RowError, RowShape, read_event
-from backstory.engine.event_scan import scan
-from backstory.engine.field_column import BYTES_KEPT, VALUES_KEPT, FieldColumns
-from backstory.engine.identifier_table import UNKNOWN, IdentifierTable
-from backstory.engine.key_count import count_many
-from backstory.engine.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
-from backstory.engine.row_value import decode_line
-from backstory.engine.source import Chunk, Place
-from backstory.engine.text_column import gather
+from backstory.engine.backfill.event_chunk import count_known
+from backstory.engine.backfill.event_fast import read_fast
+from backstory.engine.backfill.field_column import BYTES_KEPT, VALUES_KEPT, FieldColumns
+from backstory.engine.backfill.identifier_table import UNKNOWN, IdentifierTable
+from backstory.engine.backfill.key_count import count_many
+from backstory.engine.backfill.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
+from backstory.engine.file.event_row import RowError, RowShape, read_event
+from backstory.engine.file.event_scan import scan
+from backstory.engine.file.row_value import decode_line
+from backstory.engine.file.source import Chunk, Place
+from backstory.engine.file.text_column import gather
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
 from backstory.store.manifest import KeyRun
 from tests.hunt import examples

@@ -12,8 +12,9 @@ from backstory.core import oracle
 from backstory.core.condition import Condition, parse, to_json
 from backstory.core.error import ConflictError
 from backstory.core.time import SECOND_US
-from backstory.engine import inquiry, undo
-from backstory.engine.options import BackfillOptions
+from backstory.engine.answer import inquiry
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.undo import undo
 from backstory.store.people import cio_id_of
 from tests.hunt import examples
 from tests.live import Live

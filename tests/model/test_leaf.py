@@ -25,8 +25,8 @@ from backstory.core.oracle import PersonHistory
 from backstory.core.record_time import RecordsInTime
 from backstory.core.segment import SegmentEngine
 from backstory.core.time import SECOND_US
-from backstory.engine.effective import PersonInTime
-from backstory.engine.past import Told
+from backstory.engine.segment.effective import PersonInTime
+from backstory.engine.segment.past import Told
 from backstory.store.history import runs
 from tests.hunt import examples
 from tests.model.strategy import (

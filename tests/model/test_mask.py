@@ -16,8 +16,8 @@ from backstory.core.comparison import where_holds
 from backstory.core.condition import And, AttributeTest, Json, Not, Or, Where
 from backstory.core.event import canonical_of
 from backstory.core.time import SECOND_US
-from backstory.engine.field_column import FieldColumns
-from backstory.engine.mask import VERDICTS_KEPT, Coded, Values, keys_of, values_in, where_mask
+from backstory.engine.backfill.field_column import FieldColumns
+from backstory.engine.segment.mask import VERDICTS_KEPT, Coded, Values, keys_of, values_in, where_mask
 from backstory.store.duck import Duck
 
 NOW_S = 1_600_000_000

@@ -12,9 +12,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from backstory.core.error import BackstoryError, ConflictError, RequestError
-from backstory.engine import mend, undo, undo_purge, verify
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.engine.backfill import mend
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Progress, Summary
+from backstory.engine.undo import undo, undo_purge
+from backstory.engine.verify import verify
 from tests.hunt import examples
 from tests.live import Live, live_worlds
 from tests.model.imported import Row, bring_in, csv_text, json_lines, state, written

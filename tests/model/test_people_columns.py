@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify
 from backstory.core.person import Register, decode_document, encode_document
 from backstory.core.time import SECOND_US
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.person_document import NEWER, OTHER, SAME, STAMP_FROM_US, Packed, compared, documents_of
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.backfill.person_document import NEWER, OTHER, SAME, STAMP_FROM_US, Packed, compared, documents_of
+from backstory.engine.file.options import BackfillOptions, Summary
 from backstory.store.write_block import table_of_writes
 from tests.hunt import examples
 from tests.live import Live

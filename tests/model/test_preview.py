@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstory.core.fact import Fact
-from backstory.engine import preview
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Policy, Progress
-from backstory.engine.preview import POLICIES, Rehearsal
-from backstory.engine.preview_view import Preview
-from backstory.engine.rehearsal import rehearse
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Policy, Progress
+from backstory.engine.preview import preview
+from backstory.engine.preview.preview import POLICIES, Rehearsal
+from backstory.engine.preview.preview_view import Preview
+from backstory.engine.preview.rehearsal import rehearse
 from tests.hunt import examples
 from tests.live import Live
 from tests.model.imported import Row, bring_in, json_lines, state, tell, written

@@ -8,8 +8,9 @@ import pytest
 
 from backstory.core.condition import Json, parse
 from backstory.core.time import DAY_US, SECOND_US
-from backstory.engine import backfill, inquiry
-from backstory.engine.options import BackfillOptions
+from backstory.engine.answer import inquiry
+from backstory.engine.backfill import backfill
+from backstory.engine.file.options import BackfillOptions
 from tests.live import Live
 
 FILE = Path(__file__).resolve().parents[2] / "examples" / "cdnow_purchases.csv.gz"

@@ -31,7 +31,7 @@ from backstory.core.fact import (
 )
 from backstory.core.oracle import PersonHistory
 from backstory.core.time import HOUR_US, SECOND_US
-from backstory.engine import verify
+from backstory.engine.verify import verify
 from tests.hunt import examples
 from tests.live import Live
 from tests.model.strategy import NOW_S, NOW_US, encoded, past_us

@@ -14,10 +14,10 @@ from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.limit import IMPORTS_AT_ONCE
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill
-from backstory.engine.import_job import Chunking
-from backstory.engine.import_turn import Turns
-from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.backfill.import_turn import Turns
+from backstory.engine.file.options import BackfillOptions, Progress, Summary
 from tests.hunt import examples
 from tests.live import Live
 from tests.model.imported import Row, bring_in, json_lines, state, written

@@ -12,9 +12,10 @@ from backstory.core.condition import Json
 from backstory.core.error import ConflictError
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify, Track
 from backstory.core.time import HOUR_US, SECOND_US
-from backstory.engine import undo, verify
 from backstory.engine.compactor import Compactor
-from backstory.engine.options import BackfillOptions
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.undo import undo
+from backstory.engine.verify import verify
 from backstory.store.compaction import Sizes
 from tests.hunt import examples
 from tests.live import Live, live_worlds

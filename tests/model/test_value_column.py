@@ -10,7 +10,7 @@ from backstory.core.condition import AttributeTest, Json
 from backstory.core.person import folded, values
 from backstory.core.time import SECOND_US
 from backstory.core.timeline import root_of
-from backstory.engine.value_column import ValueColumn, read_shown
+from backstory.engine.segment.value_column import ValueColumn, read_shown
 from backstory.store.compaction import Sizes
 from tests.hunt import examples
 from tests.live import NOW_US, live_worlds

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from backstory.core.condition import parse
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify, SuppressPerson
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, inquiry, undo, verify
-from backstory.engine.import_job import Chunking
-from backstory.engine.life import read_life
-from backstory.engine.options import BackfillOptions, Progress
-from backstory.engine.prove import Finding, prove
-from backstory.engine.testimony import witnesses
+from backstory.engine.answer import inquiry
+from backstory.engine.answer.life import read_life
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Progress
+from backstory.engine.undo import undo
+from backstory.engine.verify import verify
+from backstory.engine.verify.prove import Finding, prove
+from backstory.engine.verify.testimony import witnesses
 from backstory.store.write_block import held_in_blocks
 from tests.hunt import examples
 from tests.live import NOW_US, Live, live_worlds

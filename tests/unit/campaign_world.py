@@ -26,8 +26,8 @@ from backstory.core.fact import (
 )
 from backstory.core.message import Delivery
 from backstory.core.time import SECOND_US
+from backstory.engine.answer.view import JourneyView, MessageView
 from backstory.engine.clock import ManualClock
-from backstory.engine.view import JourneyView, MessageView
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.journal import SqliteJournal
 

@@ -10,7 +10,7 @@ import msgspec
 
 from backstory.core.error import BackstoryError, NotFoundError
 from backstory.core.fact import Fact, Receipt
-from backstory.engine.view import SegmentView
+from backstory.engine.answer.view import SegmentView
 
 Outcome = Literal["applied", "accepted", "nothing"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from backstory.core.error import RequestError
 from backstory.core.fact import Fact, Identifier, MergePeople, SuppressPerson, Track
-from backstory.engine.life import read_life
+from backstory.engine.answer.life import read_life
 from backstory.store.write_block import table_of_writes, writes
 from tests.live import Live
 

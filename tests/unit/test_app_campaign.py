@@ -7,7 +7,7 @@ import pytest
 
 from backstory.core.condition import Json
 from backstory.core.fact import PutCampaign, Receipt, SetCampaignState
-from backstory.engine.view import JourneyView, StepView
+from backstory.engine.answer.view import JourneyView, StepView
 from tests.unit.fake_reader import NOW_US, SECOND, FakeWorkspace, app_client, message, person
 
 NOW = NOW_US // SECOND

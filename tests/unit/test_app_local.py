@@ -12,7 +12,7 @@ import pytest
 from backstory.core.condition import Json
 from backstory.core.error import RequestError
 from backstory.edge.app_local import LocalTools
-from backstory.engine.options import BackfillOptions, Held, Progress, Stopped, Summary
+from backstory.engine.file.options import BackfillOptions, Held, Progress, Stopped, Summary
 from backstory.store.credential import CredentialStore
 from tests.unit.fake_reader import NOW_US, SECOND, FakeWorkspace, app_client
 

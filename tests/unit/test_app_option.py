@@ -9,9 +9,9 @@ import pytest
 
 from backstory.edge.app import app_api
 from backstory.edge.local import InProcess
-from backstory.engine import backfill
+from backstory.engine.backfill import backfill
 from backstory.engine.clock import ManualClock
-from backstory.engine.options import BackfillOptions
+from backstory.engine.file.options import BackfillOptions
 from backstory.engine.workspace import open_workspace
 from tests.live import NOW_US
 from tests.model.imported import json_lines, written

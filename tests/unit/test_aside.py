@@ -11,13 +11,13 @@ import pytest
 from backstory.core.error import ConflictError
 from backstory.core.fact import Identifier, Identify, PutCampaign, SetCampaignState
 from backstory.core.time import SECOND_US
-from backstory.engine import preview
-from backstory.engine.aside import Aside
 from backstory.engine.clock import ManualClock
+from backstory.engine.file.options import BackfillOptions, Progress
 from backstory.engine.house import House
-from backstory.engine.options import BackfillOptions, Progress
-from backstory.engine.preview_view import Preview
-from backstory.engine.rehearsal import rehearse
+from backstory.engine.preview import preview
+from backstory.engine.preview.aside import Aside
+from backstory.engine.preview.preview_view import Preview
+from backstory.engine.preview.rehearsal import rehearse
 from backstory.engine.settings import load
 from backstory.store.folder import REPLICAS
 from backstory.store.journal import SqliteJournal

@@ -12,9 +12,9 @@ from backstory.core.condition import Json
 from backstory.core.fact import DeletePerson, Identifier, Track
 from backstory.core.membership import page_members
 from backstory.core.time import DAY_US, SECOND_US
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions
-from backstory.engine.view import TransitionView
+from backstory.engine.answer.view import TransitionView
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions
 from backstory.store.people import INSERT_PERSON
 from backstory.store.transition import blocks_of, drop_from_blocks
 from tests.live import NOW_US, Live

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from backstory.core.limit import LOOP_EVENTS
-from backstory.engine.feed import living_rows, stretches
+from backstory.engine.backfill.feed import living_rows, stretches
 
 
 @given(st.lists(st.integers(0, 9), max_size=60).map(sorted), st.integers(1, 20))

@@ -9,8 +9,8 @@ import pytest
 from backstory.core.condition import Json
 from backstory.core.fact import EffectOutcome, SetCampaignState
 from backstory.core.time import HOUR_US, MINUTE_US, SECOND_US
-from backstory.engine.apply_campaign import BEGIN_AT_ONCE
-from backstory.engine.apply_journey import CIRCLE
+from backstory.engine.apply.campaign import BEGIN_AT_ONCE
+from backstory.engine.apply.journey import CIRCLE
 from tests.unit.campaign_world import MAIL, PURCHASED, World, eq
 
 HOUR_S = 3600

@@ -20,9 +20,10 @@ from backstory.edge.app_local import LocalTools
 from backstory.edge.cli import main
 from backstory.edge.cli_command import Runtime
 from backstory.edge.local import Opened
-from backstory.engine.options import BackfillOptions, Held, Progress, Summary
-from backstory.engine.preview import as_json
-from backstory.engine.preview_view import (
+from backstory.engine.answer.view import JourneyView, StepView
+from backstory.engine.file.options import BackfillOptions, Held, Progress, Summary
+from backstory.engine.preview.preview import as_json
+from backstory.engine.preview.preview_view import (
     AttributeEffect,
     CampaignEffect,
     Preview,
@@ -31,7 +32,6 @@ from backstory.engine.preview_view import (
     ValueChange,
 )
 from backstory.engine.settings import Settings
-from backstory.engine.view import JourneyView, StepView
 from backstory.store.credential import CredentialStore
 from tests.unit.fake_reader import NOW_US, FakeWorkspace, an_import, app_client, ident, message, person
 

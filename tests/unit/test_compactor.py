@@ -8,11 +8,13 @@ import pytest
 
 from backstory.core.error import RequestError
 from backstory.core.fact import Identifier
-from backstory.engine import preview, undo, verify
-from backstory.engine.life import read_life
-from backstory.engine.options import BackfillOptions, Progress
-from backstory.engine.preview import Rehearsal
-from backstory.engine.preview_view import Preview
+from backstory.engine.answer.life import read_life
+from backstory.engine.file.options import BackfillOptions, Progress
+from backstory.engine.preview import preview
+from backstory.engine.preview.preview import Rehearsal
+from backstory.engine.preview.preview_view import Preview
+from backstory.engine.undo import undo
+from backstory.engine.verify import verify
 from backstory.store.compaction import Sizes
 from backstory.store.manifest import Part, read_key_runs, read_parts
 from backstory.store.rewrite import merge_parts, merge_runs

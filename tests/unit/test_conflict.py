@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from backstory.core.fact import Identifier, Identify
-from backstory.engine.options import BackfillOptions
-from backstory.engine.report import first_rows
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.file.report import first_rows
 from tests.live import Live
 from tests.model.imported import bring_in, json_lines, written
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backstory.engine.csv_block import CsvBlocks
-from backstory.engine.csv_source import CsvRow, CsvSource
-from backstory.engine.source import Place
+from backstory.engine.file.csv_block import CsvBlocks
+from backstory.engine.file.csv_source import CsvRow, CsvSource
+from backstory.engine.file.source import Place
 
 Found = list[tuple[int, list[str], str]]
 pieces = st.sampled_from(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstory.engine.csv_source import CsvRow, CsvSource
-from backstory.engine.csv_type import cell_value, column_types
-from backstory.engine.source import Place
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.csv_source import CsvRow, CsvSource
+from backstory.engine.file.csv_type import cell_value, column_types
+from backstory.engine.file.source import Place
+from backstory.engine.file.unpack import SourceError
 
 HEADER = b"id,name,n\n"
 

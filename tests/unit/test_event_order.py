@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.engine.event_chunk import Rows, codes_of, order_of
+from backstory.engine.backfill.event_chunk import Rows, codes_of, order_of
 
 COUNT = 20_000
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from backstory.core.time import SECOND_US
-from backstory.engine.event_row import EventRow, RowError, RowShape, read_event
-from backstory.engine.row_value import decode_line
+from backstory.engine.file.event_row import EventRow, RowError, RowShape, read_event
+from backstory.engine.file.row_value import decode_line
 
 PLAIN: dict[str, Any] = {"customer_id": "ann", "name": "bought"}
 NOW_S = 1_717_243_200

@@ -9,10 +9,12 @@ import pytest
 
 from backstory.core.condition import Json
 from backstory.core.fact import ChangeMembers, DeleteObject, Identifier, IdentifyObject, ObjectKey, PutCampaign, Relate
-from backstory.engine import backfill, preview, undo, undo_purge
-from backstory.engine.options import BackfillOptions, Policy
-from backstory.engine.preview_view import Preview
-from backstory.engine.rehearsal import rehearse
+from backstory.engine.backfill import backfill
+from backstory.engine.file.options import BackfillOptions, Policy
+from backstory.engine.preview import preview
+from backstory.engine.preview.preview_view import Preview
+from backstory.engine.preview.rehearsal import rehearse
+from backstory.engine.undo import undo, undo_purge
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, json_lines
 
@@ -203,7 +205,7 @@ def test_an_object_deleted_meanwhile_does_not_come_back(live: Live) -> None:
 
 def test_only_the_rows_sent_again_are_mended_and_go_with_the_rest(live: Live, tmp_path: Path) -> None:
     """Mended rows are of the same import: its undo takes them back."""
-    from backstory.engine import mend
+    from backstory.engine.backfill import mend
 
     done = load(live, "relationships", [SEATS[0], {**SEATS[1], "object_id": ""}])
     assert (done.created, done.errors) == (1, 1)

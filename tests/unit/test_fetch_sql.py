@@ -10,9 +10,9 @@ import pytest
 
 from backstory.edge import fetch_sql
 from backstory.edge.fetch import Inputs, fetch_all
+from backstory.engine.file.spool import Spool
+from backstory.engine.file.unpack import SourceError
 from backstory.engine.settings import load
-from backstory.engine.spool import Spool
-from backstory.engine.unpack import SourceError
 
 
 @pytest.fixture

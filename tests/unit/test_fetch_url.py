@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backstory.edge.fetch_url import fetch, is_public, is_web_address, shown
-from backstory.engine.spool import Spool
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.spool import Spool
+from backstory.engine.file.unpack import SourceError
 
 BODY = b"".join(b"%d\n" % number for number in range(300_000))
 

@@ -21,7 +21,7 @@ from backstory.core.fact import (
 )
 from backstory.core.identity import Rules
 from backstory.core.time import DAY_US, HOUR_US, SECOND_US
-from backstory.engine.view import PersonView
+from backstory.engine.answer.view import PersonView
 from tests.unit.campaign_world import NOW_US, World, eq
 
 BOUGHT: Any = {"event": {"name": "purchased"}}

@@ -15,10 +15,10 @@ from backstory.core.limit import PROGRESS_STREAMS
 from backstory.edge.app import app_api
 from backstory.edge.app_import_control import progress_fields
 from backstory.edge.local import InProcess
-from backstory.engine import backfill
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
 from backstory.engine.clock import ManualClock
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Progress
+from backstory.engine.file.options import BackfillOptions, Progress
 from backstory.engine.workspace import Workspace, open_workspace
 from tests.live import NOW_US
 from tests.model.imported import json_lines, written

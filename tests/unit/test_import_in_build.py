@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backstory.core.condition import Json
-from backstory.engine import undo
+from backstory.engine.undo import undo
 from tests.live import NOW_US, Live
 from tests.model.imported import Row
 from tests.unit.test_fact_import_effects import NOW_S, PRO, campaign, journeys, load

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from backstory.core.error import RequestError
-from backstory.engine import backfill
-from backstory.engine.csv_dialect import Dialect, find_dialect
-from backstory.engine.import_job import Chunking
-from backstory.engine.import_outline import outline
-from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.preview import preview
-from backstory.engine.rehearsal import rehearse
-from backstory.engine.report import first_rows
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.backfill.import_outline import outline
+from backstory.engine.file.csv_dialect import Dialect, find_dialect
+from backstory.engine.file.options import BackfillOptions, Summary
+from backstory.engine.file.report import first_rows
+from backstory.engine.preview.preview import preview
+from backstory.engine.preview.rehearsal import rehearse
 from tests.live import Live
 from tests.model.imported import names_of
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backstory.core.error import RequestError
-from backstory.engine import backfill
-from backstory.engine.import_outline import outline
-from backstory.engine.options import BackfillOptions, Summary
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_outline import outline
+from backstory.engine.file.options import BackfillOptions, Summary
 from tests.live import NOW_US, Live
 from tests.model.imported import json_lines
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 from backstory.core.limit import IMPORTS_AT_ONCE
-from backstory.engine.import_turn import Turns
+from backstory.engine.backfill.import_turn import Turns
 
 LONG_S = 20.0
 

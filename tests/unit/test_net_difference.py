@@ -8,8 +8,8 @@ import pytest
 
 from backstory.core.condition import Json
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, mend
-from backstory.engine.import_job import Chunking
+from backstory.engine.backfill import backfill, mend
+from backstory.engine.backfill.import_job import Chunking
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, json_lines
 from tests.unit.test_fact_import_effects import NOW_S, campaign, foreseen, options

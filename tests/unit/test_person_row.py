@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from backstory.core.fact import Identifier
-from backstory.engine.event_row import RowError, RowShape
-from backstory.engine.person_row import PersonRow, read_person
+from backstory.engine.file.event_row import RowError, RowShape
+from backstory.engine.file.person_row import PersonRow, read_person
 
 
 def read(row: dict[str, Any], *, clear: bool = False, **shape: Any) -> PersonRow:

@@ -10,12 +10,13 @@ import pytest
 from backstory.core.error import RequestError
 from backstory.core.fact import PutCampaign, SetCampaignState
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, preview
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Progress
-from backstory.engine.preview import Rehearsal
-from backstory.engine.preview_view import Preview
-from backstory.engine.rehearsal import opened, rehearse, rehearse_in
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Progress
+from backstory.engine.preview import preview
+from backstory.engine.preview.preview import Rehearsal
+from backstory.engine.preview.preview_view import Preview
+from backstory.engine.preview.rehearsal import opened, rehearse, rehearse_in
 from backstory.store.folder import REPLICAS
 from backstory.store.reading import NotWritten
 from backstory.store.replica import make_replica

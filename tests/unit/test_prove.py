@@ -13,9 +13,9 @@ from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPers
 from backstory.core.time import DAY_US
 from backstory.edge.cli import main
 from backstory.edge.cli_command import Runtime
-from backstory.engine.options import BackfillOptions
-from backstory.engine.place import OTHER, TABLES, place_of
-from backstory.engine.prove import Finding, prove
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.verify.place import OTHER, TABLES, place_of
+from backstory.engine.verify.prove import Finding, prove
 from backstory.store.compaction import Sizes
 from backstory.store.schema import TABLES as SCHEMA
 from tests.live import Live

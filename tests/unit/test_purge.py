@@ -7,9 +7,9 @@ import msgspec
 
 from backstory.core.fact import DeletePerson, Identifier, Identify, MergePeople, PutCampaign, SetCampaignState
 from backstory.core.time import DAY_US
-from backstory.engine import verify
-from backstory.engine.options import BackfillOptions
+from backstory.engine.file.options import BackfillOptions
 from backstory.engine.redaction import redact_report
+from backstory.engine.verify import verify
 from backstory.store.naming import Naming
 from backstory.store.purge import Departed, Stage, plan
 from tests.live import Live

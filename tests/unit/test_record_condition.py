@@ -19,7 +19,7 @@ from backstory.core.fact import (
     Unrelate,
 )
 from backstory.core.time import SECOND_US as S
-from backstory.engine import verify
+from backstory.engine.verify import verify
 from tests.live import NOW_US, Live
 
 IOS: Json = {"device": {"platform": "ios"}}

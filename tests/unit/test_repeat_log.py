@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill
-from backstory.engine.options import BackfillOptions, Progress
-from backstory.engine.undo import undo
-from backstory.engine.view import ActivityView
+from backstory.engine.answer.view import ActivityView
+from backstory.engine.backfill import backfill
+from backstory.engine.file.options import BackfillOptions, Progress
+from backstory.engine.undo.undo import undo
 from tests.live import Live
 from tests.model.imported import json_lines, written
 

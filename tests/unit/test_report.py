@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backstory.engine.report import Report, is_report
+from backstory.engine.file.report import Report, is_report
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from backstory.core.event import canonical
 from backstory.core.fact import Identify, Track
 from backstory.edge.pipeline_semantic import call_facts
-from backstory.engine.event_row import read_event
-from backstory.engine.person_row import read_person
-from backstory.engine.row_shape import RowShape, shape_of
-from backstory.engine.row_value import NotHere, RowError
+from backstory.engine.file.event_row import read_event
+from backstory.engine.file.person_row import read_person
+from backstory.engine.file.row_shape import RowShape, shape_of
+from backstory.engine.file.row_value import NotHere, RowError
 from tests.model.imported import identify_of, track_of
 
 LONG = "https://example.com/shop/" + "x" * 80

@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from backstory.core.time import from_text
-from backstory.engine.event_row import read_event
-from backstory.engine.row_shape import RowShape
-from backstory.engine.row_value import RowError, pinned_value, read_time
+from backstory.engine.file.event_row import read_event
+from backstory.engine.file.row_shape import RowShape
+from backstory.engine.file.row_value import RowError, pinned_value, read_time
 
 BERLIN = RowShape(zone=ZoneInfo("Europe/Berlin"))
 

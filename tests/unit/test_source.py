@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from backstory.core.error import LimitError
 from backstory.core.limit import UNPACKED_BYTES
-from backstory.engine.line_source import lines_of, too_long
-from backstory.engine.source import Chunk, Place, Source
-from backstory.engine.unpack import COPY_BYTES, SourceError, open_text, unpack_into
+from backstory.engine.file.line_source import lines_of, too_long
+from backstory.engine.file.source import Chunk, Place, Source
+from backstory.engine.file.unpack import COPY_BYTES, SourceError, open_text, unpack_into
 
 BODY = b"one\ntwo\r\n\nfour"
 bodies = st.lists(st.sampled_from((b"a", b"bb", b"\n", b"\r\n", b"", b"ccccc")), max_size=12).map(b"".join)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from backstory.engine import spool
-from backstory.engine.spool import FORGOTTEN_S, FRESH_S, Spool, spool_folder
-from backstory.engine.unpack import SourceError
+from backstory.engine.file import spool
+from backstory.engine.file.spool import FORGOTTEN_S, FRESH_S, Spool, spool_folder
+from backstory.engine.file.unpack import SourceError
 
 MB = 1 << 20
 

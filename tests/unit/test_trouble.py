@@ -7,10 +7,10 @@ import pytest
 
 from backstory.core.fact import Identifier, SuppressPerson
 from backstory.core.time import HOUR_US
-from backstory.engine import backfill
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions, Stopped, Summary
-from backstory.engine.unpack import SourceError
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions, Stopped, Summary
+from backstory.engine.file.unpack import SourceError
 from tests.live import NOW_US, Live
 from tests.model.imported import json_lines, state
 

@@ -13,9 +13,10 @@ from backstory.core.error import ConflictError
 from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson, Track, UnsuppressPerson
 from backstory.core.limit import LOOP_PEOPLE, LOOP_ROWS
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, undo, undo_purge
-from backstory.engine.import_job import Chunking
-from backstory.engine.options import BackfillOptions
+from backstory.engine.backfill import backfill
+from backstory.engine.backfill.import_job import Chunking
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.undo import undo, undo_purge
 from backstory.store.manifest import read_files
 from tests.live import NOW_US, Live
 from tests.model.imported import Row, bring_in, json_lines, written

@@ -25,11 +25,12 @@ from backstory.core.fact import (
 )
 from backstory.core.person import register
 from backstory.core.time import SECOND_US
-from backstory.engine import backfill, verify
+from backstory.engine.backfill import backfill
 from backstory.engine.clock import ManualClock
-from backstory.engine.finding import TOLD_MAX, Findings, Verdict
-from backstory.engine.options import BackfillOptions
-from backstory.engine.verify_person import fold
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.verify import verify
+from backstory.engine.verify.finding import TOLD_MAX, Findings, Verdict
+from backstory.engine.verify.person import fold
 from backstory.engine.workspace import Workspace, open_workspace
 from backstory.store.people import cio_id_of
 

@@ -20,7 +20,7 @@ from backstory.core.error import (
     RequestError,
     StorageError,
 )
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.unpack import SourceError
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from backstory.edge.app_answer import UnprocessableError, answer
 from backstory.edge.app_campaign_shape import actions_of, campaign_shape
 from backstory.edge.app_definition import check_segments, judged, known_keys, name_of
 from backstory.edge.app_request import Call, Handler, not_found
-from backstory.engine.view import CampaignView
+from backstory.engine.answer.view import CampaignView
 
 _PATH = "$.campaign"
 _DEFINED = frozenset({"name", "trigger", "filter", "frequency", "include_current", "steps"})

@@ -10,7 +10,7 @@ from backstory.core.condition import Json
 from backstory.core.time import to_unix
 from backstory.edge.app_definition import segments_named
 from backstory.edge.app_shape import Shape
-from backstory.engine.view import CampaignView
+from backstory.engine.answer.view import CampaignView
 
 _SENDING = frozenset({"email", "webhook"})
 

@@ -12,7 +12,7 @@ from backstory.core.time import to_unix
 from backstory.edge.app_answer import answer
 from backstory.edge.app_request import Call, Handler, not_found
 from backstory.edge.app_shape import Shape, export_id, report_url
-from backstory.engine.view import ImportView
+from backstory.engine.answer.view import ImportView
 
 Report = Literal["error", "warning"]
 REPORTS: tuple[Report, ...] = ("error", "warning")

@@ -22,8 +22,8 @@ from backstory.edge.app_import_control import progress_fields
 from backstory.edge.app_option import flag_of, refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
-from backstory.engine.options import BackfillOptions
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.file.unpack import SourceError
 
 _PATH = "$.import"
 _KINDS = {

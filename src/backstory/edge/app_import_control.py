@@ -20,7 +20,7 @@ from backstory.edge.app_answer import answer
 from backstory.edge.app_option import body_of, flag_of
 from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream, event_frame
-from backstory.engine.options import Progress
+from backstory.engine.file.options import Progress
 from backstory.engine.port import Workspace
 
 # A stream says something at least so often, so that whoever went away is noticed.

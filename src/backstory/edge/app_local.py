@@ -30,7 +30,7 @@ from backstory.edge.app_request import Answer, Call, Handler
 from backstory.edge.app_stream import Emit, LineStream
 from backstory.edge.auth import workspace_number
 from backstory.edge.import_desk import Desk
-from backstory.engine.options import BackfillOptions, Progress, Summary
+from backstory.engine.file.options import BackfillOptions, Progress, Summary
 from backstory.engine.settings import Settings
 from backstory.store.credential import CredentialStore
 
@@ -114,22 +114,22 @@ def local_tools(
 
     # Imports and verify load DuckDB and NumPy, which a server that only takes calls can do without.
     def backfill(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> Summary:
-        from backstory.engine import backfill
+        from backstory.engine.backfill import backfill
 
         return backfill.run(workspace, options, on_progress=on_progress)
 
     def retry(import_id: int, path: Path, on_progress: Callable[[Progress], None]) -> Summary:
-        from backstory.engine import mend
+        from backstory.engine.backfill import mend
 
         return mend.retry(workspace, import_id, path, on_progress)
 
     def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-        from backstory.engine import preview
+        from backstory.engine.preview import preview
 
         return preview.as_json(preview.preview(workspace, options, on_progress))
 
     def verify(on_line: Callable[[dict[str, object]], None]) -> None:
-        from backstory.engine import verify
+        from backstory.engine.verify import verify
 
         verify.run(workspace, on_line)
 
@@ -138,7 +138,7 @@ def local_tools(
         return _purge_shape(purger.run(lambda progress: on_progress(_purge_shape(progress))))
 
     def outline(options: BackfillOptions) -> list[Any]:
-        from backstory.engine import import_check, import_outline
+        from backstory.engine.backfill import import_check, import_outline
 
         import_check.check(options)
         return msgspec.to_builtins(import_outline.outline(options))

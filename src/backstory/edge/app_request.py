@@ -18,10 +18,10 @@ from backstory.core.fact import Fact, IdentifierKind, Receipt
 from backstory.core.limit import JSON_DEPTH
 from backstory.core.time import TimeUnreadable, from_text
 from backstory.edge.app_answer import StillPending, answer
-from backstory.engine.options import BackfillOptions
+from backstory.engine.answer.view import ImportView
+from backstory.engine.file.options import BackfillOptions
+from backstory.engine.file.spool import Spool
 from backstory.engine.port import Reader, Workspace
-from backstory.engine.spool import Spool
-from backstory.engine.view import ImportView
 
 _TRUE = frozenset({"true", "1", "yes", "t"})
 _FALSE = frozenset({"false", "0", "no", "f", ""})

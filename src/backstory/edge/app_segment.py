@@ -15,8 +15,8 @@ from backstory.edge import app_shape
 from backstory.edge.app_answer import UnprocessableError, answer, nothing
 from backstory.edge.app_definition import check_segments, judged, known_keys, name_of, text_of
 from backstory.edge.app_request import Call, Handler
+from backstory.engine.answer.view import SegmentView
 from backstory.engine.port import Reader
-from backstory.engine.view import SegmentView
 
 _OURS = frozenset({"name", "description", "type", "conditions"})
 _SERVER = frozenset({"id", "deduplicate_id", "state", "progress", "tags", "created_at", "updated_at"})

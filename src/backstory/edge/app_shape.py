@@ -12,7 +12,7 @@ import msgspec
 
 from backstory.core.condition import Json
 from backstory.core.time import to_unix
-from backstory.engine.view import (
+from backstory.engine.answer.view import (
     ActivityView,
     Identifiers,
     ImportView,

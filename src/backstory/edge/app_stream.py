@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from starlette.types import Receive, Scope, Send
 
 from backstory.core.error import BackstoryError
-from backstory.engine.options import Stopped
+from backstory.engine.file.options import Stopped
 
 _log = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from backstory.edge.app_answer import TooLargeError, answer, nothing, refusal, u
 from backstory.edge.app_option import refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.multipart import Multipart, boundary_of
-from backstory.engine.spool import TooMuch
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.spool import TooMuch
+from backstory.engine.file.unpack import SourceError
 
 _ENDINGS = {
     "text/csv": ".csv", "text/tab-separated-values": ".tsv", "application/x-ndjson": ".jsonl",

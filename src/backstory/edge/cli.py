@@ -27,7 +27,7 @@ from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
 from backstory.edge.cli_workspace import workspaces
 from backstory.edge.local import Opened
-from backstory.engine.options import BackfillOptions, Progress
+from backstory.engine.file.options import BackfillOptions, Progress
 from backstory.engine.settings import SETTINGS, Setting, Settings, load
 
 
@@ -135,7 +135,7 @@ def open_aside(settings: Settings) -> tuple[Opened, ASGIApp]:
     from backstory.edge.app_local import local_tools
     from backstory.engine.clock import SystemClock
     from backstory.engine.house import House
-    from backstory.engine.preview import as_json
+    from backstory.engine.preview.preview import as_json
     from backstory.store.credential import CredentialStore
 
     aside = House(settings).aside(settings.workspace)

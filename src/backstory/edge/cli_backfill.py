@@ -21,12 +21,12 @@ from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, pr
 from backstory.edge.cli_progress import Bar
 from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
-from backstory.engine import options as engine_options
-from backstory.engine import preload
-from backstory.engine.options import BackfillOptions, Summary
-from backstory.engine.row_shape import PinnedType
+from backstory.engine.backfill import preload
+from backstory.engine.file import options as engine_options
+from backstory.engine.file.options import BackfillOptions, Summary
+from backstory.engine.file.row_shape import PinnedType
+from backstory.engine.file.unpack import ENCODINGS
 from backstory.engine.settings import Settings
-from backstory.engine.unpack import ENCODINGS
 
 QUOTES = {"double": '"', "single": "'", "none": ""}
 F = TypeVar("F", bound=Callable[..., object])

@@ -21,7 +21,7 @@ from backstory.edge.cli_command import (
     workspace_command,
 )
 from backstory.edge.cli_undo import preview_text, undone_text
-from backstory.engine.options import Summary
+from backstory.engine.file.options import Summary
 
 F = TypeVar("F", bound=Callable[..., object])
 _SHOWN = ("id", "name", "description", "type", "state", "identifier", "data_to_process", "error", "created_at")

@@ -38,8 +38,8 @@ def prove(context: click.Context, run: Run, identifier: str) -> None:
       backstory privacy prove 42 --json
     """
     # Reads Parquet, which loads slowly.
-    from backstory.engine.prove import Finding
-    from backstory.engine.prove import prove as search
+    from backstory.engine.verify.prove import Finding
+    from backstory.engine.verify.prove import prove as search
 
     if not identifier.strip():
         # Not 1, which says that something is there.

@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from backstory.engine import options as engine_options
+from backstory.engine.file import options as engine_options
 
 
 class Bar:

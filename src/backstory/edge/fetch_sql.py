@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from backstory.core.error import BackstoryError
-from backstory.engine.plain_value import plain
-from backstory.engine.spool import Spool
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.plain_value import plain
+from backstory.engine.file.spool import Spool
+from backstory.engine.file.unpack import SourceError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

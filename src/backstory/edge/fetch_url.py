@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from backstory.engine.spool import Spool
-from backstory.engine.unpack import SourceError
+from backstory.engine.file.spool import Spool
+from backstory.engine.file.unpack import SourceError
 
 REDIRECTS_MAX = 5
 ATTEMPTS_MAX = 4

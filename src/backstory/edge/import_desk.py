@@ -21,12 +21,12 @@ from backstory.core.fact import FinishImport, StartImport
 from backstory.core.limit import IMPORTS_AT_ONCE, IMPORTS_WAITING, UPLOADS_UNFINISHED
 from backstory.edge import fetch_url
 from backstory.edge.multipart import safe_name
-from backstory.engine import spool
-from backstory.engine.options import BackfillOptions, Progress, Stopped, Summary
+from backstory.engine.answer.view import ImportView
+from backstory.engine.file import spool
+from backstory.engine.file.options import BackfillOptions, Progress, Stopped, Summary
+from backstory.engine.file.spool import Spool, spool_folder
+from backstory.engine.file.unpack import SourceError
 from backstory.engine.settings import Settings
-from backstory.engine.spool import Spool, spool_folder
-from backstory.engine.unpack import SourceError
-from backstory.engine.view import ImportView
 
 if TYPE_CHECKING:
     from backstory.engine.workspace import Workspace
@@ -173,8 +173,8 @@ class Desk:
         return True
 
     def retry(self, import_id: int, upload_id: str) -> int:
-        """Begin with an upload of mended rows of an import. Raises as ``engine.mend.begin`` does; the upload goes."""
-        from backstory.engine import mend
+        """Begin with an upload of mended rows of an import; the upload goes. Raises as ``backfill.mend.begin`` does."""
+        from backstory.engine.backfill import mend
 
         path = self._place(None, upload_id)
         try:
@@ -225,7 +225,7 @@ class Desk:
 
     def _check(self, options: BackfillOptions) -> None:
         """A file that is there already is looked at before there is an import; it stays an upload when it is wrong."""
-        from backstory.engine import import_check
+        from backstory.engine.backfill import import_check
 
         try:
             import_check.check(options)
@@ -291,7 +291,7 @@ class Desk:
             self._fail(import_id, "something went wrong on our side; the server's log says what")
 
     def _run(self, import_id: int) -> None:
-        from backstory.engine.import_job import row_of
+        from backstory.engine.backfill.import_job import row_of
 
         row = row_of(self._workspace, import_id)
         if row.state != "importing":
@@ -312,7 +312,7 @@ class Desk:
     def _fail(self, import_id: int, reason: str) -> None:
         if self._stopping.is_set():
             return
-        from backstory.engine.import_job import row_of
+        from backstory.engine.backfill.import_job import row_of
 
         self._workspace.apply([FinishImport(import_id=import_id, state="failed", error=reason)])
         options = msgspec.json.decode(row_of(self._workspace, import_id).options, type=BackfillOptions)

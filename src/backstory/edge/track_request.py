@@ -30,7 +30,7 @@ from backstory.edge.track_form import form_facts
 from backstory.edge.track_metric import metric_fact, push_fact, unsubscribe_fact
 from backstory.edge.track_route import Action, split_device
 from backstory.edge.value import path_identifier, read_body, read_object
-from backstory.engine.view import MessageView, SegmentView
+from backstory.engine.answer.view import MessageView, SegmentView
 
 _PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 

@@ -22,10 +22,10 @@ from backstory.core.metric import MESSAGE
 from backstory.core.person import decode_document
 from backstory.core.record_leaf import RecordLeaf
 from backstory.core.segment import AnyLeaf, LeafKey, SegmentEngine, leaf_keys
-from backstory.engine.apply_event import ARRIVED_US
-from backstory.engine.build import Builder, settle_all
+from backstory.engine.apply.event import ARRIVED_US
 from backstory.engine.context import Context, shown_values
-from backstory.engine.scan import Since, feed_rows, scan
+from backstory.engine.segment.build import Builder, settle_all
+from backstory.engine.segment.scan import Since, feed_rows, scan
 from backstory.store.definition import read_segments
 from backstory.store.folder import Folder
 from backstory.store.manifest import LeafMark, read_leaf_marks, read_leaf_pages

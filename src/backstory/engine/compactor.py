@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from backstory.core.error import StorageError
 from backstory.core.time import SECOND_US
-from backstory.engine.block_move import BlockMover
+from backstory.engine.backfill.block_move import BlockMover
 from backstory.store.compaction import MergeParts, MergeRuns, Move, Sizes, Task, plan
 from backstory.store.duck import Duck
 from backstory.store.manifest import KeyRun, Part, read_key_runs, read_parts

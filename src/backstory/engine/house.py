@@ -21,7 +21,7 @@ from backstory.engine.workspace import DEFAULT, Workspace, open_workspace
 from backstory.store.lock import FolderLock
 
 if TYPE_CHECKING:
-    from backstory.engine.aside import Aside
+    from backstory.engine.preview.aside import Aside
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
@@ -48,7 +48,7 @@ class House:
     def aside(self, name: str) -> Aside:
         """A replica of one that exists, which itself stays closed meanwhile; raises as ``open`` does."""
         # A server does without what imports load.
-        from backstory.engine.aside import Aside
+        from backstory.engine.preview.aside import Aside
 
         self._check_there(name)
         self._take(name)

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Fact, Receipt, Track
 from backstory.core.time import SECOND_US
-from backstory.engine.apply import Applier
+from backstory.engine.apply.applier import Applier
 from backstory.engine.clock import Clock, ClockGuard
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.store.folder import Folder

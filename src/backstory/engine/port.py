@@ -10,8 +10,7 @@ from typing import Protocol
 from backstory.core.condition import Condition, Where
 from backstory.core.explain import Explanation
 from backstory.core.fact import Fact, IdentifierKind, ObjectKey, Receipt
-from backstory.engine.import_control import ImportControl
-from backstory.engine.view import (
+from backstory.engine.answer.view import (
     ActivityView,
     CampaignView,
     Identifiers,
@@ -24,6 +23,7 @@ from backstory.engine.view import (
     SegmentView,
     TransitionView,
 )
+from backstory.engine.backfill.import_control import ImportControl
 
 
 class Reader(Protocol):

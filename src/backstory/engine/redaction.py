@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from backstory.core.trace import ATTRIBUTE_CHANGE, DEVICE_CHANGE, PROFILE_CREATE, SKIPPED_UPDATE
-from backstory.engine.report import OLDER_ROW, file_told, line_told
+from backstory.engine.file.report import OLDER_ROW, file_told, line_told
 from backstory.store.naming import Naming
 
 FORGOTTEN_TRACE = '{"forgotten":true}'

@@ -12,21 +12,21 @@ from backstory.core.identity import Rules
 from backstory.core.message import Delivery
 from backstory.core.segment import SegmentEngine
 from backstory.core.time import DAY_US, HOUR_US, SECOND_US
-from backstory.engine.apply import Applier
-from backstory.engine.apply_campaign import Campaigns
-from backstory.engine.build import Builder
-from backstory.engine.build_memory import recall
+from backstory.engine.answer.reader import Reader
+from backstory.engine.apply.applier import Applier
+from backstory.engine.apply.campaign import Campaigns
+from backstory.engine.backfill.import_control import IMPORTING, PAUSED, ImportControl
+from backstory.engine.backfill.import_turn import Turns
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
 from backstory.engine.context import Context
-from backstory.engine.import_control import IMPORTING, PAUSED, ImportControl
-from backstory.engine.import_turn import Turns
 from backstory.engine.inbox import Inbox, Ticket
 from backstory.engine.loop import Loop
-from backstory.engine.membership_log import catch_up
 from backstory.engine.purger import Purger
-from backstory.engine.reader import Reader
+from backstory.engine.segment.build import Builder
+from backstory.engine.segment.build_memory import recall
+from backstory.engine.segment.membership_log import catch_up
 from backstory.engine.settings import Settings
 from backstory.store.definition import read_segments
 from backstory.store.folder import Folder, open_folder_stores
