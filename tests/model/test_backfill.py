@@ -481,7 +481,7 @@ def test_every_row_is_counted_once(tmp_path: Path) -> None:
     assert errors_in(summary) == [
         (6, f"email: 'bob@x.org' belongs to somebody else (cio_id {cio_id_of(bob.person)})"),
         (7, "id: names no person: give one of id, customer_id, email"),
-        (8, "_timestamp: cannot be read: 'abc' is neither unix seconds nor ISO 8601 with a zone (found \"abc\")"),
+        (8, "_timestamp: cannot be read: it is neither unix seconds nor ISO 8601 with a zone (found \"abc\")"),
     ]
     live.close()
 

@@ -85,6 +85,14 @@ def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Clie
         ({"data_file_url": "file:///etc/passwd"}, "data_file_url"),
         ({"data_file_url": "http://["}, "data_file_url"),
         ({"data_file_url": None}, "data_file_url"),
+        ({"triggers": "some"}, "triggers"),
+        ({"on_empty": "keep"}, "on_empty"),
+        ({"shape": "segment"}, "shape"),
+        ({"same_rows": True}, "same_rows"),
+        ({"encoding": "ascii"}, "encoding"),
+        ({"map": ["id"]}, "map"),
+        ({"quote": "`"}, "quote"),
+        ({"types": {"zip": "text"}}, "types.zip"),
     ],
 )
 def test_a_wrong_request_is_refused_with_its_place(client: httpx.Client, changes: dict[str, Json], key: str) -> None:
@@ -92,6 +100,14 @@ def test_a_wrong_request_is_refused_with_its_place(client: httpx.Client, changes
     response = client.post("/v1/imports", json={"import": {**WANTED, **changes}})
     assert response.status_code == 400
     assert response.json()["errors"][0]["source"]["pointer"] == f"$.import.{key}"
+
+
+def test_a_word_there_is_not_is_answered_with_those_there_are(client: httpx.Client) -> None:
+    """What was sent and what may be sent stand in the error."""
+    response = client.post("/v1/imports", json={"import": {**WANTED, "triggers": "some"}})
+    detail = response.json()["errors"][0]["detail"]
+    assert "'some'" in detail
+    assert "recent, none, all" in detail
 
 
 @pytest.mark.parametrize(

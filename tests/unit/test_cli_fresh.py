@@ -1,5 +1,8 @@
 """The command line over real data folders, as somebody new meets them."""
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -46,3 +49,53 @@ def test_a_mistyped_setting_is_refused_by_every_command(tmp_path: Path) -> None:
     told = run("segments", "list", BACKSTORY_DATA=str(tmp_path), BACKSTORY_WORKSPAEC="staging")
     assert told.exit_code == 2
     assert "BACKSTORY_WORKSPACE?" in told.stderr
+
+
+def shop(path: Path) -> str:
+    """A database of one customer; returns its address."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE customers (id TEXT, plan TEXT, since TEXT)")
+        db.execute("INSERT INTO customers VALUES ('ann', 'free', '2024-05-01 10:00:00')")
+        db.commit()
+    return f"sqlite:///{path}"
+
+
+def test_what_a_preview_fetched_is_imported_and_that_is_said(tmp_path: Path) -> None:
+    """The rows are those that were looked at; whoever changed them meanwhile is told when they were fetched."""
+    url = shop(tmp_path / "shop.db")
+    data = str(tmp_path / "data")
+    assert run("workspaces", "create", "other", BACKSTORY_DATA=data).exit_code == 0
+    command = ("backfill", "people", "--sql", url, "--query", "SELECT * FROM customers", "--key", "id", "--json")
+    seen = run(*command, "--preview", BACKSTORY_DATA=data, BACKSTORY_WORKSPACE="other")
+    assert (seen.exit_code, "as it was fetched at" in seen.stderr) == (0, False)
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db:
+        db.execute("INSERT INTO customers VALUES ('bob', 'pro', '2024-05-02 10:00:00')")
+        db.commit()
+    counts = [run(*command, BACKSTORY_DATA=data, BACKSTORY_WORKSPACE="other") for _ in range(2)]
+    assert [json.loads(one.stdout)["rows"] for one in counts] == [1, 2]
+    assert ["as it was fetched at" in one.stderr for one in counts] == [True, False]
+
+
+def test_times_that_are_taken_for_text_are_pointed_out(tmp_path: Path) -> None:
+    """No condition on times would see them; told what they are, they are unix seconds and nothing is said."""
+    url = shop(tmp_path / "shop.db")
+    command = ("backfill", "people", "--sql", url, "--query", "SELECT * FROM customers", "--preview")
+    plain = run(*command, BACKSTORY_DATA=str(tmp_path / "data"))
+    assert "since: times as text" in plain.stderr
+    assert "--type since=time --zone" in plain.stderr
+    told = run(*command, "--type", "since=time", "--zone", "UTC", BACKSTORY_DATA=str(tmp_path / "data"))
+    assert (told.exit_code, "times as text" in told.stderr) == (0, False)
+
+
+def test_rows_of_an_import_that_was_taken_back_are_not_to_be_mended(tmp_path: Path) -> None:
+    """Its errors are still told; what to do about them would be refused."""
+    rows = tmp_path / "events.csv"
+    rows.write_text("customer_id,name\nann,bought\nann,\n")
+    data = str(tmp_path / "data")
+    assert "imports retry 1 COPY" in run("backfill", "events", str(rows), BACKSTORY_DATA=data).stdout
+    run("imports", "undo", "1", "--yes", BACKSTORY_DATA=data)
+    shown = run("imports", "show", "1", BACKSTORY_DATA=data).stdout
+    assert "import 1 is retracted" in shown
+    assert "imports retry" not in shown
+    run("imports", "purge", "1", "--yes", BACKSTORY_DATA=data)
+    assert "import 1 is purged" in run("imports", "show", "1", BACKSTORY_DATA=data).stdout

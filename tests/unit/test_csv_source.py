@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backstory.engine.file.csv_dialect import Dialect
 from backstory.engine.file.csv_source import CsvRow, CsvSource
 from backstory.engine.file.csv_type import cell_value, column_types
 from backstory.engine.file.source import Place
@@ -58,6 +59,21 @@ def errors(path: Path, body: bytes) -> list[tuple[int, str]]:
 def test_the_first_line_names_the_columns(path: Path, body: bytes) -> None:
     """With or without a byte order mark and quotes, by commas, semicolons or tabs, without the blanks around."""
     assert header(path, body) == ["id", "name", "n"]
+
+
+@pytest.mark.parametrize("first", [b"sep=;\r\n", b"SEP=;\n", b'"sep=;"\r\n', b"\xef\xbb\xbfsep=;\r\n"])
+def test_a_line_that_names_the_delimiter_may_come_first(path: Path, first: bytes) -> None:
+    """As Excel writes and reads it: the header is below, and lines keep their numbers."""
+    path.write_bytes(first + b"id;a,b\r\nann;1,5\r\nbob\r\n")
+    source = CsvSource(path)
+    assert source.header == ["id", "a,b"]
+    assert [(row.line, row.cells, bool(row.error)) for row in source.rows()] == [
+        (3, ["ann", "1,5"], False), (4, ["bob"], True),
+    ]  # fmt: skip
+    source.close()
+    told = CsvSource(path, dialect=Dialect(delimiter=","))
+    told.close()
+    assert told.header == ["id;a", "b"]
 
 
 def test_names_keep_their_case(path: Path) -> None:

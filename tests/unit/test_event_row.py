@@ -331,6 +331,6 @@ def test_a_wrong_track_v2_item_says_where(changes: dict[str, Any], field: str) -
 def test_every_error_names_field_value_and_reason() -> None:
     """Long values are cut, texts are in quotes, numbers are not."""
     assert str(wrong(timestamp="abc")) == (
-        "timestamp: cannot be read: 'abc' is neither unix seconds nor ISO 8601 with a zone (found \"abc\")"
+        "timestamp: cannot be read: it is neither unix seconds nor ISO 8601 with a zone (found \"abc\")"
     )
     assert str(wrong(event_id=1.5)) == "event_id: must be text or a whole number (found 1.5)"

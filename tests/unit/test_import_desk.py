@@ -150,6 +150,10 @@ def test_an_upload_is_gone_on_with(server: Server) -> None:
     assert client.post("/v1/imports", json={"import": wanted, "preview": True}).status_code == 400
     assert client.post("/v1/imports", params={"prview": "1"}, json={"import": wanted}).status_code == 400
     assert [column["name"] for column in seen["files"][0]["columns"]] == ["id", "plan", "zip"]
+    for preview in (True, False):
+        wrong = client.post("/v1/imports", json={"import": {**wanted, "time": "day", "preview": preview}})
+        assert wrong.status_code == 400
+        assert wrong.json()["errors"][0]["source"]["pointer"] == "$.import.time"
     assert client.get("/v1/imports").json()["imports"] == []
     shown = server.ended(client.post("/v1/imports", json={"import": wanted}))
     assert (shown["state"], shown["rows_imported"]) == ("imported", 200)

@@ -65,6 +65,12 @@ def is_local(text: str) -> bool:
     return bool(_LOCAL.match(text.strip()))
 
 
+def is_written_out(text: str) -> bool:
+    """Is this a date, or a date and a time of day, as ISO 8601 writes them, in a zone or in none?"""
+    stripped = text.strip()
+    return bool(_LOCAL.match(stripped) or _ISO.match(stripped))
+
+
 def from_local(text: str, zone: tzinfo) -> tuple[int, bool]:
     """Read a date (its midnight) or a date and a time of day in a zone; returns (microseconds, stands_twice).
 

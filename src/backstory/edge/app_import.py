@@ -7,7 +7,7 @@ keys is ours (issue 5).
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -22,8 +22,9 @@ from backstory.edge.app_import_control import progress_fields
 from backstory.edge.app_option import flag_of, refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
-from backstory.engine.file.options import BackfillOptions
-from backstory.engine.file.unpack import SourceError
+from backstory.engine.file.options import BackfillOptions, Policy
+from backstory.engine.file.row_shape import ItemShape, PinnedType
+from backstory.engine.file.unpack import ENCODINGS, SourceError
 
 _PATH = "$.import"
 _KINDS = {
@@ -34,6 +35,14 @@ _ROWS = ("all", "only_new", "only_existing")
 _OPTIONS = (
     "triggers", "on_empty", "map", "time", "delimiter", "encoding", "quote", "shape", "types", "zone", "same_rows",
 )  # fmt: skip
+# Those of them that are one of a few words.
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "triggers": get_args(Policy),
+    "on_empty": ("ignore", "clear"),
+    "shape": get_args(ItemShape),
+    "same_rows": ("once", "all"),
+    "encoding": ENCODINGS,
+}
 _KEYS = frozenset((
     *_OPTIONS, "name", "description", "type", "identifier", "data_file_url", "upload", "preview", "as_of",
     "data_to_process", "people_to_process", "rows", "only_new", "only_existing", "object_type_id", "segment_id",
@@ -92,6 +101,11 @@ def _answer(desk: Desk, options: BackfillOptions, *, preview: bool, **source: An
         return answer({"import": app_shape.import_(desk.view(desk.create(options, **source)))})
     except SourceError as error:
         raise UnprocessableError(str(error), path=_PATH) from error
+    except RequestError as error:
+        # What looks at options without a request calls them by their names alone.
+        if error.path and not error.path.startswith("$"):
+            error.path = f"{_PATH}.{error.path}"
+        raise
 
 
 def _preview(wanted: dict[str, Json]) -> bool:
@@ -129,10 +143,26 @@ def _options(wanted: dict[str, Json]) -> BackfillOptions:
         "as_of_us": _moment(wanted.get("as_of")),
         **{key: wanted[key] for key in _OPTIONS if key in wanted},
     }
+    for key, allowed in _CHOICES.items():
+        if wanted.get(key) is not None:
+            _one_of(wanted, key, allowed)
+    _check_types(wanted.get("types"))
     try:
         return msgspec.convert(given, BackfillOptions)
     except msgspec.ValidationError as error:
-        raise RequestError(f"import: {error}", path=_PATH) from None
+        said, _, where = str(error).partition(" - at `$")
+        raise RequestError(f"import: {said}", path=_PATH + where.removesuffix("`")) from None
+
+
+def _check_types(types: Json) -> None:
+    """Raises ``RequestError`` for a column with a type there is none of."""
+    allowed = get_args(PinnedType)
+    for column, kind in types.items() if isinstance(types, dict) else ():
+        if kind not in allowed:
+            raise RequestError(
+                f"the type of {column!r} must be one of {', '.join(allowed)}, not {kind!r}",
+                path=f"{_PATH}.types.{column}",
+            )
 
 
 def _check_keys(wanted: dict[str, Json]) -> None:

@@ -6,7 +6,6 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -16,9 +15,10 @@ from rich.console import Console
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_text
-from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, row_of, rows_of, workspace_command
-from backstory.edge.cli_preview import empty_folder, hint_text, outline_text, preview_text, skipped_name
+from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, moment, row_of, rows_of, workspace_command
+from backstory.edge.cli_preview import empty_folder, outline_text, preview_text
 from backstory.edge.cli_progress import Bar
+from backstory.edge.cli_summary import summary_text
 from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
 from backstory.engine.backfill import preload
@@ -287,9 +287,19 @@ def _fetched(settings: Settings, options: BackfillOptions, inputs: Inputs) -> Ba
     """The same, once everything that comes from elsewhere is a file."""
     if not inputs.elsewhere:
         return options
+
+    def on_kept(title: str, at_s: float) -> None:
+        kept = f"{title} is read as it was fetched at {moment(int(at_s))}, for a preview or a command that broke off"
+        click.echo(f"{kept}; an hour after that it is fetched again", err=True)
+
     with Bar(Console(stderr=True)) as bar:
         paths = fetch_all(
-            settings, inputs, sys.stdin.buffer, keep_nulls=options.on_empty == "clear", on_bytes=bar.fetched
+            settings,
+            inputs,
+            sys.stdin.buffer,
+            keep_nulls=options.on_empty == "clear",
+            on_bytes=bar.fetched,
+            on_kept=on_kept,
         )
     return msgspec.structs.replace(options, paths=paths)
 
@@ -355,45 +365,3 @@ def _moment(text: str | None) -> int | None:
         return from_text(text)[0]
     except TimeUnreadable as error:
         raise click.UsageError(f"--as-of: {error}") from None
-
-
-def summary_text(summary: Summary, kind: str = "") -> str:
-    """The summary of an import of a kind as lines for people; what did not occur is left out."""
-    # Of a moment nobody wants to know the speed.
-    speed = f" ({summary.rows / summary.seconds:,.0f} rows/s)" if summary.seconds > 1 else ""
-    count = "1 row" if summary.rows == 1 else f"{summary.rows:,} rows"
-    lines = [f"import {summary.import_id} is {summary.state}: {count} in {summary.seconds:,.1f} s{speed}"]
-    counts = {
-        "created": summary.created,
-        "updated": summary.updated,
-        "unchanged": summary.unchanged,
-        "stale (a newer value stays)": summary.stale,
-        "duplicate (already there)": summary.duplicate,
-        skipped_name(kind): summary.skipped,
-        "people created": summary.people_created,
-        "journeys started in campaigns": summary.journeys_started,
-        "events held back from campaigns": summary.held_back.event,
-        "segment changes held back from campaigns": summary.held_back.segment,
-        "warnings": summary.warnings,
-        "failed at first, mended since": summary.mended,
-        "errors": summary.errors,
-    }
-    lines += [f"  {name:<42}{count:>14,}" for name, count in counts.items() if count]
-    if summary.error_file:
-        rows = "the rows with errors" if summary.errors else "the rows that had failed"
-        lines.append(f"  {rows} are in {summary.error_file}{_to_mend(summary)}")
-    if summary.warning_file:
-        lines.append(f"  the rows with warnings are in {summary.warning_file}")
-    if summary.hint:
-        lines.append(hint_text(summary.hint))
-    return "\n".join(lines)
-
-
-def _to_mend(summary: Summary) -> str:
-    """What to do with the rows with errors, while any is to be mended."""
-    if not summary.to_mend:
-        return ""
-    retry = f"'backstory imports retry {summary.import_id} COPY'"
-    if summary.error_file and Path(summary.error_file).is_dir():
-        return f", one file for each of the input: correct a copy of each, and {retry} one by one"
-    return f": correct a copy, and {retry}"

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.edge.cli_backfill import long_work, summary_text
+from backstory.edge.cli_backfill import long_work
 from backstory.edge.cli_command import (
     EXIT_FOUND,
     Run,
@@ -20,6 +20,7 @@ from backstory.edge.cli_command import (
     rows_of,
     workspace_command,
 )
+from backstory.edge.cli_summary import summary_text
 from backstory.edge.cli_undo import preview_text, undone_text
 from backstory.engine.file.options import Summary
 
@@ -245,7 +246,8 @@ def _text(shown: dict[str, Json]) -> str:
     text += "\n".join("  " + line for line in fields(asked | {"as of": _as_of(asked)}, _asked(asked)).splitlines())
     if not shown["summary"]:
         return text
-    summary = msgspec.structs.replace(msgspec.convert(shown["summary"], Summary), state=str(shown["state"]))
+    said = "purged" if shown["purged"] else str(shown["state"])
+    summary = msgspec.structs.replace(msgspec.convert(shown["summary"], Summary), state=said)
     return f"{text}\n\n{summary_text(summary, str(shown['type']))}"
 
 

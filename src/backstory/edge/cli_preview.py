@@ -10,6 +10,7 @@ from typing import Any
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
+from backstory.core.time import is_local, is_written_out
 from backstory.edge.cli_command import Row, Run, cell, columns, moment, rows_of
 
 _OUTCOMES = {
@@ -64,6 +65,11 @@ def preview_text(seen: dict[str, Json], kind: str = "") -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
+def counted(rows: int) -> str:
+    """So many rows, in words."""
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
 def hint_text(hint: Json) -> str:
     """What to do when no row can be taken; "" where there is nothing to say."""
     return f"hint: {cell(hint)}" if hint else ""
@@ -106,7 +112,24 @@ def _file(one: dict[str, Any], kind: str, title: str) -> str:
         lines.append(f"of the first {seen:,} rows {unreadable:,} cannot be read: they will be errors")
     elif not seen:
         lines.append("no rows")
+    lines += _times_as_text(one)
     return "\n".join([head, *("  " + line for line in lines)])
+
+
+def _times_as_text(one: dict[str, Any]) -> list[str]:
+    """A line on columns that hold times as text; calls of other shapes have their own rules for them."""
+    if one["shape"] not in ("", "flat"):
+        return []
+    columns_there = [column for column in one["columns"] if column["type"] == "text" and column["name"] != one["time"]]
+    found = [
+        column for column in columns_there if column["examples"] and all(map(is_written_out, column["examples"]))
+    ]
+    if not found:
+        return []
+    names = ", ".join(column["name"] for column in found[:_FILES_MAX]) + (", …" if len(found) > _FILES_MAX else "")
+    zone = " --zone Europe/Berlin" if any(is_local(text) for text in found[0]["examples"]) else ""
+    told = f"--type {found[0]['name']}=time{zone} makes them unix seconds"
+    return [f"{names}: times as text, which no condition on times sees; {told}"]
 
 
 def _near(path: str) -> str:
@@ -117,7 +140,7 @@ def _near(path: str) -> str:
 
 def _counts(seen: dict[str, Any], kind: str) -> str:
     names = {**_OUTCOMES, "skipped": skipped_name(kind)}
-    lines = [f"preview as of {moment(int(seen['now']))}: {seen['rows']:,} rows; nothing was changed"]
+    lines = [f"preview as of {moment(int(seen['now']))}: {counted(seen['rows'])}; nothing was changed"]
     lines += [f"  {name:<42}{seen[key]:>14,}" for key, name in names.items() if seen[key]]
     held = seen["held_back"]
     for what, key in (("events", "event"), ("segment changes", "segment")):

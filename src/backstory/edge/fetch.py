@@ -25,6 +25,8 @@ BLOCK_BYTES = 1 << 20
 _MB = 1 << 20
 # Is told how many bytes came, and of how many (0: not known).
 OnBytes = Callable[[int, int], None]
+# Is told what was not fetched again, and when it had been, in unix seconds.
+OnKept = Callable[[str, float], None]
 
 
 class Input(click.ParamType[str]):
@@ -89,17 +91,26 @@ class Inputs:
 
 
 def fetch_all(
-    settings: Settings, inputs: Inputs, standard: BinaryIO, *, keep_nulls: bool, on_bytes: OnBytes
+    settings: Settings,
+    inputs: Inputs,
+    standard: BinaryIO,
+    *,
+    keep_nulls: bool,
+    on_bytes: OnBytes,
+    on_kept: OnKept = lambda title, at_s: None,
 ) -> tuple[str, ...]:
-    """The files, those that were fetched among them. Raises ``SourceError``."""
+    """The files, those that were fetched among them. Raises ``SourceError``.
+
+    What a preview fetched a moment ago is what is imported then: ``on_kept`` is told.
+    """
     if inputs.sql is not None:
-        return (_sql(settings, inputs, inputs.sql, keep_nulls=keep_nulls, on_bytes=on_bytes),)
+        return (_sql(settings, inputs, inputs.sql, keep_nulls=keep_nulls, on_bytes=on_bytes, on_kept=on_kept),)
     paths: list[str] = []
     for name in inputs.names:
         if name == STDIN:
             paths.append(_stdin(settings, standard, on_bytes))
         elif fetch_url.is_web_address(name):
-            paths.append(_url(settings, name, on_bytes))
+            paths.append(_url(settings, name, on_bytes, on_kept))
         else:
             paths += files_of(Path(name))
     return tuple(paths)
@@ -143,20 +154,31 @@ def _spool(settings: Settings, name: str) -> Spool:
     return Spool(spool_folder(workspace) / name, bytes_max=settings.import_max_mb * _MB)
 
 
-def _url(settings: Settings, url: str, on_bytes: OnBytes) -> str:
+def _told(spool: Spool, title: str, on_kept: OnKept) -> None:
+    if spool.kept_since_s is not None:
+        on_kept(title, spool.kept_since_s)
+
+
+def _url(settings: Settings, url: str, on_bytes: OnBytes, on_kept: OnKept) -> str:
     last = unquote(urlsplit(url).path).rpartition("/")[2]
     safe = "".join(letter for letter in last if letter.isalnum() or letter in "._-")[-60:].lstrip(".")
     with _spool(settings, f"url-{_hash(url)}-{safe or 'file'}") as spool:
-        if not spool.ready(_now_s()):
+        if spool.ready(_now_s()):
+            _told(spool, fetch_url.shown(url), on_kept)
+        else:
             fetch_url.fetch(url, spool, private=settings.private_urls, on_bytes=on_bytes)
             spool.finish()
     return str(spool.path)
 
 
-def _sql(settings: Settings, inputs: Inputs, url: str, *, keep_nulls: bool, on_bytes: OnBytes) -> str:
+def _sql(
+    settings: Settings, inputs: Inputs, url: str, *, keep_nulls: bool, on_bytes: OnBytes, on_kept: OnKept
+) -> str:
     name = _hash("\0".join((url, inputs.query, inputs.key or "", str(keep_nulls))))
     with _spool(settings, f"sql-{name}.jsonl") as spool:
-        if not spool.ready(_now_s()):
+        if spool.ready(_now_s()):
+            _told(spool, inputs.title, on_kept)
+        else:
             try:
                 fetch_sql.fetch(url, inputs.query, spool, key=inputs.key, keep_nulls=keep_nulls, on_bytes=on_bytes)
             except BaseException:

@@ -64,7 +64,8 @@ def fetch(
     except exc.SQLAlchemyError as error:
         said = str(getattr(error, "orig", None) or error).strip()
         raise SourceError(
-            f"the query failed: {said}; nothing was imported" + ("; the same command goes on from there" if key else "")
+            f"the query failed: {said}; nothing was imported"
+            + ("; the same command goes on from there" if key and spool.size else "")
         ) from None
     finally:
         engine.dispose()

@@ -1,6 +1,7 @@
 """How a CSV file is written: its encoding, delimiter and quotes, found from its beginning or told."""
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ SAMPLE_ROWS = 20
 DELIMITERS = ",;\t|"
 QUOTES = "\"'"
 _MARKS = "‘’“”„‚–—…€£§°«»·´½¼¾²³©®™•\xa0"
+# What Excel writes and reads before the header.
+_DELIMITER_LINE = re.compile(r'("?)sep=(.)\1[\r\n]*\Z', re.IGNORECASE)
 NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 
 
@@ -55,9 +58,18 @@ def find_dialect(path: Path, told: Dialect) -> Written:
     lines = text.splitlines()[: SAMPLE_ROWS + 1]
     if len(sample) == SAMPLE_BYTES and len(lines) > 1:
         lines.pop()
+    if lines and (named := delimiter_named(lines[0])):
+        told = replace(told, delimiter=told.delimiter or named)
+        del lines[0]
     quote = told.quote if told.quote is not None else _quote_of(lines, told.delimiter or DELIMITERS)
     found = Written(encoding=encoding, delimiter=told.delimiter or ",", quote=quote)
     return found if told.delimiter else replace(found, delimiter=_delimiter_of(lines, found))
+
+
+def delimiter_named(line: str) -> str:
+    """The delimiter that a first line such as ``sep=;`` names for those below it; "" for any other line."""
+    found = _DELIMITER_LINE.match(line)
+    return found[2] if found else ""
 
 
 def _encoding_of(sample: bytes) -> str:

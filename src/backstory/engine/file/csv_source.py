@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from backstory.engine.file.csv_dialect import Dialect, Written, find_dialect
+from backstory.engine.file.csv_dialect import Dialect, Written, delimiter_named, find_dialect
 from backstory.engine.file.line_source import Readable, lines_of, too_long
 from backstory.engine.file.source import LINE_BYTES, Place, Source
 from backstory.engine.file.unpack import Reading, SourceError
@@ -80,7 +80,11 @@ def wrong_width(header: list[str], cells: list[str]) -> str:
     """What to say of a row with too few cells or too many."""
     width = len(header)
     more = f" (too many: {', '.join(map(repr, cells[width:]))})"[:TEXT_CHARACTERS] if len(cells) > width else ""
-    return f"has {len(cells)} cells where the header names {width} columns{more}"
+    return f"has {_count(len(cells), 'cell')} where the header names {_count(width, 'column')}{more}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class CsvSource:
@@ -115,6 +119,8 @@ class CsvSource:
         self._rows = CsvRows(self._source, self.header, self.written, line_bytes=line_bytes)
 
     def _read_header(self, lines: "_Lines") -> list[str]:
+        if not delimiter_named(next(lines, "")):
+            lines.unread()
         header = [name.strip() for name in next(self.written.reader(lines), list[str]())]
         if not any(header):
             said = "begins with a blank line" if next(lines, "") else "is empty"

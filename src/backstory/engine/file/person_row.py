@@ -26,7 +26,10 @@ CONTROL = frozenset(
     ("id", "email", "cio_id", "customer_id", "anonymous_id", "_timestamp", "_update", "cio_relationships")
 )
 # A claim is a placed fact, which acts at its moment: a file has none for each of its rows.
-UNCLAIMED = "the anonymous_id was left out: only an identify call claims the events of an anonymous id"
+UNCLAIMED = (
+    "the anonymous_id was left out: an import claims no events of anonymous ids; a live identify with the id and the "
+    "anonymous_id does"
+)
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 

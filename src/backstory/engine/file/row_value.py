@@ -85,7 +85,10 @@ def read_time(value: Json, name: str, shape: RowShape | None = None) -> tuple[in
             return time_us, ""
         time_us, rescaled = from_text(value) if isinstance(value, str) else from_unix(value)
     except TimeUnreadable as error:
-        raise RowError(name, value, f"cannot be read: {error}") from None
+        # The value is told once, by the error of the row, which cuts it where it is long.
+        said = str(error).removeprefix(repr(value))
+        what = said if said == str(error) else f"it{said}"
+        raise RowError(name, value, f"cannot be read: {what}") from None
     return time_us, f"{name}: was taken as milliseconds or microseconds" if rescaled else ""
 
 

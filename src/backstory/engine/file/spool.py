@@ -70,6 +70,14 @@ class Spool:
             return False
         return _beside(self.path, ".begun").exists() or now_s - made_s < FRESH_S
 
+    @property
+    def kept_since_s(self) -> float | None:
+        """When a whole one came that no import has begun with, as after a preview; None where there is none."""
+        try:
+            return None if _beside(self.path, ".begun").exists() else self.path.stat().st_mtime
+        except OSError:
+            return None
+
     def write(self, block: bytes) -> None:
         """Add to the end."""
         if self.size + len(block) > self._bytes_max:
