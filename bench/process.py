@@ -130,8 +130,16 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, sample_
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours, without settings of Backstory that stand in it, and with the package to be found."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKSTORY_")}
+    """Ours, without settings of Backstory that stand in it, and with the package to be found.
+
+    Modules are compiled once and kept, as they are where the package is installed, also where developers have that
+    switched off: each start would compile some two hundred of them otherwise.
+    """
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("BACKSTORY_") and key != "PYTHONDONTWRITEBYTECODE"
+    }
     paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**inherited, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
 

@@ -103,7 +103,7 @@ class World:
         assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)
 
-    def open_folder(self, settings: Settings) -> tuple[Opened, ASGIApp]:
+    def open_folder(self, settings: Settings, preload: object = None) -> tuple[Opened, ASGIApp]:
         tools = LocalTools(
             backfill=self.backfill,
             verify=self.verify,

@@ -4,6 +4,7 @@ import email.message
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -135,7 +136,7 @@ def invoke(data: Path, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-def _never(settings: object) -> object:  # pyright: ignore[reportReturnType]
+def _never(*_: object) -> Any:  # pyright: ignore[reportReturnType]
     raise AssertionError("the command only reads files")
 
 

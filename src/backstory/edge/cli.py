@@ -27,6 +27,7 @@ from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
 from backstory.edge.cli_workspace import workspaces
 from backstory.edge.local import Opened
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.file.options import BackfillOptions, Progress
 from backstory.engine.settings import SETTINGS, Setting, Settings, load
 
@@ -104,8 +105,11 @@ def serve_forever(settings: Settings) -> int:
     return serve_folder(settings)
 
 
-def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
-    """Open the data folder in this process, with the application a local socket would serve."""
+def open_folder(settings: Settings, preload: Preload | None = None) -> tuple[Opened, ASGIApp]:
+    """Open the data folder in this process, with the application a local socket would serve.
+
+    ``preload``: for an import that is to follow.
+    """
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
     from backstory.edge.auth import first_keys
@@ -122,14 +126,14 @@ def open_folder(settings: Settings) -> tuple[Opened, ASGIApp]:
         house.create(name).close()
         return first_keys(store(name), settings, created_us=clock.now_us())
 
-    opened = house.open(settings.workspace)
+    opened = house.open(settings.workspace, preload)
     tools = replace(
         local_tools(opened, store(settings.workspace), clock.now_us), workspaces=house.names, create_workspace=create
     )
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
 
 
-def open_aside(settings: Settings) -> tuple[Opened, ASGIApp]:
+def open_aside(settings: Settings, preload: Preload | None = None) -> tuple[Opened, ASGIApp]:
     """The same for previews: the application is that of a replica, and the folder stays closed meanwhile."""
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
@@ -138,7 +142,7 @@ def open_aside(settings: Settings) -> tuple[Opened, ASGIApp]:
     from backstory.engine.preview.preview import as_json
     from backstory.store.credential import CredentialStore
 
-    aside = House(settings).aside(settings.workspace)
+    aside = House(settings).aside(settings.workspace, preload)
     store = CredentialStore(settings.data / "workspaces" / settings.workspace)
 
     def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from backstory.edge.cli_progress import Bar
 from backstory.edge.cli_summary import summary_text
 from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
-from backstory.engine.backfill import preload
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.file import options as engine_options
 from backstory.engine.file.options import BackfillOptions, Summary
 from backstory.engine.file.row_shape import PinnedType
@@ -216,9 +216,8 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
             click.echo(f"{run.settings.data} is a new data folder", err=True)  # it may be mistyped
             if flags["preview"]:
                 run = stack.enter_context(empty_folder(run))
-        if not run.is_served:
-            preload.begin(options)
-        session = stack.enter_context(run.session(may_create=True, aside=flags["preview"]))
+        preload = None if run.is_served else Preload(options)
+        session = stack.enter_context(run.session(may_create=True, aside=flags["preview"], preload=preload))
         options = _fetched(run.settings, options, inputs)
         stack.enter_context(called(inputs, options.paths))
         if not run.as_json:

@@ -18,10 +18,14 @@ from starlette.types import ASGIApp
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.edge.local import SOCKET_NAME, Opened, Session
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.settings import SettingError, Settings, load
 
 P = ParamSpec("P")
 Row = Mapping[str, Json]
+# Opens the data folder in this process and returns it with the application to call; for an import that is to follow
+# with what is made ready for it.
+OpenData = Callable[[Settings, Preload | None], tuple[Opened, ASGIApp]]
 
 EXIT_FOUND = 1
 
@@ -31,8 +35,8 @@ class Runtime:
     """What commands need of the world; tests give their own."""
 
     environment: Mapping[str, str]
-    open_folder: Callable[[Settings], tuple[Opened, ASGIApp]]
-    open_aside: Callable[[Settings], tuple[Opened, ASGIApp]]
+    open_folder: OpenData
+    open_aside: OpenData
     serve: Callable[[Settings], int]
 
 
@@ -49,16 +53,17 @@ class Run:
         """Does a server seem to run on the data folder, which then does the work?"""
         return (self.settings.data / SOCKET_NAME).exists()
 
-    def session(self, *, may_create: bool = False, aside: bool = False) -> Session:
+    def session(self, *, may_create: bool = False, aside: bool = False, preload: Preload | None = None) -> Session:
         """A client of the data folder; one that holds nothing yet is refused unless it may be created.
 
         ``aside``: for a preview, which where no server runs has a replica and leaves the folder closed.
+        ``preload``: for an import that is to follow, where this process opens it.
         """
         data = self.settings.data
         if not may_create and not (data / "workspaces").is_dir() and not self.is_served:
             raise BackstoryError(f"the folder {data} holds no workspace: 'backstory serve --data {data}' makes one")
         opens = self.runtime.open_aside if aside else self.runtime.open_folder
-        return Session(data, lambda: opens(self.settings), workspace=self.settings.workspace)
+        return Session(data, lambda: opens(self.settings, preload), workspace=self.settings.workspace)
 
     def show(self, body: object, text: str) -> None:
         """Print the result: ``body`` as JSON if that was asked for, else ``text``."""

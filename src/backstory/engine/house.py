@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.limit import WORKSPACES
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.clock import SystemClock
 from backstory.engine.settings import Settings
 from backstory.engine.workspace import DEFAULT, Workspace, open_workspace
@@ -40,12 +41,15 @@ class House:
         found = {path.name for path in self._folder().glob("*") if path.is_dir() and _NAME.match(path.name)}
         return [DEFAULT, *sorted(found - {DEFAULT})]
 
-    def open(self, name: str) -> Workspace:
-        """Open one that exists (or ``default``); raises ``FolderBusy`` when another process has the folder."""
-        self._check_there(name)
-        return self._opened(name)
+    def open(self, name: str, preload: Preload | None = None) -> Workspace:
+        """Open one that exists (or ``default``); raises ``FolderBusy`` when another process has the folder.
 
-    def aside(self, name: str) -> Aside:
+        ``preload``: for an import that is to follow.
+        """
+        self._check_there(name)
+        return self._opened(name, preload)
+
+    def aside(self, name: str, preload: Preload | None = None) -> Aside:
         """A replica of one that exists, which itself stays closed meanwhile; raises as ``open`` does."""
         # A server does without what imports load.
         from backstory.engine.preview.aside import Aside
@@ -53,7 +57,10 @@ class House:
         self._check_there(name)
         self._take(name)
         try:
-            return Aside(self._path(name), self._settings, SystemClock(), on_close=lambda: self._closed(name))
+            return Aside(
+                self._path(name), self._settings, SystemClock(),
+                on_close=lambda: self._closed(name), preload=preload,
+            )  # fmt: skip
         except BaseException:
             self._closed(name)
             raise
@@ -83,10 +90,10 @@ class House:
                 self._lock = FolderLock(self._settings.data)
             self._open.add(name)
 
-    def _opened(self, name: str) -> Workspace:
+    def _opened(self, name: str, preload: Preload | None = None) -> Workspace:
         self._take(name)
         try:
-            workspace = open_workspace(self._path(name), clock=SystemClock(), settings=self._settings)
+            workspace = open_workspace(self._path(name), clock=SystemClock(), settings=self._settings, preload=preload)
         except BaseException:
             self._closed(name)
             raise

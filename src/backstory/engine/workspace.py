@@ -17,6 +17,7 @@ from backstory.engine.apply.applier import Applier
 from backstory.engine.apply.campaign import Campaigns
 from backstory.engine.backfill.import_control import IMPORTING, PAUSED, ImportControl
 from backstory.engine.backfill.import_turn import Turns
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.checkpoint import Checkpoint
 from backstory.engine.clock import Clock
 from backstory.engine.compactor import Compactor
@@ -87,6 +88,8 @@ class Workspace:
         self._closed = False
         self.turns = Turns(self.compactor.still)
         self.on_close: Callable[[], None] = lambda: None
+        # What an import that was foreseen when this was opened finds ready.
+        self.preload: Preload | None = None
         self._threads = False
 
     def start(self, *, threads: bool = True) -> None:
@@ -296,6 +299,8 @@ class Workspace:
         self.loop.stop()
         if self._checkpointer.is_alive():
             self._checkpointer.join()
+        if self.preload is not None:
+            self.preload.end()
         try:
             if self.loop.failure is None:
                 self.loop.store_everything()
@@ -305,9 +310,10 @@ class Workspace:
 
 
 def open_workspace(
-    path: Path, *, clock: Clock, settings: Settings | None = None, journal: Journal | None = None, threads: bool = True
-) -> Workspace:
-    """Open, or make, the workspace in ``path``, and recover it."""
+    path: Path, *, clock: Clock, settings: Settings | None = None, journal: Journal | None = None, threads: bool = True,
+    preload: Preload | None = None,
+) -> Workspace:  # fmt: skip
+    """Open, or make, the workspace in ``path``, and recover it; ``preload``: for an import that is to follow."""
     folder = open_folder_stores(
         path,
         memory_mb=settings.duckdb_memory_mb if settings else 500,
@@ -326,11 +332,16 @@ def open_workspace(
         purge_us=round((settings.purge_days if settings else 30.0) * DAY_US),
         mailboxes=_mailboxes(path, settings),
     )
+    if preload is not None:
+        preload.opened(folder)
+        workspace.preload = preload
     try:
         workspace.start(threads=threads)
         if journal is None:
             workspace.purger.rebuild_waiting()
     except BaseException:
+        if preload is not None:
+            preload.end()
         folder.close()
         raise
     return workspace

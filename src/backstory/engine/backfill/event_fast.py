@@ -6,7 +6,6 @@ Importing this module imports Numba; it is done where a file is large enough to 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +21,10 @@ from backstory.engine.file.event_scan import Scan, scan
 from backstory.engine.file.row_value import doubt_of
 from backstory.engine.file.source import Chunk
 from backstory.engine.file.text_column import gather, in_a_row
+from backstory.store.everybody import Kind, Known
 
-Kind = Literal["id", "email"]
-# Everybody's identifiers of a kind, some at a time: texts one behind the other, their lengths, the people.
-Everybody = Callable[[Kind], Iterable[tuple[bytes, NDArray[np.int32], NDArray[np.int64]]]]
+# Everybody's identifiers of a kind, some at a time.
+Everybody = Callable[[Kind], Iterable[Known]]
 # All rows, or those at some positions.
 Picked = slice | NDArray[np.int64]
 

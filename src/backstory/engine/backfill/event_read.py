@@ -69,7 +69,7 @@ class EventReader:
         from backstory.engine.backfill.event_fast import Tables, read_fast
 
         self._tables_of = self._renamed()
-        self._tables = Tables(self._newcomers.known)
+        self._tables = Tables(lambda kind: self._newcomers.known(kind, self._tables_of))
         self._newcomers.watch(self._tables.add)
         # Everybody is read while the first lines are: the beginning of them shows by which identifiers.
         for kind in read_fast(first.beginning(PEEK_BYTES), shape.identifier).kinds():
@@ -87,8 +87,8 @@ class EventReader:
 
         renamed = self._renamed()
         if self._tables_of != renamed:
-            tables.forget()
             self._tables_of = renamed
+            tables.forget()
         counts = Counts()
         self._read_into = self._read_into[::-1]
         found = read_fast(chunk, self._shape.identifier, self._read_into[0])

@@ -17,7 +17,7 @@ from backstory.engine.file.csv_cell import Cells
 from backstory.engine.file.options import BackfillOptions, Held, Summary
 from backstory.engine.file.report import Report, is_report, report_path
 from backstory.engine.file.row_value import NotHere, RowError, Settled
-from backstory.engine.file.source import CHUNK_BYTES, Place
+from backstory.engine.file.source import CHUNK_BYTES, FAST_BYTES_MIN, Place
 from backstory.store.manifest import ImportRow, find_import
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Chunking:
     # How many journeys the loop begins at once.
     starts_max: int = 100
     fast: bool = True
-    fast_bytes_min: int = 8 << 20
+    fast_bytes_min: int = FAST_BYTES_MIN
     tell_every_s: float = 0.5
 
 
@@ -109,8 +109,8 @@ class Saved(msgspec.Struct, kw_only=True):
     # Of the chunk committed last: the seq of its first row, and which of its rows are still to start journeys.
     firing_seq: int = 0
     firing: bytes = b""
-    # Of a retry (``engine.backfill.mend``): the files the import was of, which of them is mended (from 0 on), the
-    # moment it began, the state before; the lines that are mended so far, as a bitmap.
+    # Of a retry (``engine.mend``): the files the import was of, which of them is mended (from 0 on), the moment it
+    # began, the state before; the lines that are mended so far, as a bitmap.
     sources: list[str] = []
     mending: int = 0
     retry_us: int = 0

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.fact import Identifier, IdentifierKind
@@ -19,6 +18,7 @@ from backstory.engine.backfill.event_chunk import Rows
 from backstory.engine.backfill.import_job import Job
 from backstory.engine.context import shown_values
 from backstory.engine.segment.membership_log import settle_moved
+from backstory.store.everybody import Kind, Known, everybody
 from backstory.store.people import INSERT_PERSON, Profile
 from backstory.store.tombstone import Gone
 
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
 MADE_AT_ONCE = 4000
 ASKED_AT_ONCE = 500
-KNOWN_AT_ONCE = 100_000
 # Is told of a kind of identifier, identifiers, and whose they are.
 OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
 _NOTHING = encode_document({})
-# Texts of identifiers in a row, their lengths in bytes, whose they are.
-Known = tuple[bytes, NDArray[np.int32], NDArray[np.int64]]
 # A person, somebody who is gone for good, or (None) somebody suppressed.
 Fate = int | Gone | None
 
@@ -56,21 +53,13 @@ class Newcomers:
         """Have people told who were made, or found to be there, by their identifiers in normal form."""
         self._on_new = on_new
 
-    def known(self, kind: str) -> Iterator[Known]:
-        """Everybody with an identifier of a kind, some at a time."""
-        column = "id" if kind == "id" else "email_key"
-        # Joined by SQLite: a row of Python values for each person would take longer than reading them.
-        joined = (
-            f"SELECT CAST(group_concat({column}, '') AS BLOB), group_concat(length(CAST({column} AS BLOB))),"
-            f" group_concat(person), max({column}) FROM"
-            f" (SELECT {column}, person FROM person WHERE {column} > ? ORDER BY {column} LIMIT {KNOWN_AT_ONCE})"
-        )
-        last = ""
-        while True:
-            texts, lengths, people, last = self._folder.state.rows(joined, (last,))[0]
-            if last is None:
-                return
-            yield texts, np.fromstring(lengths, np.int32, sep=","), np.fromstring(people, np.int64, sep=",")
+    def known(self, kind: Kind, renamed: int) -> Iterator[Known]:
+        """Everybody with an identifier of a kind, some at a time; as of a renaming, the first may have been read."""
+        preload = self._workspace.preload
+        some, last = ([], "") if preload is None else preload.everybody(kind, renamed)
+        yield from some
+        for known, _ in everybody(self._folder.state.rows, kind, last):
+            yield known
 
     def find(self, wanted: dict[Identifier, tuple[str, int, int]], *, create: bool) -> dict[Identifier, int]:
         """People by (normal) identifier, made where missing.
@@ -229,7 +218,7 @@ class Newcomers:
     def _everybody(self) -> Iterator[Identifier]:
         kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
         for kind in kinds:
-            for texts, lengths, _ in self.known(kind):
+            for (texts, lengths, _), _ in everybody(self._folder.state.rows, kind):
                 ends = np.cumsum(lengths).tolist()
                 for low, high in zip([0, *ends], ends, strict=False):
                     yield Identifier(kind, texts[low:high].decode())

@@ -20,6 +20,8 @@ from backstory.core.checksum import crc32
 from backstory.engine.file.unpack import READ_ERRORS, Reading, SourceError, Text, open_text
 
 CHUNK_BYTES = 64 << 20
+# From so many bytes on a file of events is read sooner by compiled code, which takes a moment to load.
+FAST_BYTES_MIN = 8 << 20
 LINE_BYTES = 8 << 20
 READ_BYTES = 8 << 20
 PEEK_BYTES = 64 << 10

@@ -1,7 +1,7 @@
 """Previews where no server runs: by the process that asks, on a replica of a workspace that nobody has open.
 
 Nobody is held up by it then, so it needs no process of its own; and as the files stand still, they are copied as they
-are. What would happen is told all the same as by ``engine.preview.preview``, whose rehearsals these are.
+are. What would happen is told all the same as by ``engine.preview``, whose rehearsals these are.
 """
 
 import shutil
@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from backstory.engine.backfill.import_check import check
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.clock import Clock
 from backstory.engine.file.options import BackfillOptions, Policy, Progress
 from backstory.engine.preview.preview import Rehearsal, under_each
@@ -30,10 +31,12 @@ class Aside:
     """A replica, opened as ``workspace``, of a closed workspace that nobody else opens until ``close``."""
 
     def __init__(
-        self, path: Path, settings: Settings, clock: Clock, *, on_close: Callable[[], None] = lambda: None
-    ) -> None:
+        self, path: Path, settings: Settings, clock: Clock, *,
+        on_close: Callable[[], None] = lambda: None, preload: Preload | None = None,
+    ) -> None:  # fmt: skip
         self._path = path
         self._settings = settings
+        self._preload = preload
         self.on_close = on_close
         # Left by a preview that was killed.
         shutil.rmtree(path / REPLICAS, ignore_errors=True)
@@ -75,7 +78,9 @@ class Aside:
         try:
             settings = replace(self._settings, data=path, temp_folder=path / "tmp")
             hours = self._settings.trigger_age_hours
-            with opened(path, self._now_us, trigger_hours=hours, settings=settings) as workspace:
+            with opened(
+                path, self._now_us, trigger_hours=hours, settings=settings, preload=self._preload
+            ) as workspace:
                 yield workspace
         finally:
             shutil.rmtree(path, ignore_errors=True)

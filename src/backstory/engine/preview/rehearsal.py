@@ -1,7 +1,6 @@
 """Rehearsals: the run of an import on a replica of the workspace, and what it changed there.
 
-``python -m backstory.engine.preview.rehearsal`` reads one ``Rehearsal`` (JSON) and prints ``Outcome`` lines.
-See ``preview``.
+``python -m backstory.engine.preview.rehearsal`` reads one ``Rehearsal`` (JSON) and prints ``Outcome`` lines. See ``preview``.
 """
 
 from __future__ import annotations
@@ -26,9 +25,10 @@ from backstory.core import campaign
 from backstory.core.error import BackstoryError
 from backstory.core.step import messages_max
 from backstory.core.time import HOUR_US
-from backstory.engine.backfill import backfill, preload
+from backstory.engine.backfill import backfill
 from backstory.engine.backfill.import_job import Chunking, Saved, row_of
 from backstory.engine.backfill.import_outline import outline
+from backstory.engine.backfill.preload import Preload
 from backstory.engine.clock import ManualClock
 from backstory.engine.cycle import collect_seldom
 from backstory.engine.file.options import Policy, Progress, Summary
@@ -58,10 +58,12 @@ SAME_SETTINGS = ("duckdb_memory_mb", "duckdb_threads", "auto_merge", "change_by_
 
 
 def rehearse(
-    tried: Rehearsal, on_progress: Callable[[Progress], None], *, chunking: Chunking | None = None
-) -> Preview:
+    tried: Rehearsal, on_progress: Callable[[Progress], None], *,
+    chunking: Chunking | None = None, preload: Preload | None = None,
+) -> Preview:  # fmt: skip
     """Run the import on the replica; what it left there is what the run would leave."""
-    with opened(replica_of(tried), tried.now_us, trigger_hours=tried.trigger_age_us / HOUR_US) as workspace:
+    hours = tried.trigger_age_us / HOUR_US
+    with opened(replica_of(tried), tried.now_us, trigger_hours=hours, preload=preload) as workspace:
         return rehearse_in(workspace, tried, on_progress, chunking=chunking)
 
 
@@ -83,7 +85,7 @@ def rehearse_in(
 
 @contextmanager
 def opened(
-    path: Path, now_us: int, *, trigger_hours: float, settings: Settings | None = None
+    path: Path, now_us: int, *, trigger_hours: float, settings: Settings | None = None, preload: Preload | None = None
 ) -> Generator[Workspace]:
     """A replica as a workspace whose clock stands still; by default with the settings that the environment has."""
     state = State(path / "state.db")
@@ -93,8 +95,9 @@ def opened(
         chosen = {PREFIX + name.upper(): os.environ.get(PREFIX + name.upper(), "") for name in SAME_SETTINGS}
         settings = load(chosen, {"data": path, "trigger_age_hours": trigger_hours})
     workspace = open_workspace(
-        path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False
-    )
+        path, clock=ManualClock(now_us), settings=settings, journal=MemoryJournal(position), threads=False,
+        preload=preload,
+    )  # fmt: skip
     workspace.folder.state.lasting = False
     # Nothing is to last, and nobody else moves the log into the file: long ones make every reading slow.
     workspace.folder.state.db.execute("PRAGMA synchronous = OFF")
@@ -105,6 +108,8 @@ def opened(
         workspace.builder.work_off()
         yield workspace
     finally:
+        if preload is not None:
+            preload.end()
         # Nothing of a replica is kept: no leaf has to be stored.
         workspace.folder.close()
 
@@ -294,9 +299,9 @@ def main() -> int:
 
     collect_seldom()
     tried = msgspec.json.decode(sys.stdin.buffer.read(), type=Rehearsal)
-    preload.begin(tried.options)
+    preload = Preload(tried.options)
     try:
-        say(Outcome(preview=rehearse(tried, lambda progress: say(Outcome(progress=progress)))))
+        say(Outcome(preview=rehearse(tried, lambda progress: say(Outcome(progress=progress)), preload=preload)))
     except NotWritten:
         say(Outcome(not_written=True))
     except BackstoryError as error:
