@@ -39,7 +39,12 @@ STAGED = {
 NAMED_BY: tuple[IdentifierKind, ...] = ("id", "email", "cio_id")
 CountMany = Callable[[OpenRun, Keys, PeopleArray], NDArray[np.int64]]
 CountKnown = Callable[[Sequence[OpenRun], Keys, PeopleArray, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
-TakeTexts = Callable[[pa.Array, NDArray[np.int64]], pa.Array]
+# Takes the texts of a column at some positions.
+TakeTexts = Callable[[str, pa.Array, NDArray[np.int64]], pa.Array]
+
+
+def _texts_at(name: str, texts: pa.Array, order: NDArray[np.int64]) -> pa.Array:
+    return texts.take(pa.array(order))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,8 +82,8 @@ class Rows(Sorted):
         columns = {field.name: getattr(some, field.name) for field in fields(some)}
         return Rows(**columns, has_id=self.has_id[order], named=self.named[order], places=self.places[order])
 
-    def sorted(self, order: NDArray[np.int64], take_texts: TakeTexts | None = None) -> Sorted:
-        """The rows at these positions, as a part has them; ``take_texts`` does it for the data, if it is given."""
+    def sorted(self, order: NDArray[np.int64], take_texts: TakeTexts = _texts_at) -> Sorted:
+        """The rows at these positions, as a part has them; ``take_texts`` does it for texts."""
         index = pa.array(order)
         return Sorted(
             people=self.people[order],
@@ -88,8 +93,8 @@ class Rows(Sorted):
             keyed=self.keyed[order],
             kinds=_codes_at(self.kinds, index),
             names=_codes_at(self.names, index),
-            data=take_texts(self.data, order) if take_texts else self.data.take(index),
-            event_ids=_texts_at(self.event_ids, index),
+            data=take_texts("data", self.data, order),
+            event_ids=take_texts("event_ids", self.event_ids, order),
         )
 
 
@@ -98,11 +103,6 @@ def _codes_at(coded: pa.DictionaryArray, index: pa.Array) -> pa.DictionaryArray:
         # All are the same, and there are no more positions than rows.
         return cast("pa.DictionaryArray", coded.slice(0, len(index)))
     return cast("pa.DictionaryArray", coded.take(index))
-
-
-def _texts_at(texts: pa.Array, index: pa.Array) -> pa.Array:
-    """Most files have an id in every row or in none."""
-    return pa.nulls(len(index), pa.string()) if texts.null_count == len(texts) else texts.take(index)
 
 
 def rows_of(table: pa.Table) -> Rows:

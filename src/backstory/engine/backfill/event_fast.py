@@ -6,6 +6,7 @@ Importing this module imports Numba; it is done where a file is large enough to 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -42,9 +43,10 @@ class Stranger:
 class Found:
     """The lines of one chunk that were taken, and the people they name."""
 
-    def __init__(self, chunk: Chunk, scanned: Scan) -> None:
+    def __init__(self, chunk: Chunk, scanned: Scan, buffers: Buffers) -> None:
         self._chunk = chunk
         self._scan = scanned
+        self._buffers = buffers
         self._unsure = set[int]()
         self.people = np.full(len(scanned.line), UNKNOWN, np.int64)
 
@@ -188,14 +190,16 @@ class Found:
         found = self._scan
         if not (found.id_len >= 0).any():
             return pa.nulls(len(self), pa.string())
-        return gather(np.frombuffer(self._chunk.body, np.uint8), found.id_at, found.id_len, np.arange(len(self)))
+        body, memory = np.frombuffer(self._chunk.body, np.uint8), partial(self._buffers.array, "ids", dtype=np.uint8)
+        return gather(body, found.id_at, found.id_len, np.arange(len(self)), memory)
 
 
 def read_fast(chunk: Chunk, identifier: Kind | None, buffers: Buffers | None = None) -> Found:
     """Read a chunk; ``identifier`` as the import was told. The rows lie in the ``buffers``."""
     count = chunk.end.line - chunk.first_line + 1
     by = BY_ANY if identifier is None else BY_EMAIL if identifier == "email" else BY_ID
-    found = Found(chunk, scan(chunk.body, count, by, buffers))
+    buffers = buffers or Buffers()
+    found = Found(chunk, scan(chunk.body, count, by, buffers), buffers)
     doubtful = found.doubtful()
     if len(doubtful):
         found.leave(doubtful)

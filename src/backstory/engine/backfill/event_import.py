@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,12 @@ from backstory.core.column import People, Truth, bitmap_of
 from backstory.core.fact import IdentifierKind
 from backstory.engine.backfill.bulk import Bulk, Slice
 from backstory.engine.backfill.event_chunk import (
+    ByKey,
     CountKnown,
     Named,
     Rows,
     Seen,
     Sorted,
-    TakeTexts,
     by_flag,
     by_key,
     count_known,
@@ -48,6 +49,7 @@ from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun
 
 if TYPE_CHECKING:
+    from backstory.engine.file.text_column import Memory
     from backstory.engine.workspace import Workspace
 
 # So often a chunk is made ready beside the loop; then while nothing else happens.
@@ -79,7 +81,7 @@ class EventImport:
         self._bulk = Bulk(job.workspace, job.import_id)
         self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._feeding: Future[None] | None = None
-        self._take_texts: Callable[[pa.Array, NDArray[np.int64], Buffers], pa.Array] | None = None
+        self._take: Callable[[pa.Array, NDArray[np.int64], Memory], pa.Array] | None = None
         # The rows of one chunk are fed while the next one is written.
         self._take_into = (Buffers(), Buffers())
         self._repeat_into = Buffers()
@@ -100,7 +102,7 @@ class EventImport:
 
         self._bulk.leaf_values, self._bulk.trigger_values = FieldColumns().values_at, FieldColumns().values_at
         self._bulk.tell = CompiledFeed()
-        self._take_texts = taken
+        self._take = taken
         self._count = KnownKeys().count
 
     def json_chunk(self, chunk: Chunk) -> Staged:
@@ -112,15 +114,15 @@ class EventImport:
     def take(self, rows: list[EventRow], *, file: int, end: Place, counts: Counts, refuse: Refuse) -> None:
         """Take in rows of the strict lane as one chunk; ``refuse`` hears of those their person's state refuses."""
         table = self._reader.stage(rows, counts, refuse)
-        self.commit(Staged(rows_of(table), end, counts, *self._job.take_reports()), file)
+        self.commit(self._reader.staged(rows_of(table), end, counts), file)
 
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
-        rows, counts = staged.rows, staged.counts
+        rows, held, counts = staged.rows, staged.held, staged.counts
         self._take_into = self._take_into[::-1]
         for _ in range(TRIES):
-            ready = self._prepare(rows, file, staged.end, counts)
+            ready = self._prepare(rows, held, file, staged.end, counts)
             # A chunk is fed while the next one is sorted and written; none is committed before the one before is fed.
             self.settle()
             try:
@@ -131,6 +133,7 @@ class EventImport:
                     path.unlink(missing_ok=True)
                 if isinstance(why, Departed):
                     rows, counts = self._leave_out(rows, counts, why.people)
+                    held = by_key(rows)
             else:
                 self._follow(ready, told)
                 return
@@ -145,7 +148,7 @@ class EventImport:
         """On the loop: make a chunk ready and commit it at once. Holds up whoever calls meanwhile."""
         if departed := self._newcomers.departed(rows.people):
             rows, counts = self._leave_out(rows, counts, departed)
-        ready = self._prepare(rows, file, end, counts)
+        ready = self._prepare(rows, by_key(rows), file, end, counts)
         return ready, ready.commit()
 
     def _follow(self, ready: _Ready, told: list[Slice]) -> None:
@@ -159,15 +162,14 @@ class EventImport:
         finally:
             self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
 
-    def _prepare(self, everything: Rows, file: int, end: Place, counts: Counts) -> _Ready:
+    def _prepare(self, everything: Rows, held: ByKey, file: int, end: Place, counts: Counts) -> _Ready:
         """Sort and write a chunk."""
         seen, upto_seq = self._tail_keys()
-        held = by_key(everything)
         known = repeated(everything, held, self._folder.keys.runs, seen, self._job.import_id, self._count)
         if self._job.options.same_rows == "all":
             known &= everything.has_id
         new = np.nonzero(~known)[0] if known.any() else None
-        rows = everything.sorted(order_of(everything, new), self._taking(self._take_into[0]))
+        rows = self._sorted(everything, order_of(everything, new), self._take_into[0])
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         row, path, lasting = self._job.accepted, self._folder.parts_path, self._folder.state.lasting
@@ -176,7 +178,7 @@ class EventImport:
         again = np.nonzero(known & everything.has_id)[0]
         if len(again):
             order = order_of(everything, again)
-            repeats = everything.sorted(order, self._taking(self._repeat_into))
+            repeats = self._sorted(everything, order, self._repeat_into)
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
             places = ranks_in_file(everything, again)[order]
@@ -217,10 +219,14 @@ class EventImport:
             everything=everything, known=known, rows=rows, slices=slices, named=named, files=files, commit=commit
         )
 
-    def _taking(self, buffers: Buffers) -> TakeTexts | None:
-        """How texts are put in another order, into buffers; None: as Arrow does it."""
-        take = self._take_texts
-        return None if take is None else lambda texts, order: take(texts, order, buffers)
+    def _sorted(self, rows: Rows, order: NDArray[np.int64], buffers: Buffers) -> Sorted:
+        """The rows at these positions; their texts lie in the buffers, if compiled code puts them in order."""
+        take = self._take
+        if take is None:
+            return rows.sorted(order)
+        return rows.sorted(
+            order, lambda name, texts, order: take(texts, order, partial(buffers.array, name, dtype=np.uint8))
+        )
 
     def settle(self) -> None:
         """Wait until segments know of all that was committed; raises what went wrong there."""

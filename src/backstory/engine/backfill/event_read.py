@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
-from backstory.engine.backfill.event_chunk import NAMED_BY, STAGED, Rows, joined, rows_of
+from backstory.engine.backfill.event_chunk import NAMED_BY, STAGED, ByKey, Rows, by_key, joined, rows_of
 from backstory.engine.backfill.import_job import Counts, Job
 from backstory.engine.backfill.newcomer import Newcomers
 from backstory.engine.file.buffer import Buffers
@@ -35,9 +35,13 @@ Refuse = Callable[[EventRow, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A chunk whose rows are read and whose people are known; report lines wait until it is committed."""
+    """A chunk whose rows are read and whose people are known; report lines wait until it is committed.
+
+    ``held`` are its rows in the order of their keys.
+    """
 
     rows: Rows
+    held: ByKey
     end: Place
     counts: Counts
     errors: list[str]
@@ -108,7 +112,11 @@ class EventReader:
         now_us = self._job.row.accept_us if as_of_us is None else as_of_us
         fast = found.rows(now_us, all_timed=as_of_us is not None)
         both = joined(fast, rows_of(staged)) if staged.num_rows else fast
-        return Staged(both, chunk.end, counts, *self._job.take_reports())
+        return self.staged(both, chunk.end, counts)
+
+    def staged(self, rows: Rows, end: Place, counts: Counts) -> Staged:
+        """The rows with what was reported of the chunk they are from."""
+        return Staged(rows, by_key(rows), end, counts, *self._job.take_reports())
 
     def _renamed(self) -> int:
         # Asked of the loop, so that all it counts is committed.
@@ -139,7 +147,7 @@ class EventReader:
             counts = counts.add(Counts(rows=1, errors=1))
         rows = self._strict(enumerate(bytes(chunk.body).split(b"\n"), start=chunk.first_line), counts)
         table = self.stage(rows, counts, self._refuser(chunk))
-        return Staged(rows_of(table), chunk.end, counts, *self._job.take_reports())
+        return self.staged(rows_of(table), chunk.end, counts)
 
     def _refuser(self, chunk: Chunk) -> Refuse:
         def refuse(row: EventRow, reason: str) -> None:

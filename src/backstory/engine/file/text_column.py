@@ -4,15 +4,22 @@
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownLambdaType=false
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from backstory.engine.file.buffer import Buffers
 from backstory.engine.file.kernel import copy, fetch, kernel, pointer
 
 _ROOM = 16
 _AHEAD = 24
+# Gives memory for so many bytes.
+Memory = Callable[[int], NDArray[np.uint8]]
+
+
+def _new(size: int) -> NDArray[np.uint8]:
+    return np.empty(size, np.uint8)
 
 
 def gather(
@@ -20,23 +27,23 @@ def gather(
     at: NDArray[np.int32],
     length: NDArray[np.int32],
     order: NDArray[np.int64],
-    buffers: Buffers | None = None,
+    memory: Memory = _new,
 ) -> pa.Array:
-    """The stretches at these positions as an array of strings; a length of -1 is null. The bytes must be UTF-8.
-
-    They lie in the ``buffers``, if there are some.
-    """
+    """The stretches at these positions as an array of strings; a length of -1 is null. The bytes must be UTF-8."""
     offsets = np.zeros(len(order) + 1, np.int32)
     lengths = length[order]
-    valid = lengths >= 0
-    total = int(lengths[valid].sum(dtype=np.int64))
+    mask, missing = None, 0
+    if len(lengths) and int(lengths.min()) < 0:
+        valid = lengths >= 0
+        mask, missing = pa.py_buffer(np.packbits(valid, bitorder="little")), int((~valid).sum())
+        lengths = np.where(valid, lengths, 0)
+    total = int(lengths.sum(dtype=np.int64))
     assert total < 1 << 31, "the texts of a chunk fit into one array"
-    np.cumsum(np.where(valid, lengths, 0), dtype=np.int32, out=offsets[1:])
-    texts = (buffers or Buffers()).array("gathered", total + _ROOM, np.uint8)
+    np.cumsum(lengths, dtype=np.int32, out=offsets[1:])
+    texts = memory(total + _ROOM)
     _gather(source, at, order, offsets, texts)
-    mask = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(
-        pa.string(), len(order), [mask, pa.py_buffer(offsets), pa.py_buffer(texts[:total])], int((~valid).sum())
+        pa.string(), len(order), [mask, pa.py_buffer(offsets), pa.py_buffer(texts[:total])], missing
     )
 
 
@@ -47,14 +54,16 @@ def in_a_row(texts: NDArray[np.uint8], length: NDArray[np.int32]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(length), [None, pa.py_buffer(offsets), pa.py_buffer(texts)], 0)
 
 
-def taken(texts: pa.Array, order: NDArray[np.int64], buffers: Buffers | None = None) -> pa.Array:
-    """The texts at these positions; they lie in the ``buffers``, if there are some."""
+def taken(texts: pa.Array, order: NDArray[np.int64], memory: Memory = _new) -> pa.Array:
+    """The texts at these positions."""
+    if texts.null_count == len(texts):
+        return pa.nulls(len(order), pa.string())
     if texts.null_count:
         return texts.take(pa.array(order))
     _, offsets_held, bytes_held = texts.buffers()
     offsets = np.frombuffer(offsets_held, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     source = np.frombuffer(bytes_held, np.uint8) if bytes_held else np.empty(0, np.uint8)
-    return gather(source, offsets[:-1], np.diff(offsets), order, buffers)
+    return gather(source, offsets[:-1], np.diff(offsets), order, memory)
 
 
 @kernel
