@@ -37,8 +37,7 @@ STAGED = {
 
 # The kinds of identifiers by which rows name people.
 NAMED_BY: tuple[IdentifierKind, ...] = ("id", "email", "cio_id")
-CountMany = Callable[[OpenRun, Keys, PeopleArray], NDArray[np.int64]]
-CountKnown = Callable[[Sequence[OpenRun], Keys, PeopleArray, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+CountKnown = Callable[[Sequence[OpenRun], Keys, PeopleArray, int, Truth], tuple[NDArray[np.int64], NDArray[np.int64]]]
 # Takes the texts of a column at some positions.
 TakeTexts = Callable[[str, pa.Array, NDArray[np.int64]], pa.Array]
 
@@ -302,13 +301,16 @@ def by_key(rows: Rows) -> ByKey:
 
 
 def count_known(
-    runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int, count_many: CountMany = OpenRun.count_many
+    runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int, once: Truth
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How often each key and person is in runs of events that count, and in those of an import (of both sorts)."""
+    """How often each key and person is in runs of events that count, and in those of an import (of both sorts).
+
+    ``once``: where it is enough to know whether an event that counts has them; the numbers may be others there.
+    """
     kept = np.zeros(len(keys), dtype=np.int64)
     mine = np.zeros(len(keys), dtype=np.int64)
     for run in runs:
-        counts = count_many(run, keys, people)
+        counts = run.count_many(keys, people)
         if not run.run.duplicate:
             kept += counts
         if run.run.import_id == import_id:
@@ -333,12 +335,12 @@ def repeated(
     order, keys, people = held.rows, held.keys, held.people
     if not len(order):
         return known
-    kept, mine = count(runs, keys, people, import_id)
+    has_id = rows.has_id[order]
+    kept, mine = count(runs, keys, people, import_id, has_id)
     _count_tail(keys, people, tail, import_id, kept, mine)
     rank = _ranks(keys, people, order, rows.places)
     if not (kept.any() or rank.any()):
         return known
-    has_id = rows.has_id[order]
     known[order] = np.where(has_id, (kept > 0) | (rank > 0), mine + rank + 1 <= kept)
     return known
 

@@ -13,11 +13,13 @@ Filters" (2007). Keys are hashes, so their bits need no further hashing.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.engine.backfill.event_chunk import count_known
+from backstory.core.column import Truth
 from backstory.engine.backfill.key_count import count_many
 from backstory.engine.file.kernel import kernel, piece
 from backstory.store.keyrun import Keys, OpenRun, PeopleArray
@@ -66,6 +68,31 @@ class KeySieve:
         return found[: _near(self._words, keys, marks, found)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked, and how often it was found so far: among events that count, and among those of the import."""
+
+    keys: Keys
+    people: PeopleArray
+    import_id: int
+    once: Truth
+    kept: NDArray[np.int64]
+    mine: NDArray[np.int64]
+
+    def open(self, rows: NDArray[np.int64]) -> Truth:
+        """Of which of these rows is there more to know?"""
+        return ~self.once[rows] | (self.kept[rows] == 0)
+
+    def of(self, run: OpenRun, rows: slice | NDArray[np.int64] = slice(None)) -> int:
+        """Ask a run for some of it; returns for how much of that the run has something."""
+        counts = count_many(run, self.keys[rows], self.people[rows])
+        if not run.run.duplicate:
+            self.kept[rows] += counts
+        if run.run.import_id == self.import_id:
+            self.mine[rows] += counts
+        return int(np.count_nonzero(counts))
+
+
 class KnownKeys:
     """Of one import; ``count`` takes what it is asked about every time, so that runs may come and go meanwhile."""
 
@@ -75,36 +102,59 @@ class KnownKeys:
         self._taken: set[str] = set()
         # Of runs that were asked for many keys each has one of its own, by its file.
         self._each: dict[str, KeySieve] = {}
+        # The file of the run that had most of what was asked last, if it had much of it.
+        self._last = ""
 
     def count(
-        self, runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int
+        self, runs: Sequence[OpenRun], keys: Keys, people: PeopleArray, import_id: int, once: Truth
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """See ``count_known``."""
-        self._take_up(runs)
-        kept, mine = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
-        marks = marks_of(keys)
-        near = self._all.near(keys, marks)
-        if len(near) > MANY * len(keys):
-            kept[near], mine[near] = self._count_many(runs, keys[near], marks[near], people[near], import_id)
-        elif len(near):
-            kept[near], mine[near] = count_known(runs, keys[near], people[near], import_id, count_many)
-        return kept, mine
+        """See ``count_known``.
 
-    def _count_many(
-        self, runs: Sequence[OpenRun], keys: Keys, marks: Marks, people: PeopleArray, import_id: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As ``count_known``. A known key is in one run as a rule, so each is asked only for what may be its own."""
-        kept, mine = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+        A file that is read again asks in the order in which it was written: the run behind the one that knew most of
+        what was asked last is asked first, and the others only for what is left.
+        """
+        runs = [run for run in runs if not run.run.duplicate or run.run.import_id == import_id]
+        self._take_up(runs)
+        asked = _Asked(keys, people, import_id, once, np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64))
+        left = np.arange(len(keys))
+        first, self._last = self._behind_last(runs), ""
+        most = 0
+        if first is not None:
+            most = asked.of(first)
+            self._last = first.run.path if most > MANY * len(keys) else ""
+            left = left[asked.open(left)]
+            runs = [run for run in runs if run is not first]
+        marks = marks_of(keys[left])
+        near = self._all.near(keys[left], marks)
+        if len(near) > MANY * len(keys):
+            self._ask_each(runs, asked, left[near], marks[near], most)
+        elif len(near):
+            for run in runs:
+                asked.of(run, left[near])
+        return asked.kept, asked.mine
+
+    def _ask_each(
+        self, runs: Sequence[OpenRun], asked: _Asked, rows: NDArray[np.int64], marks: Marks, most: int
+    ) -> None:
+        """A known key is in one run as a rule, so each is asked only for what may be its own.
+
+        ``most``: so much another run has had.
+        """
         for run in runs:
-            near = self._sieve_of(run).near(keys, marks)
-            if not len(near):
-                continue
-            counts = count_many(run, keys[near], people[near])
-            if not run.run.duplicate:
-                kept[near] += counts
-            if run.run.import_id == import_id:
-                mine[near] += counts
-        return kept, mine
+            near = rows[self._sieve_of(run).near(asked.keys[rows], marks)]
+            found = asked.of(run, near) if len(near) else 0
+            if found > MANY * len(asked.keys):
+                more = asked.open(rows)
+                rows, marks = rows[more], marks[more]
+                if found > most:
+                    most, self._last = found, run.run.path
+
+    def _behind_last(self, runs: Sequence[OpenRun]) -> OpenRun | None:
+        """The run behind the one that knew much of what was asked last."""
+        for last, run in pairwise(runs):
+            if last.run.path == self._last:
+                return run
+        return None
 
     def _sieve_of(self, run: OpenRun) -> KeySieve:
         sieve = self._each.get(run.run.path)
