@@ -1,8 +1,8 @@
 """What an import of a large file of events will want, made ready while its workspace is opened.
 
-That are the kernels that read such files, which take half a second to load, and everybody by the identifier that the
-file names people by, whom SQLite reads without the interpreter. Nobody needs to ask for it: whoever reads such a file
-loads and reads what is not there.
+These are the kernels that read such files, which take half a second to load, and everybody by the identifier by which
+the file names people, whom SQLite reads without the interpreter. Nobody needs it: whoever reads such a file loads and
+reads what is not there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backstory.core.error import StorageError
 from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.source import FAST_BYTES_MIN
@@ -65,16 +66,20 @@ class Preload:
         self.everybody("id", -1)
 
     def _read(self, folder: Folder) -> tuple[Kind, list[tuple[Known, str]]] | None:
+        from backstory.store.everybody import everybody
+
         kind = _kind(self._options)
         if kind is None:
             return None
-        from backstory.store.everybody import everybody
-
         pieces: list[tuple[Known, str]] = []
-        for piece in everybody(folder.state.rows, kind):
-            pieces.append(piece)
-            if len(pieces) == PIECES_MAX or self._ended.is_set():
-                break
+        try:
+            for piece in everybody(folder.state.rows, kind):
+                pieces.append(piece)
+                if len(pieces) == PIECES_MAX or self._ended.is_set():
+                    break
+        except StorageError:
+            # Whoever needs the rest reads it, and tells of what is wrong.
+            pass
         return kind, pieces
 
 

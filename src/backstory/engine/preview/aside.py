@@ -1,7 +1,7 @@
 """Previews where no server runs: by the process that asks, on a replica of a workspace that nobody has open.
 
 Nobody is held up by it then, so it needs no process of its own; and as the files stand still, they are copied as they
-are. What would happen is told all the same as by ``engine.preview``, whose rehearsals these are.
+are. What would happen is told all the same as by ``engine.preview.preview``, whose rehearsals these are.
 """
 
 import shutil

@@ -1,6 +1,7 @@
 """Rehearsals: the run of an import on a replica of the workspace, and what it changed there.
 
-``python -m backstory.engine.preview.rehearsal`` reads one ``Rehearsal`` (JSON) and prints ``Outcome`` lines. See ``preview``.
+``python -m backstory.engine.preview.rehearsal`` reads one ``Rehearsal`` (JSON) and prints ``Outcome`` lines.
+See ``preview``.
 """
 
 from __future__ import annotations
