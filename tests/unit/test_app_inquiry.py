@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from backstory.core.condition import Json
-from backstory.core.fact import Identifier, MergePeople
+from backstory.core.fact import Identifier, MergePeople, PutDevice
 from backstory.core.time import DAY_US, SECOND_US
 from backstory.edge.app import app_api
 from backstory.edge.cli import main
@@ -283,6 +283,11 @@ def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> 
     assert "3 in the window" in told
     assert "plan is pro since 2024-05-12 12:00:00Z" in told
     assert "is not in" in run(live, "segments", "explain", str(buyers), "bob")
+    live.send(PutDevice(person=Identifier("id", "ann"), token="t", platform="ios"))
+    apple = str(live.segment({"device": {"platform": "ios"}}))
+    told = run(live, "segments", "explain", apple, "ann")
+    assert "1 that pass" in told
+    assert "window" not in told
     assert run(live, "segments", "preview", "--conditions", '{"event": {"name": "b*"}}').startswith("2 people\n")
     assert len(run(live, "segments", "history", str(buyers)).splitlines()) == 32
     assert "now" in run(live, "segments", "of", "ann")

@@ -198,6 +198,14 @@ def test_files_that_name_nobody_come_with_a_hint(live: Live, kind: Any, name: st
     assert bool(done.hint) == bool(says)
 
 
+@pytest.mark.parametrize("kind", ["people", "relationships"])
+def test_two_columns_that_are_one_field_come_with_a_hint(live: Live, kind: Any) -> None:
+    """No row can be taken; which two it is stands once beside the errors."""
+    done = load(live, kind, "both.csv", b"number,mail,object_id\na,a@b.c,x\n", map={"number": "id", "mail": "id"})
+    assert done.errors == done.rows == 1
+    assert "number and mail are both read as id" in done.hint
+
+
 UNREADABLE = {
     "garbage.jsonl": b"garbage\nmore garbage\n",
     "list.json": b'[{"id":"a"},\n{"id":"b"}]\n',

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from backstory.core.fact import DeletePerson, Identifier, Identify, SuppressPerson
+from backstory.core.fact import DeletePerson, Identifier, Identify, MergePeople, SuppressPerson
 from backstory.core.time import DAY_US
 from backstory.edge.cli import main
 from backstory.edge.cli_command import Runtime
@@ -115,6 +115,26 @@ def test_what_is_left_has_a_date_and_is_gone_after_the_purge(
     assert search(data, MAIL) == {}
     assert search(data, "person-ann") == {}
     assert "person" in search(data, "bob@secret.example")
+    live.close()
+
+
+def test_of_the_merged_it_is_said_who_has_what_they_had(tmp_path: Path) -> None:
+    """Nothing of them goes by itself while the survivor is there; it goes with the survivor."""
+    data = tmp_path / "data"
+    live = Live(data / "workspaces" / "default")
+    for name in ("person-first", "person-second", "person-third"):
+        live.identify(name, note=f"{name} likes écru")
+    for primary, secondary in (("person-second", "person-first"), ("person-third", "person-second")):
+        live.send(MergePeople(primary=Identifier("id", primary), secondary=Identifier("id", secondary)))
+    survivor = live.workspace.reader.person("id", "person-third")
+    assert survivor is not None
+    found = search(data, "person-first")
+    assert found
+    assert all(f"merged into cio_id {survivor.cio_id}," in one.why and one.gone_us is None for one in found.values())
+    live.send(DeletePerson(person=Identifier("id", "person-third")))
+    assert all(one.gone_us is not None for one in search(data, "person-first").values())
+    live.workspace.purger.run()
+    assert search(data, "person-first") == {}
     live.close()
 
 

@@ -29,7 +29,7 @@ def of_everybody(call: Call) -> Response:
 
 
 def of_person(call: Call) -> Response:
-    """``GET /v1/customers/{id}/activities``: as above."""
+    """``GET /v1/customers/{id}/activities``: the log of one person."""
     return _page(call, *call.customer(), deleted=False)
 
 

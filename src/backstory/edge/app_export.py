@@ -19,7 +19,7 @@ REPORTS: tuple[Report, ...] = ("error", "warning")
 
 
 def all_exports(call: Call) -> Response:
-    """``GET /v1/exports``, newest first."""
+    """``GET /v1/exports``: files of errors and warnings of imports, newest first."""
     found = [_export(view, report) for view in call.reader.imports() for report in _reports(view)]
     return answer({"exports": sorted(found, key=lambda one: -int(str(one["id"])))})
 

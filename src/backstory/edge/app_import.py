@@ -51,7 +51,7 @@ _BLOCK_BYTES = 1 << 16
 
 
 def all_imports(call: Call) -> Response:
-    """``GET /v1/imports`` (ours: the original lists them in its UI only)."""
+    """``GET /v1/imports``: all of them (ours: the original lists them in its UI only)."""
     return answer({"imports": [app_shape.import_(view) for view in call.reader.imports()]})
 
 

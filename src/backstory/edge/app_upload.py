@@ -193,7 +193,8 @@ def delete(call: Call) -> Response:
 
 
 def more(call: Call) -> Response:
-    """``PUT /v1/uploads/{id}``: taken by ``Receiving`` before it comes here."""
+    """``PUT /v1/uploads/{id}``: the file, or what of it is missing, from ``offset`` on."""
+    # One with a body was taken by ``Receiving`` before it comes here.
     app_import.desk_of(call)
     raise RequestError("send more of the upload as the body")
 

@@ -147,7 +147,9 @@ def _lines(node: Row, depth: int) -> Iterator[str]:
     condition = row_of(node, "condition")
     (key,) = condition
     text = groups.get(key) or cell(condition)
-    count = "" if node.get("count") is None else f", {node['count']} in the window"
+    # Devices and objects are asked for as they are at the moment, not in a window.
+    where = "that pass" if key in ("device", "relationship") else "in the window"
+    count = "" if node.get("count") is None else f", {node['count']} {where}"
     yield f"{'  ' * depth}{sign}  {text}{count}{_next(node)}"
     for one in rows_of(node, "because"):
         yield f"{'  ' * depth}       {_reason(one)}"

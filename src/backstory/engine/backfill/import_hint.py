@@ -35,7 +35,7 @@ def _said(file: FileOutline, options: BackfillOptions) -> str:
     wanted = {"person": "" if options.kind == "objects" else file.person, "object": file.object}
     missing = [what for what in _named_by(options.kind) if not wanted[what]]
     if not missing:
-        return "" if options.zone is not None else _zoneless(file)
+        return _twice(file) or ("" if options.zone is not None else _zoneless(file))
     what = missing[0]
     column, field = ("COLUMN", "object_id") if what == "object" else _likely(names, options)
     shown = ", ".join(names[:COLUMNS_SHOWN]) + (", …" if len(names) > COLUMNS_SHOWN else "")
@@ -49,6 +49,16 @@ def _other_json(path: Path) -> str:
         return "it is one list: each of its objects has to stand on a line of its own, as jq -c '.[]' writes them"
     if start.startswith(b"{") and not start.partition(b"\n")[0].rstrip().endswith(b"}"):
         return "its objects go over several lines: each has to stand on a line of its own, as jq -c . writes them"
+    return ""
+
+
+def _twice(file: FileOutline) -> str:
+    """Of two columns that are read as one field no row can be taken that has both."""
+    first: dict[str, str] = {}
+    for column in file.columns:
+        other = first.setdefault(column.field, column.name)
+        if other != column.name:
+            return f"{other} and {column.name} are both read as {column.field}: --map one of them to something else"
     return ""
 
 

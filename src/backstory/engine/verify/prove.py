@@ -57,6 +57,8 @@ class Subject:
 
     numbers: set[int] = field(default_factory=set[int])
     alive: bool = False
+    # Into whom they were merged, of those who are there.
+    survivors: set[int] = field(default_factory=set[int])
     gone_us: int | None = None
     hashes: int = 0
     texts: set[str] = field(default_factory=set[str])
@@ -101,8 +103,13 @@ def prove(data: Path, identifier: str, *, keep_us: int, on_finding: Callable[[Fi
 
 def _dated(finding: Finding, subject: Subject, keep_us: int) -> Finding:
     gone_us = None if subject.alive or subject.gone_us is None or finding.why == NOTHING else subject.gone_us + keep_us
-    why = "the person is there: delete or suppress them first" if subject.alive and finding.count else finding.why
-    return replace(finding, gone_us=gone_us, why=why)
+    why = finding.why
+    if subject.alive and finding.count:
+        why = "the person is there: delete or suppress them first"
+    elif subject.survivors and finding.count:
+        names = " and ".join(cio_id_of(one) for one in sorted(subject.survivors))
+        why = f"merged into cio_id {names}, who is there: it goes when they are deleted or suppressed"
+    return replace(finding, gone_us=None if subject.survivors else gone_us, why=why)
 
 
 # -- who is meant -----------------------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def subject_of(db: sqlite3.Connection, folder: Path, identifier: str) -> Subject
 
 
 def _gone(db: sqlite3.Connection, subject: Subject, identifier: str, lower: str, number: int | None) -> set[int]:
-    """People who had the name and are gone; sets since when, and how many hashes of it there are."""
+    """People who had the name and are gone; sets since when, who took them over, how many hashes of it there are."""
     found: set[int] = set()
     gone: list[int] = []
     tombstones = "SELECT person, survivor, deleted_us FROM tombstone WHERE value IN (?, ?)"
@@ -143,6 +150,8 @@ def _gone(db: sqlite3.Connection, subject: Subject, identifier: str, lower: str,
         if survivor is None or db.execute("SELECT 1 FROM person WHERE person = ?", (survivor,)).fetchone() is None:
             found.add(person)
             gone.append(deleted_us)
+        else:
+            subject.survivors.add(survivor)
     secret = read_secret(db)
     if secret is not None:
         names = {(kind, lower if kind == "email" else identifier) for kind in [*kinds_of(identifier), "email"]}
