@@ -173,6 +173,19 @@ def test_campaigns_are_previewed_under_each_policy(live: Live, tmp_path: Path) -
     assert live.workspace.folder.state.rows("SELECT count(*) FROM delivery") == [(3,)]
 
 
+def test_messages_that_would_fail_are_told(live: Live, tmp_path: Path) -> None:
+    """Whoever has no address is written to in vain: so many messages, and why one of them fails; then it is so."""
+    live.identify("p0", email="p0@x.org")
+    number = campaign(live, {"event": {"name": "purchased"}}, MAIL)
+    path = written(tmp_path, "e.jsonl", events(live, 100, 200, 300))
+    said = seen(live, BackfillOptions(kind="events", paths=(path,)))
+    told = {one.policy: (one.messages, one.messages_failed, "email" in one.failure) for one in said.campaigns}
+    assert told == {"recent": (0, 0, False), "none": (0, 0, False), "all": (3, 2, True)}
+    backfill.run(live.workspace, BackfillOptions(kind="events", paths=(path,), triggers="all"), ignore)
+    failed = "SELECT campaign_id, count(*) FROM delivery WHERE state = 'failed' GROUP BY 1"
+    assert live.workspace.folder.state.rows(failed) == [(number, 2)]
+
+
 def test_segment_campaigns_are_previewed(live: Live, tmp_path: Path) -> None:
     """Who newly enters a segment by fresh events starts; by old ones only under all."""
     segment = live.segment({"event": {"name": "purchased"}})

@@ -179,8 +179,13 @@ def _segments(seen: dict[str, Json]) -> str:
 def _campaigns(seen: dict[str, Json]) -> str:
     rows = rows_of(seen, "campaigns")
     later = ("journeys_later_at_most",) if any(row["journeys_later_at_most"] for row in rows) else ()
-    names = ("id", "name", "policy", "journeys", *later, "messages", "messages_later_at_most")
-    return _table("running campaigns, under each --triggers policy:", rows, names)
+    failed = ("messages_failed",) if any(row["messages_failed"] for row in rows) else ()
+    names = ("id", "name", "policy", "journeys", *later, "messages", *failed, "messages_later_at_most")
+    lines = [_table("running campaigns, under each --triggers policy:", rows, names)]
+    # Under each policy it is the same reason.
+    told = {cell(row["name"]): cell(row["failure"]) for row in rows if row["failure"]}
+    lines += [f"  {name}: a message would fail: {failure}" for name, failure in told.items()]
+    return "\n".join(line for line in lines if line)
 
 
 def _attributes(seen: dict[str, Json]) -> str:

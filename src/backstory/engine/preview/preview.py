@@ -129,8 +129,15 @@ def _effects_under(
 
 
 def _nothing(effect: CampaignEffect) -> CampaignEffect:
-    nothing = dict.fromkeys(("journeys", "journeys_later_at_most", "messages", "messages_later_at_most"), 0)
-    return msgspec.structs.replace(effect, policy="none", **nothing)
+    return CampaignEffect(
+        id=effect.id,
+        name=effect.name,
+        policy="none",
+        journeys=0,
+        journeys_later_at_most=0,
+        messages=0,
+        messages_later_at_most=0,
+    )
 
 
 @contextmanager

@@ -20,7 +20,8 @@ class CampaignEffect(msgspec.Struct, frozen=True, kw_only=True):
     """How many journeys a running campaign would start under a trigger policy.
 
     ``messages`` are those composed at once; ``messages_later_at_most`` bounds those behind delays and filters.
-    ``journeys_later_at_most`` bounds what rows dated in the future start when their moment comes.
+    ``journeys_later_at_most`` bounds what rows dated in the future start when their moment comes. ``messages_failed`` of
+    the messages would fail at once, as a variable of theirs is missing; ``failure`` says why one of them would.
     """
 
     id: int
@@ -30,6 +31,8 @@ class CampaignEffect(msgspec.Struct, frozen=True, kw_only=True):
     journeys_later_at_most: int
     messages: int
     messages_later_at_most: int
+    messages_failed: int = 0
+    failure: str = ""
 
 
 class ValueChange(msgspec.Struct, frozen=True, kw_only=True, rename={"before": "from", "after": "to"}):

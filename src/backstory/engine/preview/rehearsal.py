@@ -193,6 +193,13 @@ def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks, import_id: i
         )
     )
     messages = dict(rows("SELECT campaign_id, count(*) FROM delivery WHERE seq > ? GROUP BY 1", (marks.delivery,)))
+    failures = {
+        number: (count, failure)
+        for number, count, failure in rows(
+            "SELECT campaign_id, count(*), min(failure) FROM delivery WHERE seq > ? AND state = 'failed' GROUP BY 1",
+            (marks.delivery,),
+        )
+    }
     running = {
         view.campaign_id: campaign.parse(view.definition)
         for view in workspace.reader.campaigns()
@@ -202,6 +209,7 @@ def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks, import_id: i
     later = most_later(workspace, import_id, once)
     for number, definition in running.items():
         made, of_each = messages.get(number, 0), messages_max(definition.steps)
+        failed, failure = failures.get(number, (0, ""))
         behind = max(journeys.get(number, 0) * of_each - made, 0) if waiting.get(number) else 0
         yield CampaignEffect(
             id=number,
@@ -211,6 +219,8 @@ def _campaigns(workspace: Workspace, policy: Policy, marks: _Marks, import_id: i
             journeys_later_at_most=later[number],
             messages=made,
             messages_later_at_most=behind + later[number] * of_each,
+            messages_failed=failed,
+            failure=failure,
         )
 
 
