@@ -20,8 +20,8 @@ class CampaignEffect(msgspec.Struct, frozen=True, kw_only=True):
     """How many journeys a running campaign would start under a trigger policy.
 
     ``messages`` are those composed at once; ``messages_later_at_most`` bounds those behind delays and filters.
-    ``journeys_later_at_most`` bounds what rows dated in the future start when their moment comes. ``messages_failed`` of
-    the messages would fail at once, as a variable of theirs is missing; ``failure`` says why one of them would.
+    ``journeys_later_at_most`` bounds what rows dated in the future start when their moment comes. ``messages_failed``
+    of the messages would fail at once, as a variable of theirs is missing; ``failure`` says why one of them would.
     """
 
     id: int
