@@ -239,15 +239,15 @@ def test_a_form_is_read_however_it_comes(size: int) -> None:
     assert (form.fields, form.file_name, bytes(got)) == ({"type": "people"}, "ab.csv", b"id\r\n-b\r\n--\r\n")
 
 
-@pytest.mark.parametrize("form", ["body", "multipart"])
+@pytest.mark.parametrize("form", ["text/csv", "application/x-www-form-urlencoded", "", "multipart"])
 def test_mended_rows_are_sent_to_their_import(server: Server, form: str) -> None:
     """The errors are downloaded, mended and sent back: they come in under the same number, and no file is left."""
     text = b"id,plan,_timestamp\na,pro,abc\nb,pro,\n"
-    headers = {"Content-Type": "text/csv"}
+    headers = {"Content-Type": form} if form != "multipart" else {"Content-Type": "text/csv"}
     first = server.ended(server.client.post("/v1/imports?type=people&identifier=id", content=text, headers=headers))
     path = f"/v1/imports/{first['id']}"
     fixed = server.client.get(f"{path}/errors").content.replace(b"abc", b"")
-    if form == "body":
+    if form != "multipart":
         sent = server.client.post(f"{path}/retry", content=fixed, headers=headers)
     else:
         sent = server.client.post(f"{path}/retry", files={"file": ("fixed.csv", fixed, "text/csv")})

@@ -37,6 +37,9 @@ _ENDINGS = {
 }  # fmt: skip
 
 
+_SEND = "send the file as the body, or as multipart/form-data with one file"
+
+
 class Take(Protocol):
     def __call__(self, block: bytes, /) -> None: ...
 
@@ -51,8 +54,7 @@ class Receiving:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
-        sends_file = scope["method"] == "POST" and (kind == "multipart/form-data" or kind in _ENDINGS)
-        if scope["method"] != "PUT" and not (sends_file and scope["path"].startswith("/v1/imports")):
+        if scope["method"] != "PUT" and not _sends_file(scope, kind):
             await self._inner(scope, receive, send)
             return
         try:
@@ -103,6 +105,8 @@ class Receiving:
                     take = parser.feed
                 async for block in _blocks(receive):
                     await run_in_threadpool(take, block)
+                if not spool.size and parser is None:
+                    raise RequestError(_SEND)
             if parser is not None and (not parser.whole or parser.file_name is None):
                 raise RequestError("the multipart body ends before its last boundary, or holds no file")
             if "import_id" in scope["path_params"]:
@@ -118,6 +122,18 @@ class Receiving:
             # Whoever sends a file with its import sends both again.
             self._desk.drop_if_there(upload_id)
             raise
+
+
+def _sends_file(scope: Scope, kind: str) -> bool:
+    """Is the body a file? What a retry is sent is nothing else; JSON has no ``type`` in the query.
+
+    curl calls every body a form unless it is told otherwise.
+    """
+    if scope["method"] != "POST" or not scope["path"].startswith("/v1/imports"):
+        return False
+    if kind == "multipart/form-data" or kind in _ENDINGS or "import_id" in scope["path_params"]:
+        return True
+    return kind != "application/json" and "type" in QueryParams(scope["query_string"])
 
 
 def wanted_of(fields: dict[str, str]) -> dict[str, Any]:
@@ -168,7 +184,7 @@ def _retry(desk: Desk, import_id: str, upload_id: str) -> Response:
 def retry(call: Call) -> Response:
     """``POST /v1/imports/{id}/retry``: mended rows of its errors come in under the same import."""
     app_import.desk_of(call)
-    raise RequestError("send the mended rows as the body, or as multipart/form-data with one file")
+    raise RequestError(_SEND)
 
 
 def create(call: Call) -> Response:
