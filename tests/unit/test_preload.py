@@ -1,13 +1,17 @@
 """What is made ready for a large import while its workspace opens changes nothing of what comes in."""
 
+import itertools
 from pathlib import Path
+from typing import Literal
 
 import msgspec
+import numpy as np
 import pytest
 
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify
 from backstory.core.time import SECOND_US
 from backstory.engine.backfill import backfill
+from backstory.engine.backfill.identifier_table import UNKNOWN
 from backstory.engine.backfill.preload import Preload
 from backstory.engine.clock import ManualClock
 from backstory.engine.file.options import BackfillOptions
@@ -85,22 +89,41 @@ def test_who_is_read_beforehand_is_found_as_without(tmp_path: Path, kind: str, b
 def test_everybody_is_read_by_what_the_first_row_says(tmp_path: Path) -> None:
     """Once; nobody, where names have changed hands since, or another kind is asked for."""
     options = events_by(tmp_path / "events.jsonl", "id")
-    for kind, renamed, expected in (("id", 0, b"adabobcy"), ("email", 0, b""), ("id", 1, b"")):
+    kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
+    for kind, renamed in itertools.product(kinds, (0, 1)):
         preload = Preload(options)
         workspace = opened(folder_with_people(tmp_path / f"{kind}{renamed}"), preload)
-        pieces, last = preload.everybody(kind, renamed)  # pyright: ignore[reportArgumentType]
-        assert b"".join(texts for texts, _, _ in pieces) == expected
-        assert last == ("cy" if expected else "")
-        assert preload.everybody("id", 0) == ([], "")
+        table = preload.everybody(kind, renamed)
+        assert (table is not None) == (kind == "id" and renamed == 0)
+        if table is not None:
+            found = table.find(b"bobdora", np.array([0, 3], np.int32), np.array([3, 4], np.int32))
+            assert [int(number) for number in found] == [1, UNKNOWN]
+        assert preload.everybody("id", 0) is None
         workspace.close()
+
+
+def test_the_first_chunk_is_for_one_import(tmp_path: Path) -> None:
+    """Which reads this very file with these very options; the source goes on behind the chunk."""
+    options = events_by(tmp_path / "events.jsonl", "id")
+    other = msgspec.structs.replace(options, time="when")
+    preload = Preload(options)
+    path = Path(options.paths[0])
+    assert preload.first(path, other) is None
+    assert preload.first(tmp_path / "other.jsonl", options) is None
+    first = preload.first(path, options)
+    assert first is not None
+    assert len(first.found) == ROWS
+    assert list(first.chunks) == []
+    assert preload.first(path, options) is None
+    first.source.close()
 
 
 def test_of_a_file_that_cannot_be_read_nothing_is_made_ready(tmp_path: Path) -> None:
     """Who reads it tells what is the matter; a folder that is closed without an import waits for nothing."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"{" * FAST_BYTES_MIN)
-    for paths in ((str(path),), (str(tmp_path / "none.jsonl"),)):
+    for number, paths in enumerate(((str(path),), (str(tmp_path / "none.jsonl"),))):
         preload = Preload(BackfillOptions(kind="events", paths=paths))
-        workspace = opened(folder_with_people(tmp_path / str(len(paths[0]))), preload)
+        workspace = opened(folder_with_people(tmp_path / str(number)), preload)
+        assert preload.everybody("id", 0) is None
         workspace.close()
-        assert preload.everybody("id", 0) == ([], "")

@@ -14,11 +14,8 @@ Known = tuple[bytes, NDArray[np.int32], NDArray[np.int64]]
 Rows = Callable[[str, tuple[Any, ...]], list[Any]]
 
 
-def everybody(rows: Rows, kind: Kind, behind: str = "") -> Iterator[tuple[Known, str]]:
-    """Everybody with an identifier of a kind (in the form in which it is compared), in the order of these.
-
-    With each piece comes its last identifier, behind which reading may go on later.
-    """
+def everybody(rows: Rows, kind: Kind) -> Iterator[Known]:
+    """Everybody with an identifier of a kind (in the form in which it is compared), in the order of these."""
     column = "id" if kind == "id" else "email_key"
     # Joined by SQLite: a row of Python values for each person would take longer than reading them.
     joined = (
@@ -26,9 +23,9 @@ def everybody(rows: Rows, kind: Kind, behind: str = "") -> Iterator[tuple[Known,
         f" group_concat(person), max({column}) FROM"
         f" (SELECT {column}, person FROM person WHERE {column} > ? ORDER BY {column} LIMIT {AT_ONCE})"
     )
+    last = ""
     while True:
-        texts, lengths, people, last = rows(joined, (behind,))[0]
+        texts, lengths, people, last = rows(joined, (last,))[0]
         if last is None:
             return
-        yield (texts, np.fromstring(lengths, np.int32, sep=","), np.fromstring(people, np.int64, sep=",")), last
-        behind = last
+        yield texts, np.fromstring(lengths, np.int32, sep=","), np.fromstring(people, np.int64, sep=",")

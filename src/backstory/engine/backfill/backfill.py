@@ -32,6 +32,7 @@ from backstory.engine.backfill.mended import Mended
 from backstory.engine.backfill.net_difference import judge_segments, members_now
 from backstory.engine.backfill.people_import import PeopleImport
 from backstory.engine.backfill.people_read import PeopleCells, PeopleLines
+from backstory.engine.backfill.preload import First
 from backstory.engine.file import spool
 from backstory.engine.file.csv_cell import reading_of
 from backstory.engine.file.csv_source import CsvRow
@@ -258,11 +259,12 @@ class _Run:
 
     def _event_lines(self, path: Path, number: int, place: Place) -> None:
         importer = EventImport(self._job, row_shape(self._options, path))
-        source = Source(path, place, reading=reading_of(self._options, path))
+        first = self._first_of(path, place)
+        source = first.source if first else Source(path, place, reading=reading_of(self._options, path))
         # The next chunk is read while the one before is written and committed.
         with ThreadPoolExecutor(1, thread_name_prefix="import") as reading:
-            chunks = source.chunks(self._job.chunking.bytes_max)
-            coming = reading.submit(_read_chunk, importer, chunks, look=True)
+            chunks = first.chunks if first else source.chunks(self._job.chunking.bytes_max)
+            coming = reading.submit(_read_first, importer, chunks, first)
             try:
                 while (staged := coming.result()) is not None:
                     coming = reading.submit(_read_chunk, importer, chunks)
@@ -274,6 +276,13 @@ class _Run:
                 wait([coming])
                 source.close()
                 importer.close()
+
+    def _first_of(self, path: Path, place: Place) -> First | None:
+        """The beginning of a file, where that was read before there was a workspace."""
+        preload = self._job.workspace.preload
+        if preload is None or place != Place() or self._job.chunking != Chunking():
+            return None
+        return preload.first(path, self._options)
 
     def _event_cells(self, path: Path, number: int, place: Place, shape: RowShape) -> None:
         cells = self._job.cells(path, place)
@@ -356,13 +365,17 @@ def row_shape(options: BackfillOptions, path: Path) -> RowShape:
     )
 
 
-def _read_chunk(importer: EventImport, chunks: Iterator[Chunk], *, look: bool = False) -> Staged | None:
-    chunk = next(chunks, None)
+def _read_first(importer: EventImport, chunks: Iterator[Chunk], first: First | None) -> Staged | None:
+    chunk = next(chunks, None) if first is None else first.chunk
     if chunk is None:
         return None
-    if look:
-        importer.look(chunk)
+    importer.look(chunk, first)
     return importer.json_chunk(chunk)
+
+
+def _read_chunk(importer: EventImport, chunks: Iterator[Chunk]) -> Staged | None:
+    chunk = next(chunks, None)
+    return None if chunk is None else importer.json_chunk(chunk)
 
 
 def _in_chunks(rows: Iterable[CsvRow], offset: int, chunking: Chunking) -> Iterator[list[CsvRow]]:

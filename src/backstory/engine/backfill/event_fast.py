@@ -20,12 +20,12 @@ from backstory.engine.file.event_field import BY_ANY, BY_EMAIL, BY_ID, KINDS
 from backstory.engine.file.event_key import keys_of
 from backstory.engine.file.event_scan import Scan, scan
 from backstory.engine.file.row_value import doubt_of
-from backstory.engine.file.source import Chunk
+from backstory.engine.file.source import Chunk, Place
 from backstory.engine.file.text_column import gather, in_a_row
 from backstory.store.everybody import Kind, Known
 
-# Everybody's identifiers of a kind, some at a time.
-Everybody = Callable[[Kind], Iterable[Known]]
+# Reads everybody by a kind of identifier.
+ReadTable = Callable[[Kind], IdentifierTable]
 # All rows, or those at some positions.
 Picked = slice | NDArray[np.int64]
 
@@ -206,11 +206,26 @@ def read_fast(chunk: Chunk, identifier: Kind | None, buffers: Buffers | None = N
     return found
 
 
+def load() -> None:
+    """Have all that reads chunks at hand: kernels are fetched, or compiled, when they are used first."""
+    line = b'{"id":"a","name":"b","timestamp":1}\n'
+    read_fast(Chunk(line, 1, Place(len(line), 1, 0)), None).rows(0, all_timed=False)
+
+
+def table_of(kind: Kind, everybody: Iterable[Known]) -> IdentifierTable:
+    """People by a kind of identifier."""
+    table = IdentifierTable(lower=kind == "email")
+    for texts, length, people in everybody:
+        at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
+        table.put(texts, at, length, people)
+    return table
+
+
 class Tables:
     """Everybody known by the identifiers that rows name them by; each kind is read when a row needs it."""
 
-    def __init__(self, everybody: Everybody) -> None:
-        self._everybody = everybody
+    def __init__(self, read: ReadTable) -> None:
+        self._read = read
         self._tables: dict[Kind, Future[IdentifierTable]] = {}
 
     def begin(self, kind: Kind) -> None:
@@ -223,13 +238,6 @@ class Tables:
     def of(self, kind: Kind) -> IdentifierTable:
         self.begin(kind)
         return self._tables[kind].result()
-
-    def _read(self, kind: Kind) -> IdentifierTable:
-        table = IdentifierTable(lower=kind == "email")
-        for texts, length, people in self._everybody(kind):
-            at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
-            table.put(texts, at, length, people)
-        return table
 
     def forget(self) -> None:
         """Identifiers have changed hands: read them anew when they are needed."""

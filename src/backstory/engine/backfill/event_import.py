@@ -49,6 +49,7 @@ from backstory.store.keyrun import write_run
 from backstory.store.manifest import KeyRun
 
 if TYPE_CHECKING:
+    from backstory.engine.backfill.preload import First
     from backstory.engine.file.text_column import Memory
     from backstory.engine.workspace import Workspace
 
@@ -90,9 +91,12 @@ class EventImport:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def look(self, first: Chunk) -> None:
-        """Find out whether the file is worth what is compiled, and can be read by it."""
-        if not self._reader.look(first):
+    def look(self, chunk: Chunk, first: First | None = None) -> None:
+        """Find out by the first chunk whether the file is worth what is compiled, and can be read by it.
+
+        ``first``: it has been.
+        """
+        if not self._reader.look(chunk, first):
             return
         # Only here: it brings Numba with it.
         from backstory.engine.backfill.feed_kernel import CompiledFeed

@@ -22,12 +22,15 @@ from backstory.engine.file.report import FORGOTTEN_ROW, OLDER_ROW
 from backstory.engine.file.row_shape import RowShape
 from backstory.engine.file.row_value import RowError, decode_line
 from backstory.engine.file.source import PEEK_BYTES, Chunk, Place
+from backstory.store.everybody import everybody
 from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
     from backstory.engine.backfill.event_fast import Found, Stranger, Tables
     from backstory.engine.backfill.identifier_table import IdentifierTable
+    from backstory.engine.backfill.preload import First
     from backstory.engine.workspace import Workspace
+    from backstory.store.everybody import Kind
 
 # Is told of a row that cannot be used, and why.
 Refuse = Callable[[EventRow, str], None]
@@ -61,23 +64,30 @@ class EventReader:
         self._tables: Tables | None = None
         # One chunk is read while the one before is written.
         self._read_into = (Buffers(), Buffers())
+        # The first chunk, where it was read beforehand.
+        self._scanned: Found | None = None
         # As of which renaming of people the tables are.
         self._tables_of = -1
 
-    def look(self, first: Chunk) -> bool:
-        """Find out whether the fast lane is worth it and can read files like this."""
+    def look(self, chunk: Chunk, first: First | None) -> bool:
+        """Find out by the first chunk whether the fast lane is worth it and can read files like this.
+
+        ``first``: it has been.
+        """
         chunking, shape = self._job.chunking, self._shape
-        if not (chunking.fast and len(first.body) >= chunking.fast_bytes_min and shape.plain):
+        if not (chunking.fast and len(chunk.body) >= chunking.fast_bytes_min and shape.plain):
             return False
         # Only here: it brings Numba with it.
         from backstory.engine.backfill.event_fast import Tables, read_fast
 
         self._tables_of = self._renamed()
-        self._tables = Tables(lambda kind: self._newcomers.known(kind, self._tables_of))
+        self._tables = Tables(self._read_table)
         self._newcomers.watch(self._tables.add)
         # Everybody is read while the first lines are: the beginning of them shows by which identifiers.
-        for kind in read_fast(first.beginning(PEEK_BYTES), shape.identifier).kinds():
+        for kind in read_fast(chunk.beginning(PEEK_BYTES), shape.identifier).kinds():
             self._tables.begin(kind)
+        if first is not None:
+            self._scanned, self._read_into = first.found, (self._read_into[0], first.buffers)
         return True
 
     def chunk(self, chunk: Chunk) -> Staged:
@@ -95,7 +105,9 @@ class EventReader:
             tables.forget()
         counts = Counts()
         self._read_into = self._read_into[::-1]
-        found = read_fast(chunk, self._shape.identifier, self._read_into[0])
+        found, self._scanned = self._scanned, None
+        if found is None:
+            found = read_fast(chunk, self._shape.identifier, self._read_into[0])
         self._leave_deleted(found, tables)
         rows = self._strict(found.others(), counts)
         counts.rows += len(found)
@@ -117,6 +129,14 @@ class EventReader:
     def staged(self, rows: Rows, end: Place, counts: Counts) -> Staged:
         """The rows with what was reported of the chunk they are from."""
         return Staged(rows, by_key(rows), end, counts, *self._job.take_reports())
+
+    def _read_table(self, kind: Kind) -> IdentifierTable:
+        """Everybody, who may have been read beforehand."""
+        from backstory.engine.backfill.event_fast import table_of
+
+        preload = self._workspace.preload
+        ready = None if preload is None else preload.everybody(kind, self._tables_of)
+        return table_of(kind, everybody(self._folder.state.rows, kind)) if ready is None else ready
 
     def _renamed(self) -> int:
         # Asked of the loop, so that all it counts is committed.

@@ -18,7 +18,7 @@ from backstory.engine.backfill.event_chunk import Rows
 from backstory.engine.backfill.import_job import Job
 from backstory.engine.context import shown_values
 from backstory.engine.segment.membership_log import settle_moved
-from backstory.store.everybody import Kind, Known, everybody
+from backstory.store.everybody import everybody
 from backstory.store.people import INSERT_PERSON, Profile
 from backstory.store.tombstone import Gone
 
@@ -52,14 +52,6 @@ class Newcomers:
     def watch(self, on_new: OnNew) -> None:
         """Have people told who were made, or found to be there, by their identifiers in normal form."""
         self._on_new = on_new
-
-    def known(self, kind: Kind, renamed: int) -> Iterator[Known]:
-        """Everybody with an identifier of a kind, some at a time; as of a renaming, the first may have been read."""
-        preload = self._workspace.preload
-        some, last = ([], "") if preload is None else preload.everybody(kind, renamed)
-        yield from some
-        for known, _ in everybody(self._folder.state.rows, kind, last):
-            yield known
 
     def find(self, wanted: dict[Identifier, tuple[str, int, int]], *, create: bool) -> dict[Identifier, int]:
         """People by (normal) identifier, made where missing.
@@ -218,7 +210,7 @@ class Newcomers:
     def _everybody(self) -> Iterator[Identifier]:
         kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
         for kind in kinds:
-            for (texts, lengths, _), _ in everybody(self._folder.state.rows, kind):
+            for texts, lengths, _ in everybody(self._folder.state.rows, kind):
                 ends = np.cumsum(lengths).tolist()
                 for low, high in zip([0, *ends], ends, strict=False):
                     yield Identifier(kind, texts[low:high].decode())

@@ -1,31 +1,47 @@
 """What an import of a large file of events will want, made ready while its workspace is opened.
 
-These are the kernels that read such files, which take half a second to load, and everybody by the identifier by which
-the file names people, whom SQLite reads without the interpreter. Nobody needs it: whoever reads such a file loads and
-reads what is not there.
+These are the kernels that read such files, which take half a second to load, the first chunk of the file, read by them,
+and everybody by the identifier by which the file names people, whom SQLite reads without the interpreter. Nobody needs
+it: whoever reads such a file loads and reads what is not there.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backstory.core.error import StorageError
 from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.file.options import BackfillOptions
-from backstory.engine.file.source import FAST_BYTES_MIN
+from backstory.engine.file.source import FAST_BYTES_MIN, Chunk, Place, Source
 from backstory.engine.file.unpack import READ_ERRORS, SourceError, open_text
 
 if TYPE_CHECKING:
-    from backstory.store.everybody import Kind, Known
+    from backstory.engine.backfill.event_fast import Found
+    from backstory.engine.backfill.identifier_table import IdentifierTable
+    from backstory.engine.file.buffer import Buffers
+    from backstory.store.everybody import Kind
     from backstory.store.folder import Folder
 
-# So many pieces of everybody are held until somebody takes them: two million people, about 60 MB.
-PIECES_MAX = 20
+T = TypeVar("T")
 _LINE_BYTES_MAX = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first chunk of a file, already read into ``buffers``; the source goes on behind it."""
+
+    source: Source
+    chunks: Iterator[Chunk]
+    chunk: Chunk
+    found: Found
+    buffers: Buffers
 
 
 class Preload:
@@ -35,60 +51,97 @@ class Preload:
         self._large = _large(options)
         self._options = options
         self._ended = threading.Event()
-        self._reading: Future[tuple[Kind, list[tuple[Known, str]]] | None] | None = None
+        self._first: Future[First | None] | None = None
+        self._people: Future[tuple[Kind, IdentifierTable] | None] | None = None
         # As of which renaming of people everybody was read.
         self._renamed = -1
         if self._large:
-            threading.Thread(target=_load_kernels, name="preload", daemon=True).start()
+            self._first = _beside("preload", self._read_first)
 
     def opened(self, folder: Folder) -> None:
         """The stores are open, and nothing is written to them yet: begin to read everybody."""
         self._renamed = folder.people.renamed
         if self._large:
-            reading = ThreadPoolExecutor(1, thread_name_prefix="everybody")
-            self._reading = reading.submit(self._read, folder)
-            reading.shutdown(wait=False)
+            self._people = _beside("everybody", lambda: self._read_people(folder))
 
-    def everybody(self, kind: Kind, renamed: int) -> tuple[list[Known], str]:
-        """Everybody read so far, and the last of them; nobody for another kind, or when names changed hands since.
+    # Each is there once: what is returned is not kept here.
 
-        What is returned is not kept here.
-        """
-        reading, self._reading = self._reading, None
+    def first(self, path: Path, options: BackfillOptions) -> First | None:
+        """The beginning of a file, if it is that of the first one of this import."""
+        if self._first is None or options != self._options or path != Path(options.paths[0]):
+            return None
+        first, self._first = self._first, None
+        return first.result()
+
+    def everybody(self, kind: Kind, renamed: int) -> IdentifierTable | None:
+        """Everybody by a kind of identifier; None for another one, or when names changed hands since."""
+        reading, self._people = self._people, None
         found = None if reading is None else reading.result()
-        if found is None or found[0] != kind or renamed != self._renamed:
-            return [], ""
-        return [known for known, _ in found[1]], found[1][-1][1] if found[1] else ""
+        return None if found is None or found[0] != kind or renamed != self._renamed else found[1]
 
     def end(self) -> None:
         """Nobody will ask: wait until nothing is read any more."""
         self._ended.set()
         self.everybody("id", -1)
+        first, self._first = self._first, None
+        if first is not None and (read := first.result()) is not None:
+            read.source.close()
 
-    def _read(self, folder: Folder) -> tuple[Kind, list[tuple[Known, str]]] | None:
+    def _read_first(self) -> First | None:
+        # Numba comes with it.
+        from backstory.engine.backfill.backfill import row_shape
+        from backstory.engine.backfill.event_fast import load, read_fast
+        from backstory.engine.file.buffer import Buffers
+        from backstory.engine.file.csv_cell import reading_of
+
+        load()
+        path = Path(self._options.paths[0])
+        shape = row_shape(self._options, path)
+        if self._ended.is_set() or is_csv(path) or not shape.plain:
+            return None
+        try:
+            source = Source(path, Place(), reading=reading_of(self._options, path))
+            chunks = source.chunks()
+            chunk = next(chunks, None)
+        except (SourceError, *READ_ERRORS):
+            # What is the matter with it says whoever reads it.
+            return None
+        if chunk is None or len(chunk.body) < FAST_BYTES_MIN:
+            source.close()
+            return None
+        buffers = Buffers()
+        return First(source, chunks, chunk, read_fast(chunk, shape.identifier, buffers), buffers)
+
+    def _read_people(self, folder: Folder) -> tuple[Kind, IdentifierTable] | None:
         from backstory.store.everybody import everybody
 
         kind = _kind(self._options)
         if kind is None:
             return None
-        pieces: list[tuple[Known, str]] = []
         try:
-            for piece in everybody(folder.state.rows, kind):
-                pieces.append(piece)
-                if len(pieces) == PIECES_MAX or self._ended.is_set():
-                    break
+            # While Numba is loaded, too.
+            pieces = list(takewhile(lambda _: not self._ended.is_set(), everybody(folder.state.rows, kind)))
         except StorageError:
-            # Whoever needs the rest reads it, and tells of what is wrong.
-            pass
-        return kind, pieces
+            # Whoever needs them reads them, and tells of what is wrong.
+            return None
+        if self._ended.is_set():
+            return None
+        from backstory.engine.backfill.event_fast import table_of
+
+        return kind, table_of(kind, pieces)
 
 
-def _load_kernels() -> None:
-    from backstory.engine.backfill.event_fast import read_fast
-    from backstory.engine.file.source import Chunk, Place
+def _beside(name: str, work: Callable[[], T]) -> Future[T]:
+    done: Future[T] = Future()
 
-    line = b'{"id":"a","name":"b","timestamp":1}\n'
-    read_fast(Chunk(line, 1, Place(len(line), 1, 0)), None).rows(0, all_timed=False)
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # whoever asks hears of it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
 
 
 def _kind(options: BackfillOptions) -> Kind | None:
