@@ -85,6 +85,7 @@ def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Clie
         ({"data_file_url": "file:///etc/passwd"}, "data_file_url"),
         ({"data_file_url": "http://["}, "data_file_url"),
         ({"data_file_url": None}, "data_file_url"),
+        ({"as_of": "2024"}, "as_of"),
         ({"triggers": "some"}, "triggers"),
         ({"on_empty": "keep"}, "on_empty"),
         ({"shape": "segment"}, "shape"),

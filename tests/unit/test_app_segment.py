@@ -193,6 +193,9 @@ def test_past_moments_are_asked_for(
     assert client.get(f"/v1/segments/1/{path}?as_of={text}").status_code == 200
     assert workspace.reader.asked["as_of_us"] == as_of_us
     assert client.get(f"/v1/segments/1/{path}", params={"as_of": "yesterday"}).status_code == 400
+    # A year is no moment of the first hour of 1970.
+    assert "1997-01-01T00:00:00Z" in client.get(f"/v1/segments/1/{path}?as_of=1997").text
+    assert client.get(f"/v1/segments/1/{path}?as_of=1997.0").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["", "/membership", "/customer_count", "/used_by"])

@@ -510,6 +510,7 @@ def test_what_is_wrong_with_standard_input_is_said_of_it(tmp_path: Path) -> None
         "backfill people FILE --map a=b --map a=c",
         "backfill people FILE --time a --as-of now",
         "backfill people FILE --as-of yesterday",
+        "backfill people FILE --as-of 2024",
         "backfill people FILE --identifier phone",
         "backfill people /no/such/file.csv",
         "backfill people EMPTY",

@@ -21,6 +21,7 @@ LATEST_US = 253_402_300_799 * SECOND_US
 _DECIMAL = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?\Z")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)\Z")
 
+_YEAR = re.compile(r"(19|20)\d\d\Z")
 _LOCAL = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?\Z")
 
 
@@ -58,6 +59,17 @@ def from_text(text: str) -> tuple[int, bool]:
     if _ISO.match(stripped):
         return _from_iso(stripped), False
     raise TimeUnreadable(f"{text!r} is neither unix seconds nor ISO 8601 with a zone")
+
+
+def from_asked(text: str) -> int:
+    """Read a time that somebody asks about, as ``from_text`` does, in microseconds.
+
+    Raises ``TimeUnreadable`` for a bare year too: as unix seconds it would be a moment of the first hour of 1970.
+    """
+    year = text.strip()
+    if _YEAR.match(year):
+        raise TimeUnreadable(f"{text!r} reads like a year: write {year}-01-01T00:00:00Z, or {year}.0 for unix seconds")
+    return from_text(text)[0]
 
 
 def is_local(text: str) -> bool:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from backstory.core.condition import Json
 from backstory.core.error import NotFoundError, RequestError
-from backstory.core.time import TimeUnreadable, from_text, from_unix
+from backstory.core.time import TimeUnreadable, from_asked, from_unix
 from backstory.edge import app_shape
 from backstory.edge.app_answer import UnprocessableError, answer
 from backstory.edge.app_definition import name_of, text_of
@@ -200,7 +200,7 @@ def _moment(value: Json) -> int | None:
         return None
     try:
         if isinstance(value, str):
-            return from_text(value)[0]
+            return from_asked(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return from_unix(value)[0]
     except TimeUnreadable as error:

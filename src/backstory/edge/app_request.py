@@ -16,7 +16,7 @@ from backstory.core.condition import Json
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.fact import Fact, IdentifierKind, Receipt
 from backstory.core.limit import JSON_DEPTH
-from backstory.core.time import TimeUnreadable, from_text
+from backstory.core.time import TimeUnreadable, from_asked
 from backstory.edge.app_answer import StillPending, answer
 from backstory.engine.answer.view import ImportView
 from backstory.engine.file.options import BackfillOptions
@@ -141,7 +141,7 @@ class Call:
             return None
         try:
             # A plus sign of a zone arrives as a blank when it was not percent-encoded.
-            return from_text(text.replace(" ", "+") if "T" in text else text)[0]
+            return from_asked(text.replace(" ", "+") if "T" in text else text)
         except TimeUnreadable as error:
             raise RequestError(f"{name}: {error}") from None
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
-from backstory.core.time import TimeUnreadable, from_text
+from backstory.core.time import TimeUnreadable, from_asked
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, moment, row_of, rows_of, workspace_command
 from backstory.edge.cli_preview import empty_folder, outline_text, preview_text
 from backstory.edge.cli_progress import Bar
@@ -361,6 +361,6 @@ def _moment(text: str | None) -> int | None:
     if text is None or text == "now":
         return None
     try:
-        return from_text(text)[0]
+        return from_asked(text)
     except TimeUnreadable as error:
         raise click.UsageError(f"--as-of: {error}") from None

@@ -51,6 +51,6 @@ def _text(name: str, value: Json) -> str:
     if not isinstance(value, dict):
         return cell(value)
     if name == "checked":
-        return f"{cell(value['what']):<10}{value['count']:>14,}"
+        return f"{cell(value['what']):<13}{value['count']:>11,}"
     details = [f"{key} {cell(item)}" for key, item in value.items() if key != "what"]
     return ", ".join([cell(value.get("what")), *details])
