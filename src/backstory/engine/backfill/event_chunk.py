@@ -183,14 +183,11 @@ def ranks_in_file(rows: Rows, some: NDArray[np.int64]) -> NDArray[np.int64]:
     return ranks
 
 
-def order_of(rows: Rows, some: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """The order of the rows, or of some of them, by kind, name, person, time, and place in the file."""
-    every = slice(None) if some is None else some
-    people, times_us, places = rows.people[every], rows.times_us[every], rows.places[every]
-    if not len(people):
+def order_of(rows: Rows) -> NDArray[np.int64]:
+    """The order of the rows by kind, name, person, time, and place in the file."""
+    if not len(rows):
         return np.empty(0, np.int64)
-    order = _order(codes_of(rows.kinds)[every], codes_of(rows.names)[every], people, times_us, places)
-    return order if some is None else some[order]
+    return _order(codes_of(rows.kinds), codes_of(rows.names), rows.people, rows.times_us, rows.places)
 
 
 def _order(
@@ -298,6 +295,24 @@ def by_key(rows: Rows) -> ByKey:
         keyed = np.nonzero(rows.keyed)[0]
         order = keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
     return ByKey(order, rows.keys[order], rows.people[order])
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """The rows of a chunk with the orders in which they are wanted: that of a part, and by key."""
+
+    rows: Rows
+    order: NDArray[np.int64]
+    by_key: ByKey
+
+    def order_where(self, which: Truth) -> NDArray[np.int64]:
+        """The order of some of the rows."""
+        return self.order if which.all() else self.order[which[self.order]]
+
+
+def arranged(rows: Rows) -> Arranged:
+    """Put rows in order."""
+    return Arranged(rows, order_of(rows), by_key(rows))
 
 
 def count_known(

@@ -22,16 +22,15 @@ from backstory.core.column import People, Truth, bitmap_of
 from backstory.core.fact import IdentifierKind
 from backstory.engine.backfill.bulk import Bulk, Slice
 from backstory.engine.backfill.event_chunk import (
-    ByKey,
+    Arranged,
     CountKnown,
     Named,
     Rows,
     Seen,
     Sorted,
+    arranged,
     by_flag,
-    by_key,
     count_known,
-    order_of,
     ranks_in_file,
     repeated,
     rows_of,
@@ -123,10 +122,10 @@ class EventImport:
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
-        rows, held, counts = staged.rows, staged.held, staged.counts
+        rows, counts = staged.rows, staged.counts
         self._take_into = self._take_into[::-1]
         for _ in range(TRIES):
-            ready = self._prepare(rows, held, file, staged.end, counts)
+            ready = self._prepare(rows, file, staged.end, counts)
             # A chunk is fed while the next one is sorted and written; none is committed before the one before is fed.
             self.settle()
             try:
@@ -137,22 +136,21 @@ class EventImport:
                     path.unlink(missing_ok=True)
                 if isinstance(why, Departed):
                     rows, counts = self._leave_out(rows, counts, why.people)
-                    held = by_key(rows)
             else:
                 self._follow(ready, told)
                 return
         # Live calls repeat its rows, or delete its people, over and over: they wait this once.
         self._follow(*self._job.call(lambda: self._held(rows, file, staged.end, counts)))
 
-    def _leave_out(self, rows: Rows, counts: Counts, people: BitMap) -> tuple[Rows, Counts]:
-        rows, left_out = self._newcomers.leave_out(rows, people)
-        return rows, counts.add(Counts(skipped=left_out))
+    def _leave_out(self, rows: Arranged, counts: Counts, people: BitMap) -> tuple[Arranged, Counts]:
+        left, left_out = self._newcomers.leave_out(rows.rows, people)
+        return arranged(left), counts.add(Counts(skipped=left_out))
 
-    def _held(self, rows: Rows, file: int, end: Place, counts: Counts) -> tuple[_Ready, list[Slice]]:
+    def _held(self, rows: Arranged, file: int, end: Place, counts: Counts) -> tuple[_Ready, list[Slice]]:
         """On the loop: make a chunk ready and commit it at once. Holds up whoever calls meanwhile."""
-        if departed := self._newcomers.departed(rows.people):
+        if departed := self._newcomers.departed(rows.rows.people):
             rows, counts = self._leave_out(rows, counts, departed)
-        ready = self._prepare(rows, by_key(rows), file, end, counts)
+        ready = self._prepare(rows, file, end, counts)
         return ready, ready.commit()
 
     def _follow(self, ready: _Ready, told: list[Slice]) -> None:
@@ -166,31 +164,31 @@ class EventImport:
         finally:
             self._feeding = self._feeder.submit(self._bulk.feed, told, self._newcomers.taken())
 
-    def _prepare(self, everything: Rows, held: ByKey, file: int, end: Place, counts: Counts) -> _Ready:
-        """Sort and write a chunk."""
+    def _prepare(self, chunk: Arranged, file: int, end: Place, counts: Counts) -> _Ready:
+        """Write a chunk."""
+        everything = chunk.rows
         seen, upto_seq = self._tail_keys()
-        known = repeated(everything, held, self._folder.keys.runs, seen, self._job.import_id, self._count)
+        known = repeated(everything, chunk.by_key, self._folder.keys.runs, seen, self._job.import_id, self._count)
         if self._job.options.same_rows == "all":
             known &= everything.has_id
-        new = np.nonzero(~known)[0] if known.any() else None
-        rows = self._sorted(everything, order_of(everything, new), self._take_into[0])
+        rows = self._sorted(everything, chunk.order_where(~known), self._take_into[0])
         name = f"{self._job.import_id}-{file}-{end.offset}-{upto_seq}"
         first_seq = self._workspace.call(lambda: self._folder.state.take_seq(max(len(rows), 1)))
         row, path, lasting = self._job.accepted, self._folder.parts_path, self._folder.state.lasting
         parts = [(write_rows(self._folder, name, rows, first_seq, row), rows)] if len(rows) else []
         # What repeats an id is kept whole: it may say something else, and counts when the first is taken back.
-        again = np.nonzero(known & everything.has_id)[0]
-        if len(again):
-            order = order_of(everything, again)
+        again = known & everything.has_id
+        if again.any():
+            order = chunk.order_where(again)
             repeats = self._sorted(everything, order, self._repeat_into)
             first = self._workspace.call(lambda: self._folder.state.take_seq(len(repeats)))
             # The first of the file is the first to count.
-            places = ranks_in_file(everything, again)[order]
+            places = ranks_in_file(everything, np.nonzero(again)[0])[order]
             part = write_rows(self._folder, f"{name}-again", repeats, first, row, places=places)
             parts.append((part, repeats))
         runs = [
             (write_run(path, f"{name}-{flag}", some.keys, some.people, lasting=lasting), len(some.rows), flag)
-            for some, flag in by_flag(held, known)
+            for some, flag in by_flag(chunk.by_key, known)
         ]
         tally = counts.add(Counts(created=len(rows), duplicate=int(known.sum())))
         slices = self._bulk.slices(rows, first_seq)

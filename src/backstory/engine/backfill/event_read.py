@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from backstory.core.fact import Identifier
 from backstory.core.identity import normal
-from backstory.engine.backfill.event_chunk import NAMED_BY, STAGED, ByKey, Rows, by_key, joined, rows_of
+from backstory.engine.backfill.event_chunk import NAMED_BY, STAGED, Arranged, Rows, arranged, joined, rows_of
 from backstory.engine.backfill.import_job import Counts, Job
 from backstory.engine.backfill.newcomer import Newcomers
 from backstory.engine.file.buffer import Buffers
@@ -38,13 +38,9 @@ Refuse = Callable[[EventRow, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A chunk whose rows are read and whose people are known; report lines wait until it is committed.
+    """A chunk whose rows are read and whose people are known; report lines wait until it is committed."""
 
-    ``held`` are its rows in the order of their keys.
-    """
-
-    rows: Rows
-    held: ByKey
+    rows: Arranged
     end: Place
     counts: Counts
     errors: list[str]
@@ -128,7 +124,7 @@ class EventReader:
 
     def staged(self, rows: Rows, end: Place, counts: Counts) -> Staged:
         """The rows with what was reported of the chunk they are from."""
-        return Staged(rows, by_key(rows), end, counts, *self._job.take_reports())
+        return Staged(arranged(rows), end, counts, *self._job.take_reports())
 
     def _read_table(self, kind: Kind) -> IdentifierTable:
         """Everybody, who may have been read beforehand."""
