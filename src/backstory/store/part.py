@@ -35,33 +35,43 @@ class WrittenPart:
     bytes: int
 
 
-def write_part(folder: Path, name: str, table: pa.Table, *, lasting: bool = True) -> WrittenPart:
+def write_part(
+    folder: Path, name: str, table: pa.Table, *, lasting: bool = True, packed: bool = True
+) -> WrittenPart:
     """Write a table, already in the order wanted, as a part. Raises ``StorageError`` and leaves nothing behind.
 
-    What is not ``lasting`` is neither synced nor looked at again, and has no checksum.
+    What is not ``lasting`` is neither synced nor looked at again, and has no checksum. What is not ``packed`` is
+    written in two thirds of the time and takes twice the room, until it is merged with others.
     """
-    return write_tables(folder, name, table.schema, [table], table.num_rows, lasting=lasting)
+    return write_tables(folder, name, table.schema, [table], table.num_rows, lasting=lasting, packed=packed)
 
 
 def write_tables(
-    folder: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int, *, lasting: bool = True
+    folder: Path,
+    name: str,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    rows: int,
+    *,
+    lasting: bool = True,
+    packed: bool = True,
 ) -> WrittenPart:
     """Write tables, which together must have so many rows in the order wanted, as one part.
 
-    No more than one of them is in memory at a time. Raises as ``write_part`` does.
+    No more than one of them is in memory at a time. Otherwise as ``write_part``.
     """
 
     def write(aside: Path) -> None:
-        with pq.ParquetWriter(aside, schema, **_how(schema.names)) as writer:
+        with pq.ParquetWriter(aside, schema, **_how(schema.names, packed)) as writer:
             for table in tables:
                 writer.write_table(table.select(schema.names).cast(schema), row_group_size=GROUP_ROWS)
 
     return _written(folder, name, write, rows, lasting)
 
 
-def _how(columns: Sequence[str]) -> dict[str, Any]:
+def _how(columns: Sequence[str], packed: bool) -> dict[str, Any]:
     return {
-        "compression": "lz4",
+        "compression": "lz4" if packed else "none",
         "use_dictionary": [name for name in _REPEATING if name in columns],
         "column_encoding": {name: how for name, how in _ONGOING.items() if name in columns},
         "write_statistics": [name for name in _BOUNDED if name in columns],

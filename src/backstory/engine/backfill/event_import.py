@@ -77,7 +77,8 @@ class EventImport:
         self._workspace: Workspace = job.workspace
         self._folder = job.workspace.folder
         self._newcomers = Newcomers(job)
-        self._reader = EventReader(job, shape, self._newcomers)
+        self._arranger = ThreadPoolExecutor(1, thread_name_prefix="arrange")
+        self._reader = EventReader(job, shape, self._newcomers, self._arranger)
         self._bulk = Bulk(job.workspace, job.import_id)
         self._feeder = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._feeding: Future[None] | None = None
@@ -122,7 +123,7 @@ class EventImport:
     def commit(self, staged: Staged, file: int) -> None:
         """Sort, write and commit a chunk; made ready anew when live facts got in between."""
         self._job.tell_reports(staged.errors, staged.warnings)
-        rows, counts = staged.rows, staged.counts
+        rows, counts = staged.rows.result(), staged.counts
         self._take_into = self._take_into[::-1]
         for _ in range(TRIES):
             ready = self._prepare(rows, file, staged.end, counts)
@@ -237,7 +238,7 @@ class EventImport:
             feeding.result()
 
     def close(self) -> None:
-        with self._feeder:
+        with self._arranger, self._feeder:
             self.settle()
 
     def _tail_keys(self) -> tuple[Seen, int]:

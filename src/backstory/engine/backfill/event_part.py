@@ -41,7 +41,8 @@ def write_rows(
     # Where nothing is missing, whether something is has not to be written row by row.
     fields = [pa.field(name, column.type, nullable=name in _MAY_MISS) for name, column in columns.items()]
     table = pa.table(columns, schema=pa.schema(fields))
-    return write_part(folder.parts_path, name, table, lasting=folder.state.lasting)
+    # There are many of them soon, which are merged when the import is over.
+    return write_part(folder.parts_path, name, table, lasting=folder.state.lasting, packed=duplicate)
 
 
 def named_part(part: WrittenPart, rows: Sorted, part_id: int, import_id: int, seq: int) -> Part:

@@ -6,6 +6,7 @@ Compiled kernels read the lines they are sure of (the fast lane), all others go 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -38,9 +39,12 @@ Refuse = Callable[[EventRow, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A chunk whose rows are read and whose people are known; report lines wait until it is committed."""
+    """A chunk whose rows are read and whose people are known; report lines wait until it is committed.
 
-    rows: Arranged
+    The rows are put in order while the next ones are read.
+    """
+
+    rows: Future[Arranged]
     end: Place
     counts: Counts
     errors: list[str]
@@ -50,8 +54,9 @@ class Staged:
 class EventReader:
     """Reads the lines of one import, and finds or makes their people."""
 
-    def __init__(self, job: Job, shape: RowShape, newcomers: Newcomers) -> None:
+    def __init__(self, job: Job, shape: RowShape, newcomers: Newcomers, beside: Executor) -> None:
         self._job = job
+        self._beside = beside
         self._shape = shape
         self._newcomers = newcomers
         self._workspace: Workspace = job.workspace
@@ -124,7 +129,7 @@ class EventReader:
 
     def staged(self, rows: Rows, end: Place, counts: Counts) -> Staged:
         """The rows with what was reported of the chunk they are from."""
-        return Staged(arranged(rows), end, counts, *self._job.take_reports())
+        return Staged(self._beside.submit(arranged, rows), end, counts, *self._job.take_reports())
 
     def _read_table(self, kind: Kind) -> IdentifierTable:
         """Everybody, who may have been read beforehand."""
