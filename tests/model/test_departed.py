@@ -145,3 +145,26 @@ def test_a_row_is_about_who_has_its_name_when_it_is_read(tmp_path: Path) -> None
         "first": number["one"], "second": number["one"], "third": number["two"],
     }  # fmt: skip
     live.close()
+
+
+def test_events_of_somebody_who_came_to_be_since_people_were_read_are_theirs(tmp_path: Path) -> None:
+    """A live call makes somebody between two chunks; the import, which has read everybody before, finds them."""
+    live = Live(tmp_path / "default")
+    live.identify("known")
+    rows = [{"customer_id": who, "name": "bought", "timestamp": NOW_S} for who in ("known", "new", "newer")]
+    options = BackfillOptions(kind="events", paths=(written(tmp_path, "a.jsonl", json_lines(rows)),))
+    job = job_of(live, options, Chunking(fast_bytes_min=0))
+    job.begin_file(0, Path(options.paths[0]))
+    importer, source = EventImport(job, RowShape()), Source(Path(options.paths[0]), Place(0, 0, 0))
+    for at, chunk in enumerate(source.chunks(len(json_lines(rows[1:2])))):
+        if not at:
+            importer.look(chunk)
+        importer.commit(importer.json_chunk(chunk), 0)
+        live.identify("new")
+    importer.close()
+    source.close()
+    number = names_of(live.workspace)
+    events = live.workspace.folder.history.events_of(list(number))
+    bought = Counter(number[event[0]] for event in events if event[2] == "bought")
+    assert bought == {"known None": 1, "new None": 1, "newer None": 1}
+    live.close()

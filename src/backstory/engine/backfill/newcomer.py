@@ -70,6 +70,8 @@ class Newcomers:
                     f"SELECT {column}, person FROM person WHERE {column} IN ({', '.join('?' * len(some))})", tuple(some)
                 )
                 found.update({Identifier(kind, row[0]): row[1] for row in rows})  # pyright: ignore[reportArgumentType]
+                # Live calls, or another import, may have made them since everybody was read.
+                self._on_new(kind, [row[0] for row in rows], [row[1] for row in rows])  # pyright: ignore[reportArgumentType]
         missing = {who: sent for who, sent in wanted.items() if who not in found and who.kind != "cio_id"}
         if create and missing:
             self.make([(Identifier(who.kind, sent), at_us) for who, (sent, at_us, _) in missing.items()])
