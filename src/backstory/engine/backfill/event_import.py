@@ -24,7 +24,6 @@ from backstory.engine.backfill.bulk import Bulk, Slice
 from backstory.engine.backfill.event_chunk import (
     Arranged,
     CountKnown,
-    Named,
     Rows,
     Seen,
     Sorted,
@@ -39,6 +38,7 @@ from backstory.engine.backfill.event_part import named_part, write_rows
 from backstory.engine.backfill.event_read import EventReader, Refuse, Staged
 from backstory.engine.backfill.import_job import Counts, Departed, Job, Retry
 from backstory.engine.backfill.import_trigger import hold_back, matches, start_journeys
+from backstory.engine.backfill.named import Named
 from backstory.engine.backfill.newcomer import Newcomers
 from backstory.engine.file.buffer import Buffers
 from backstory.engine.file.event_row import EventRow
