@@ -158,7 +158,6 @@ class Found:
     def rows(self, now_us: int, *, all_timed: bool) -> Rows:
         """The rows as columns; ``now_us`` where a row names no time, ``all_timed``: as if it had named that."""
         found = self._scan
-        assert not (self.people == UNKNOWN).any(), "whoever is named has been found, or made"
         if not found.timed.all():
             found.time_us = np.where(found.timed, found.time_us, now_us)
         if all_timed:

@@ -121,6 +121,7 @@ class EventReader:
             strangers = []
         staged = self.stage(rows, counts, self._refuser(chunk), strangers)
         found.look_up(tables)
+        assert (found.people >= 0).all(), "whoever is named has been found, or made"
         as_of_us = self._job.options.as_of_us
         now_us = self._job.row.accept_us if as_of_us is None else as_of_us
         fast = found.rows(now_us, all_timed=as_of_us is not None)
