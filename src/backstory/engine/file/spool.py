@@ -172,8 +172,16 @@ def sweep(folder: Path, now_s: float) -> None:
         whole = path.name
         for ending in _WAYS[:-1]:
             whole = whole.removesuffix(ending)
-        if not (folder / (whole + ".begun")).exists() and now_s - path.stat().st_mtime > FORGOTTEN_S:
+        if not (folder / (whole + ".begun")).exists() and _is_forgotten(path, now_s):
             path.unlink(missing_ok=True)
+
+
+def _is_forgotten(path: Path, now_s: float) -> bool:
+    try:
+        return now_s - path.stat().st_mtime > FORGOTTEN_S
+    except FileNotFoundError:
+        # An import that ended meanwhile has removed it.
+        return False
 
 
 def _spools(workspace: Path, paths: tuple[str, ...]) -> list[Path]:
