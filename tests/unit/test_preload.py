@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from backstory.core.error import RequestError
 from backstory.core.fact import DeletePerson, Fact, Identifier, Identify
 from backstory.core.time import SECOND_US
 from backstory.engine.backfill import backfill
@@ -127,3 +128,13 @@ def test_of_a_file_that_cannot_be_read_nothing_is_made_ready(tmp_path: Path) -> 
         workspace = opened(folder_with_people(tmp_path / str(number)), preload)
         assert preload.everybody("id", 0) is None
         workspace.close()
+
+
+def test_an_option_that_cannot_be_is_told_by_the_import_alone(tmp_path: Path) -> None:
+    """What is made ready stumbles over it, too; the folder is closed all the same."""
+    options = msgspec.structs.replace(events_by(tmp_path / "events.jsonl", "id"), zone="Nowhere/Bad")
+    workspace = opened(folder_with_people(tmp_path / "folder"), Preload(options))
+    with pytest.raises(RequestError, match="Nowhere/Bad"):
+        backfill.run(workspace, options, lambda progress: None)
+    workspace.close()
+    opened(tmp_path / "folder", None).close()

@@ -18,7 +18,7 @@ from backstory.engine.backfill.event_chunk import Rows
 from backstory.engine.backfill.import_job import Job
 from backstory.engine.context import shown_values
 from backstory.engine.segment.membership_log import settle_moved
-from backstory.store.everybody import everybody
+from backstory.store.everybody import Kind, everybody
 from backstory.store.people import INSERT_PERSON, Profile
 from backstory.store.tombstone import Gone
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MADE_AT_ONCE = 4000
 ASKED_AT_ONCE = 500
 # Is told of a kind of identifier, identifiers, and whose they are.
-OnNew = Callable[[Literal["id", "email"], list[str], list[int]], None]
+OnNew = Callable[[Kind, list[str], list[int]], None]
 _NOTHING = encode_document({})
 # A person, somebody who is gone for good, or (None) somebody suppressed.
 Fate = int | Gone | None
@@ -210,7 +210,7 @@ class Newcomers:
         return (one for one in names if hashed(one.kind, one.value) in hashes)
 
     def _everybody(self) -> Iterator[Identifier]:
-        kinds: tuple[Literal["id", "email"], ...] = ("id", "email")
+        kinds: tuple[Kind, ...] = ("id", "email")
         for kind in kinds:
             for texts, lengths, _ in everybody(self._folder.state.rows, kind):
                 ends = np.cumsum(lengths).tolist()

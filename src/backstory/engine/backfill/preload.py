@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import closing
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -80,11 +80,13 @@ class Preload:
         return None if found is None or found[0] != kind or renamed != self._renamed else found[1]
 
     def end(self) -> None:
-        """Nobody will ask: wait until nothing is read any more."""
+        """Nobody will ask: wait until nothing is read any more. Raises nothing: what was wrong the import has told."""
         self._ended.set()
-        self.everybody("id", -1)
-        first, self._first = self._first, None
-        if first is not None and (read := first.result()) is not None:
+        first, people = self._first, self._people
+        self._first = self._people = None
+        if people is not None:
+            wait([people])
+        if first is not None and first.exception() is None and (read := first.result()) is not None:
             read.source.close()
 
     def _read_first(self) -> First | None:
@@ -99,18 +101,20 @@ class Preload:
         shape = row_shape(self._options, path)
         if self._ended.is_set() or is_csv(path) or not shape.plain:
             return None
-        try:
-            source = Source(path, Place(), reading=reading_of(self._options, path))
-            chunks = source.chunks()
-            chunk = next(chunks, None)
-        except (SourceError, *READ_ERRORS):
-            # What is the matter with it says whoever reads it.
-            return None
-        if chunk is None or len(chunk.body) < FAST_BYTES_MIN:
-            source.close()
-            return None
-        buffers = Buffers()
-        return First(source, chunks, chunk, read_fast(chunk, shape.identifier, buffers), buffers)
+        with ExitStack() as stack:
+            try:
+                source = stack.enter_context(closing(Source(path, Place(), reading=reading_of(self._options, path))))
+                chunks = source.chunks()
+                chunk = next(chunks, None)
+            except (SourceError, *READ_ERRORS):
+                # What is the matter with it says whoever reads it.
+                return None
+            if chunk is None or len(chunk.body) < FAST_BYTES_MIN:
+                return None
+            buffers = Buffers()
+            found = read_fast(chunk, shape.identifier, buffers)
+            stack.pop_all()
+        return First(source, chunks, chunk, found, buffers)
 
     def _read_people(self, folder: Folder) -> tuple[Kind, IdentifierTable] | None:
         from backstory.store.everybody import everybody
