@@ -22,6 +22,7 @@ from backstory.edge.cli_import import imports
 from backstory.edge.cli_key import keys
 from backstory.edge.cli_message import messages
 from backstory.edge.cli_object import objects
+from backstory.edge.cli_people import people
 from backstory.edge.cli_privacy import privacy
 from backstory.edge.cli_segment import segments
 from backstory.edge.cli_verify import verify
@@ -156,3 +157,4 @@ for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):
     segments.add_command(_command)
 for _command in (backfill, verify, segments, imports, keys, messages, objects, campaigns, clock, workspaces, privacy):
     main.add_command(_command)
+main.add_command(people)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, cast
@@ -33,6 +34,10 @@ _CHUNKS_MAX = 16
 
 class CommandError(BackstoryError):
     """What a command asked for was refused, with the server's own words."""
+
+
+class NotThere(CommandError):
+    """What a command named does not exist."""
 
 
 class ServerGone(CommandError):
@@ -91,7 +96,7 @@ class Session:
         body: object = None,
         wait: bool = False,
     ) -> dict[str, Json]:
-        """The JSON answer to a request; raises ``CommandError`` with the refusal's words.
+        """The JSON answer to a request; raises ``CommandError`` with the refusal's words, ``NotThere`` for a 404.
 
         ``wait`` asks for an answer when all reads show what was written.
         """
@@ -103,7 +108,8 @@ class Session:
         except httpx.HTTPError as error:
             raise CommandError(f"the server went away: {error}") from None
         if not response.is_success:
-            raise CommandError(refusal_text(response.status_code, response.content))
+            refused = NotThere if response.status_code == HTTPStatus.NOT_FOUND else CommandError
+            raise refused(refusal_text(response.status_code, response.content))
         return msgspec.json.decode(response.content) if response.content else {}
 
     def work(self, path: str, body: object, on_line: Callable[[dict[str, Json]], None]) -> None:
