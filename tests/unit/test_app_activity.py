@@ -1,6 +1,9 @@
 """The activity log over the App API."""
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,6 +12,8 @@ from tests.unit.fake_reader import NOW_US, SECOND, FakeWorkspace, activity, app_
 
 ADA = person(1, id="1", email="ada@example.com")
 NOW = NOW_US // SECOND
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = Path(os.environ.get("VENDOR_OPENAPI") or ROOT.parent / "shared" / "reference" / "openapi") / "app.json"
 
 
 @pytest.fixture
@@ -67,6 +72,29 @@ def test_the_log_is_filtered_and_paged(client: httpx.Client) -> None:
     first = client.get("/v1/activities", params={"limit": 3}).json()
     second = client.get("/v1/activities", params={"limit": 3, "start": first["next"]}).json()
     assert [len(first["activities"]), len(second["activities"]), second["next"]] == [3, 2, ""]
+
+
+@pytest.mark.parametrize("path", ["/v1/activities", "/v1/customers/1/activities", "/v1/activities?customer_id=9"])
+def test_a_type_there_is_none_of_is_refused(client: httpx.Client, path: str) -> None:
+    """An empty page would look like the truth; the types there are stand in the error."""
+    answer = client.get(path, params={"type": "profile_created", **httpx.URL(path).params})
+    assert answer.status_code == 400
+    said = answer.json()["errors"][0]["detail"]
+    assert "did you mean profile_create?" in said
+    assert "attribute_change" in said
+    for wrong in ("foo", "_o:x:create", "_r:1:create", "Event"):
+        assert client.get(path.partition("?")[0], params={"type": wrong}).status_code == 400, wrong
+
+
+def test_types_of_ours_and_published_ones_are_taken(client: httpx.Client) -> None:
+    """Also those of which there are never entries."""
+    types = ["duplicate_event", "failed_metric", "human_opened_email", "_o:12:create", "_r:1:attribute_change", ""]
+    if PUBLISHED.is_file():
+        parameters = json.loads(PUBLISHED.read_text())["paths"]["/v1/activities"]["get"]["parameters"]
+        (kinds,) = (one["schema"]["enum"] for one in parameters if one["name"] == "type")
+        types += [kind.replace("<object_type_id>", "1") for kind in kinds]
+    for kind in types:
+        assert client.get("/v1/activities", params={"type": kind}).status_code == 200, kind
 
 
 def test_limits_are_cut_to_the_greatest(workspace: FakeWorkspace, client: httpx.Client) -> None:

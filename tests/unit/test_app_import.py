@@ -66,6 +66,17 @@ def test_imports_are_listed(client: httpx.Client) -> None:
     assert client.get("/v1/imports/3").status_code == 404
 
 
+def test_imports_come_in_pages_where_a_limit_is_given(client: httpx.Client) -> None:
+    """As many as asked for, and where to go on; without a limit there is nothing to go on with."""
+    first = client.get("/v1/imports?limit=1").json()
+    assert [entry["id"] for entry in first["imports"]] == [1]
+    second = client.get("/v1/imports", params={"limit": 1, "start": first["next"]}).json()
+    assert [entry["id"] for entry in second["imports"]] == [2]
+    assert second["next"] == client.get("/v1/imports").json()["next"] == ""
+    assert client.get("/v1/imports?limit=0").status_code == 400
+    assert client.get("/v1/imports?start=first").status_code == 400
+
+
 def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Client) -> None:
     """422 with the command that does it."""
     response = client.post("/v1/imports", json={"import": WANTED})

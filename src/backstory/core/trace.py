@@ -20,6 +20,12 @@ RELATIONSHIP_ATTRIBUTE_CHANGE: Final = "relationship_attribute_change"
 RELATIONSHIP_FAILED_ATTRIBUTE_CHANGE: Final = "relationship_failed_attribute_change"
 FAILED_METRIC: Final = "failed_metric"
 EVENT_KINDS: Final = ("event", "page", "screen")
+# All but those of messages (``sent_email``), objects and relationships (``_o:1:create``).
+PLAIN_TYPES: Final = (
+    *EVENT_KINDS, PROFILE_CREATE, PROFILE_DELETE, PROFILE_MERGE, ANON_MERGE, ATTRIBUTE_CHANGE, FAILED_ATTRIBUTE_CHANGE,
+    SKIPPED_UPDATE, FAILED_EVENT, DUPLICATE_EVENT, DEVICE_CHANGE, FAILED_DEVICE_CHANGE, ADD_RELATIONSHIP,
+    DELETE_RELATIONSHIP, RELATIONSHIP_ATTRIBUTE_CHANGE, RELATIONSHIP_FAILED_ATTRIBUTE_CHANGE, FAILED_METRIC,
+)  # fmt: skip
 
 
 def object_type(type_id: int, what: str) -> str:

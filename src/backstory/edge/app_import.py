@@ -48,11 +48,19 @@ _KEYS = frozenset((
     "data_to_process", "people_to_process", "rows", "only_new", "only_existing", "object_type_id", "segment_id",
 ))  # fmt: skip
 _BLOCK_BYTES = 1 << 16
+_PAGE_MAX = 1000
 
 
 def all_imports(call: Call) -> Response:
-    """``GET /v1/imports``: all of them (ours: the original lists them in its UI only)."""
-    return answer({"imports": [app_shape.import_(view) for view in call.reader.imports()]})
+    """``GET /v1/imports``: all of them, or ``limit`` from ``start`` on (ours: the original lists them in its UI only).
+
+    The oldest first; ``next`` is the start of the page after, empty behind the last.
+    """
+    start = call.whole("start") or 0
+    views = sorted((view for view in call.reader.imports() if view.import_id >= start), key=lambda view: view.import_id)
+    limit = call.limit(default=len(views), greatest=_PAGE_MAX)
+    following = str(views[limit].import_id) if limit < len(views) else ""
+    return answer({"imports": [app_shape.import_(view) for view in views[:limit]], "next": following})
 
 
 def one(call: Call) -> Response:

@@ -33,6 +33,7 @@ _NAMES: dict[tuple[str, str], str] = {
     ("GET", "/v1/customers/{customer_id}/segments"): "id_type",
     ("GET", "/v1/customers/{customer_id}/segments/history"): "id_type",
     ("GET", "/v1/customers/{customer_id}/segments/{segment_id}/explain"): "id_type as_of known_at",
+    ("GET", "/v1/imports"): "start limit",
     ("POST", "/v1/imports"): "preview",
     ("POST", "/v1/imports/{import_id}/resume"): "here",
     ("POST", "/v1/imports/{import_id}/undo"): "preview",
