@@ -304,7 +304,7 @@ def test_the_commands_tell_in_words(live: Live, buyers: int, tmp_path: Path) -> 
     assert run(live, "segments", "add", manual, "--csv", str(path)) == "0 added, 1 unknown and left out\n"
     assert run(live, "segments", "add", manual, "bob") == "1 added\n"
     assert run(live, "segments", "remove", manual, "bob") == "1 removed\n"
-    assert run(live, "segments", "clear", manual) == "1 removed\n"
+    assert run(live, "segments", "clear", manual, "--yes") == "1 removed\n"
 
 
 def test_a_merge_brings_the_past_in_manual_segments(client: httpx.Client, live: Live, buyers: int) -> None:

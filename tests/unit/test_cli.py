@@ -554,6 +554,15 @@ def test_a_backfill_into_a_folder_that_was_not_there_says_so(world: World, tmp_p
     assert name not in world.run("backfill", "events", events_file(world), "--data", name).stderr
 
 
+def test_a_segment_is_cleared_only_after_a_question(world: World) -> None:
+    """Nobody can be asked here: without --yes nothing is done."""
+    world.run("segments", "create", "Testers")
+    refused = world.run("segments", "clear", "1")
+    assert refused.exit_code == 2
+    assert "confirm with --yes: segments clear 1" in refused.output
+    assert "0 removed" in world.run("segments", "clear", "1", "--yes").stdout
+
+
 def test_triggering_everything_can_be_confirmed_beforehand(world: World) -> None:
     """--yes stands for the answer where nobody can be asked."""
     assert world.run("backfill", "events", events_file(world), "--triggers", "all", "--yes").exit_code == 0

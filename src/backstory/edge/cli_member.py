@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from backstory.edge.cli_command import Run, workspace_command
+from backstory.edge.cli_command import Run, at_terminal, row_of, workspace_command
 
 # The columns that name people, in the order in which imports of members look for them.
 PERSON = ("customer_id", "id", "email", "cio_id")
@@ -60,16 +60,26 @@ def remove(run: Run, segment_id: int, people: tuple[str, ...], path: Path | None
 
 @click.command("clear")
 @click.argument("segment_id", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @workspace_command
-def clear(run: Run, segment_id: int) -> None:
+def clear(run: Run, segment_id: int, yes: bool) -> None:
     """Take everybody out of a manual segment.
 
     \b
-    Example:
+    Examples:
       backstory segments clear 3
+      backstory segments clear 3 --yes
     """
+    if not yes and not at_terminal():
+        raise click.UsageError(f"everybody in it is taken out: confirm with --yes: segments clear {segment_id}")
+    path = f"/v1/segments/{segment_id}"
     with run.session() as session:
-        body = session.ask("DELETE", f"/v1/segments/{segment_id}/members")
+        if not yes:
+            name = row_of(session.ask("GET", path), "segment")["name"]
+            count = session.ask("GET", f"{path}/customer_count")["count"]
+            who = "1 member" if count == 1 else f"{count} members"
+            click.confirm(f"Take {who} out of segment {segment_id} {name!r}?", abort=True, err=True)
+        body = session.ask("DELETE", f"{path}/members")
     run.show(body, f"{body['removed']} removed")
 
 
