@@ -1,5 +1,6 @@
 """Accepted means durable: nothing is told before the synced append, and a failing disk leaves nothing half-done."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from backstory.core.error import BackstoryError, StorageError
 from backstory.core.fact import Fact, Identifier, Receipt, Track
 from backstory.engine.clock import ManualClock
 from backstory.engine.workspace import Workspace, open_workspace
+from backstory.store.database import transaction
 from backstory.store.journal import Entry, MemoryJournal, SqliteJournal
 from backstory.store.state import State
 
@@ -169,3 +171,71 @@ def test_no_facts_are_accepted_too(workspace: Workspace) -> None:
         )
         workspace.loop.turn()
     assert told == ["accepted", "applied 0", "accepted", "applied 1", "accepted", "applied 0"]
+
+
+def log_bytes(state: State) -> int:
+    return state.path.with_name(state.path.name + "-wal").stat().st_size
+
+
+def note(state: State, number: int) -> None:
+    with transaction(state.db):
+        state.set_meta(f"note {number}", number)
+
+
+def noted(state: State) -> int:
+    return state.rows("SELECT count(*) FROM meta WHERE name LIKE 'note %'")[0][0]
+
+
+def test_a_log_that_got_long_begins_anew(tmp_path: Path) -> None:
+    """Once the little that came beside moving it was moved as well: it grows no more, and nothing is lost."""
+    state = State(tmp_path / "state.db")
+    state.log_pages = 8
+    state.checkpoint()
+    note(state, 0)
+    assert not state.checkpoint(), "a short log is left alone"
+    for number in range(1, 20):
+        note(state, number)
+    assert state.checkpoint()
+    note(state, 20)
+    state.end_log()
+    longest = log_bytes(state)
+    for number in range(21, 30):
+        note(state, number)
+    assert log_bytes(state) == longest
+    assert noted(state) == 30
+    state.close()
+
+
+def test_a_log_that_is_being_read_goes_on(tmp_path: Path) -> None:
+    """Who began to read before the log was moved sees what was there then, and all later commits are kept."""
+    state = State(tmp_path / "state.db")
+    state.log_pages = 8
+    for number in range(20):
+        note(state, number)
+
+    def meanwhile(db: sqlite3.Connection) -> int:
+        db.execute("SELECT count(*) FROM meta").fetchone()
+        note(state, 20)
+        state.checkpoint()
+        state.end_log()
+        note(state, 21)
+        return db.execute("SELECT count(*) FROM meta WHERE name LIKE 'note %'").fetchone()[0]
+
+    assert state.read(meanwhile) == 20
+    assert noted(state) == 22
+    state.close()
+
+
+def test_the_loop_ends_the_log_when_told_to(workspace: Workspace) -> None:
+    """Between two of its transactions, so that what is committed then is written over what is there."""
+    state = workspace.folder.state
+    for number in range(20):
+        workspace.apply([event(number)])
+    state.checkpoint()
+    workspace.apply([event(20)])
+    workspace.loop.end_log()
+    workspace.loop.turn()
+    longest = log_bytes(state)
+    for number in range(21, 30):
+        workspace.apply([event(number)])
+    assert log_bytes(state) == longest

@@ -68,6 +68,7 @@ class Loop:
         # Leaves that may still be stored before the next look at the clock.
         self._to_store = 0
         self._untrimmed = True
+        self._log_to_end = False
         self.failure: BackstoryError | None = None
         # Has what is committed made durable, and ``durable`` called; beside the loop, where somebody does it there.
         self.make_durable: Callable[[], None] = self._sync
@@ -102,6 +103,10 @@ class Loop:
     def durable(self, position: int) -> None:
         """All commits up to a position are on disk: the journal may go up to there. From any thread."""
         self._trim_to = max(self._trim_to, position)
+
+    def end_log(self) -> None:
+        """Have the little that is left of the state's log moved into its file, soon. From any thread."""
+        self._log_to_end = True
 
     def _sync(self) -> None:
         self._folder.state.sync()
@@ -360,6 +365,9 @@ class Loop:
     def _housekeeping(self) -> None:
         """Once in a while: checkpoint leaves, sync the state, let go of journal rows past a synced commit."""
         now_us = self._clock.monotonic_us()
+        if self._log_to_end:
+            self._log_to_end = False
+            self._folder.state.end_log()
         if self._folder.tail.wants_index(idle=now_us - self._accepted_us > QUIET_US):
             self._folder.tail.index()
         if self._dirty and now_us - self._synced_us > SYNC_EVERY_US and not self._backlog:

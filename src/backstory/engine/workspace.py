@@ -279,7 +279,8 @@ class Workspace:
         while not self._closing.wait(CHECKPOINT_S):
             try:
                 found = state.rows("SELECT value FROM meta WHERE name = 'position'")
-                state.checkpoint()
+                if state.checkpoint():
+                    self.loop.end_log()
                 if self._sync_wanted.is_set() and found:
                     # Whoever asks meanwhile wants to know of what came since, which is told the next time.
                     self._sync_wanted.clear()

@@ -17,6 +17,11 @@ from backstory.store.schema import FORMAT_VERSION, TABLES
 T = TypeVar("T")
 # The pages that one commit changes, with some to spare, so that none is written twice.
 CACHE_KB = 8_000
+# A log of so many pages (64 MB) is to begin anew; whoever writes moves so many of them itself (4 MB).
+LOG_PAGES = 16_384
+REST_PAGES = 1_024
+# So often what came meanwhile is moved, too, until that is so little.
+PASSES = 4
 
 
 class State:
@@ -26,6 +31,7 @@ class State:
         self.path = path
         # False in a replica: nothing is synced, no checksum is asked for.
         self.lasting = True
+        self.log_pages = LOG_PAGES
         self.db = connect(path, synchronous="NORMAL")
         self.db.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         self._readers = threading.local()
@@ -100,15 +106,36 @@ class State:
         except OSError as error:
             raise StorageError(f"cannot sync {wal}: {error}") from error
 
-    def checkpoint(self) -> None:
-        """Move the log into the database file as far as readers allow; from any thread, on its own connection."""
+    def checkpoint(self) -> bool:
+        """Move the log into the database file as far as readers allow; from any thread, on its own connection.
+
+        SQLite writes a log from its beginning again once all of it was moved, which it never is beside a writer who
+        goes on. True: it is long, and so little is left of it that the writer should move that (``end_log``).
+        """
         db = connect(self.path, synchronous="FULL")
         try:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            pages = _move_log(db)
+            if pages < self.log_pages:
+                return False
+            for _ in range(PASSES):
+                before, pages = pages, _move_log(db)
+                if pages - before <= REST_PAGES:
+                    return True
+            return False
         except sqlite3.Error as error:
             raise StorageError(f"the log of {self.path} cannot be moved into it: {error}") from error
         finally:
             db.close()
+
+    def end_log(self) -> None:
+        """On the writer's thread, between transactions: move the rest of the log; the next commit begins it anew.
+
+        Over what is there already commits are written at three quarters of the cost: the system need not make room.
+        """
+        try:
+            _move_log(self.db)
+        except sqlite3.Error:
+            pass  # Nothing is lost while the log stays; the next commit meets the same disk and tells.
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query on this thread's own read-only connection, in one short snapshot.
@@ -149,3 +176,9 @@ class State:
         except sqlite3.Error:
             pass  # The log stays, and is read at the next start.
         self.db.close()
+
+
+def _move_log(db: sqlite3.Connection) -> int:
+    """Move the log into the database file without waiting for anybody; returns how many pages the log has."""
+    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return pages
