@@ -174,10 +174,8 @@ def command_group() -> click.Group | None:
     """The command line, once it exists."""
     if importlib.util.find_spec("backstory.edge.cli") is None:
         return None
-    names = vars(importlib.import_module("backstory.edge.cli"))
-    # The group that holds the others is defined there; those it holds are imported into it.
-    groups = [value for value in names.values() if isinstance(value, click.Group)]
-    return next((one for one in groups if not any(one in other.commands.values() for other in groups)), None)
+    group: click.Group = importlib.import_module("backstory.edge.cli").main
+    return group
 
 
 def commands(group: click.Group) -> str:
@@ -204,8 +202,9 @@ def walk(context: click.Context) -> Iterable[click.Context]:
     yield context
     command = context.command
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            if not child.hidden:
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
                 yield from walk(
                     click.Context(child, info_name=name, parent=context, terminal_width=100, max_content_width=100)
                 )

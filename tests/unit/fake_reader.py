@@ -27,7 +27,7 @@ from backstory.core.fact import (
 )
 from backstory.edge.app import app_api
 from backstory.edge.app_local import LocalTools
-from backstory.edge.local import InProcess
+from backstory.edge.transport import InProcess
 from backstory.engine.answer.view import (
     ActivityView,
     CampaignView,

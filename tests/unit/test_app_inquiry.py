@@ -14,7 +14,7 @@ from backstory.core.time import DAY_US, SECOND_US
 from backstory.edge.app import app_api
 from backstory.edge.cli import main
 from backstory.edge.cli_command import Runtime
-from backstory.edge.local import InProcess
+from backstory.edge.transport import InProcess
 from tests.live import NOW_US, Live
 
 BOUGHT: Json = {"event": {"name": "bought", "count": {"at_least": 2}, "within": {"last_s": 864_000}}}

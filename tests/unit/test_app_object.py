@@ -15,7 +15,7 @@ from backstory.core.journey import namespace
 from backstory.core.template import TemplateError, render
 from backstory.core.trigger import EventCause
 from backstory.edge.app import app_api
-from backstory.edge.local import InProcess
+from backstory.edge.transport import InProcess
 from backstory.engine import port
 from tests.live import NOW_US, Live
 

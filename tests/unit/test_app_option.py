@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from backstory.edge.app import app_api
-from backstory.edge.local import InProcess
+from backstory.edge.transport import InProcess
 from backstory.engine.backfill import backfill
 from backstory.engine.clock import ManualClock
 from backstory.engine.file.options import BackfillOptions

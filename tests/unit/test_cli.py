@@ -163,8 +163,15 @@ def world(tmp_path: Path) -> World:
 def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from commands(inner, (*path, name))
+        for name in command.list_commands(click.Context(command)):
+            yield from commands(inner_command(command, name), (*path, name))
+
+
+def inner_command(command: click.Command, name: str) -> click.Command:
+    assert isinstance(command, click.Group)
+    inner = command.get_command(click.Context(command), name)
+    assert inner is not None
+    return inner
 
 
 @pytest.mark.parametrize("path", list(commands()), ids=" ".join)
@@ -181,8 +188,7 @@ def test_commands_take_the_folder_and_print_json(path: tuple[str, ...]) -> None:
     """--data everywhere, --json wherever there is a result."""
     command: click.Command = main
     for name in path:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
+        command = inner_command(command, name)
     flags = {flag for parameter in command.params for flag in parameter.opts}
     if not isinstance(command, click.Group):
         assert "--data" in flags

@@ -9,7 +9,8 @@ import pytest
 from backstory.core.error import BackstoryError, ConflictError, NotFoundError, RequestError
 from backstory.core.fact import StartImport
 from backstory.engine.backfill import backfill
-from backstory.engine.backfill.import_check import check, is_csv
+from backstory.engine.backfill.import_check import check
+from backstory.engine.file.file_shape import is_csv
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.unpack import SourceError
 from backstory.store.manifest import read_imports

@@ -14,7 +14,7 @@ from backstory.core.error import BackstoryError
 from backstory.core.limit import PROGRESS_STREAMS
 from backstory.edge.app import app_api
 from backstory.edge.app_import_control import progress_fields
-from backstory.edge.local import InProcess
+from backstory.edge.transport import InProcess
 from backstory.engine.backfill import backfill
 from backstory.engine.backfill.import_job import Chunking
 from backstory.engine.clock import ManualClock

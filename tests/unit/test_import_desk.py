@@ -15,8 +15,8 @@ import pytest
 from backstory.core.limit import IMPORTS_AT_ONCE, IMPORTS_WAITING, UPLOADS_UNFINISHED
 from backstory.edge.app import app_api
 from backstory.edge.app_local import LocalTools, local_tools
-from backstory.edge.local import InProcess
 from backstory.edge.multipart import Multipart
+from backstory.edge.transport import InProcess
 from backstory.engine.clock import SystemClock
 from backstory.engine.settings import load
 from backstory.engine.workspace import Workspace, open_workspace

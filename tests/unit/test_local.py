@@ -11,7 +11,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backstory.edge.app import app_api
-from backstory.edge.local import CommandError, InProcess, Opened, Session, refusal_text, socket_transport
+from backstory.edge.local import CommandError, Opened, Session, refusal_text
+from backstory.edge.transport import InProcess, socket_transport
 from backstory.store.lock import FolderBusy
 from tests.unit.fake_reader import FakeWorkspace
 

@@ -4,36 +4,56 @@ Commands are clients of the HTTP endpoints (``edge.local``); only ``serve`` is a
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
-from starlette.types import ASGIApp
 
 from backstory import __version__
 from backstory.core.error import BackstoryError
-from backstory.edge import cli_inquiry, cli_member
-from backstory.edge.cli_backfill import backfill
-from backstory.edge.cli_campaign import campaigns
-from backstory.edge.cli_clock import clock
 from backstory.edge.cli_command import Runtime, fail
-from backstory.edge.cli_import import imports
-from backstory.edge.cli_key import keys
-from backstory.edge.cli_message import messages
-from backstory.edge.cli_object import objects
-from backstory.edge.cli_people import people
-from backstory.edge.cli_privacy import privacy
-from backstory.edge.cli_segment import segments
-from backstory.edge.cli_verify import verify
-from backstory.edge.cli_workspace import workspaces
-from backstory.edge.local import Opened
-from backstory.engine.backfill.preload import Preload
-from backstory.engine.file.options import BackfillOptions, Progress
 from backstory.engine.settings import SETTINGS, Setting, Settings, load
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+    from backstory.edge.local import Opened
+    from backstory.engine.backfill.preload import Preload
+    from backstory.engine.file.options import BackfillOptions, Progress
+
+# Where the command of each name is, which is loaded when it is asked for.
+MODULES: Mapping[str, str] = {
+    "backfill": "cli_backfill",
+    "campaigns": "cli_campaign",
+    "clock": "cli_clock",
+    "imports": "cli_import",
+    "keys": "cli_key",
+    "messages": "cli_message",
+    "objects": "cli_object",
+    "people": "cli_people",
+    "privacy": "cli_privacy",
+    "segments": "cli_segments",
+    "verify": "cli_verify",
+    "workspaces": "cli_workspace",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are loaded one by one: nobody waits for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in MODULES:
+            found: click.Command = getattr(import_module(f"backstory.edge.{MODULES[cmd_name]}"), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="backstory")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -106,19 +126,23 @@ def serve_forever(settings: Settings) -> int:
     return serve_folder(settings)
 
 
-def open_folder(settings: Settings, preload: Preload | None = None) -> tuple[Opened, ASGIApp]:
+def open_folder(settings: Settings, preload: "Preload | None" = None) -> "tuple[Opened, ASGIApp]":
     """Open the data folder in this process, with the application a local socket would serve.
 
     ``preload``: for an import that is to follow.
     """
+    from backstory.engine.house import House
+
+    house = House(settings)
+    opened = house.open(settings.workspace, preload)
+    # Behind the opening, beside which an import reads what it needs.
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
     from backstory.edge.auth import first_keys
     from backstory.engine.clock import SystemClock
-    from backstory.engine.house import House
     from backstory.store.credential import CredentialStore
 
-    clock, house = SystemClock(), House(settings)
+    clock = SystemClock()
 
     def store(name: str) -> CredentialStore:
         return CredentialStore(settings.data / "workspaces" / name)
@@ -127,14 +151,13 @@ def open_folder(settings: Settings, preload: Preload | None = None) -> tuple[Ope
         house.create(name).close()
         return first_keys(store(name), settings, created_us=clock.now_us())
 
-    opened = house.open(settings.workspace, preload)
     tools = replace(
         local_tools(opened, store(settings.workspace), clock.now_us), workspaces=house.names, create_workspace=create
     )
     return opened, app_api(opened, lambda scope: True, trusted=True, tools=tools)
 
 
-def open_aside(settings: Settings, preload: Preload | None = None) -> tuple[Opened, ASGIApp]:
+def open_aside(settings: Settings, preload: "Preload | None" = None) -> "tuple[Opened, ASGIApp]":
     """The same for previews: the application is that of a replica, and the folder stays closed meanwhile."""
     from backstory.edge.app import app_api
     from backstory.edge.app_local import local_tools
@@ -146,15 +169,8 @@ def open_aside(settings: Settings, preload: Preload | None = None) -> tuple[Open
     aside = House(settings).aside(settings.workspace, preload)
     store = CredentialStore(settings.data / "workspaces" / settings.workspace)
 
-    def preview(options: BackfillOptions, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+    def preview(options: "BackfillOptions", on_progress: "Callable[[Progress], None]") -> dict[str, Any]:
         return as_json(aside.preview(options, on_progress))
 
     tools = replace(local_tools(aside.workspace, store, SystemClock().now_us), preview=preview)
     return aside, app_api(aside.workspace, lambda scope: True, trusted=True, tools=tools)
-
-
-for _command in (*cli_inquiry.COMMANDS, *cli_member.COMMANDS):
-    segments.add_command(_command)
-for _command in (backfill, verify, segments, imports, keys, messages, objects, campaigns, clock, workspaces, privacy):
-    main.add_command(_command)
-main.add_command(people)

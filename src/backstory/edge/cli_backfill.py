@@ -6,18 +6,16 @@ Flags and output are those of issue 2, point 6. Wrong flags and missing files en
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import msgspec
-from rich.console import Console
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import TimeUnreadable, from_asked
 from backstory.edge.cli_command import EXIT_FOUND, Run, at_terminal, moment, row_of, rows_of, workspace_command
 from backstory.edge.cli_preview import empty_folder, outline_text, preview_text
-from backstory.edge.cli_progress import Bar
 from backstory.edge.cli_summary import summary_text
 from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
@@ -27,6 +25,9 @@ from backstory.engine.file.options import BackfillOptions, Summary
 from backstory.engine.file.row_shape import PinnedType
 from backstory.engine.file.unpack import ENCODINGS
 from backstory.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from backstory.edge.cli_progress import Bar
 
 QUOTES = {"double": '"', "single": "'", "none": ""}
 F = TypeVar("F", bound=Callable[..., object])
@@ -239,6 +240,15 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         click.get_current_context().exit(EXIT_FOUND)
 
 
+def _bar() -> "Bar":
+    # Takes long to load, and there is nothing to show before there is a session.
+    from rich.console import Console
+
+    from backstory.edge.cli_progress import Bar
+
+    return Bar(Console(stderr=True))
+
+
 # Which import it is tells the list: the command that began it may not have heard.
 _GOES_ON = (
     "what came in stays, and the same command goes on from there, also without the server; so does 'backstory imports "
@@ -249,7 +259,7 @@ _GOES_ON = (
 def long_work(session: Session, path: str, body: object, answer: str) -> dict[str, Json]:
     """Have long work done behind a progress bar; returns what its last line holds under ``answer``."""
     found: list[dict[str, Json]] = []
-    with Bar(Console(stderr=True)) as bar:
+    with _bar() as bar:
 
         def on_line(line: dict[str, Json]) -> None:
             if "progress" in line:
@@ -291,7 +301,7 @@ def _fetched(settings: Settings, options: BackfillOptions, inputs: Inputs) -> Ba
         kept = f"{title} is read as it was fetched at {moment(int(at_s))}, for a preview or a command that broke off"
         click.echo(f"{kept}; an hour after that it is fetched again", err=True)
 
-    with Bar(Console(stderr=True)) as bar:
+    with _bar() as bar:
         paths = fetch_all(
             settings,
             inputs,

@@ -10,22 +10,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Concatenate, NoReturn, ParamSpec, cast
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, cast
 
 import click
-from starlette.types import ASGIApp
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.edge.local import SOCKET_NAME, Opened, Session
-from backstory.engine.backfill.preload import Preload
 from backstory.engine.settings import SettingError, Settings, load
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from backstory.engine.backfill.preload import Preload
 
 P = ParamSpec("P")
 Row = Mapping[str, Json]
 # Opens the data folder in this process and returns it with the application to call; for an import that is to follow
 # with what is made ready for it.
-OpenData = Callable[[Settings, Preload | None], tuple[Opened, ASGIApp]]
+OpenData = Callable[[Settings, "Preload | None"], tuple[Opened, "ASGIApp"]]
 
 EXIT_FOUND = 1
 
@@ -53,7 +56,7 @@ class Run:
         """Does a server seem to run on the data folder, which then does the work?"""
         return (self.settings.data / SOCKET_NAME).exists()
 
-    def session(self, *, may_create: bool = False, aside: bool = False, preload: Preload | None = None) -> Session:
+    def session(self, *, may_create: bool = False, aside: bool = False, preload: "Preload | None" = None) -> Session:
         """A client of the data folder; one that holds nothing yet is refused unless it may be created.
 
         ``aside``: for a preview, which where no server runs has a replica and leaves the folder closed.

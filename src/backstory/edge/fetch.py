@@ -14,8 +14,8 @@ import click
 from backstory.core.error import BackstoryError
 from backstory.core.time import SECOND_US
 from backstory.edge import fetch_sql, fetch_url
-from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.clock import SystemClock
+from backstory.engine.file.file_shape import is_csv
 from backstory.engine.file.spool import Spool, spool_folder, sweep
 from backstory.engine.file.unpack import is_parquet
 from backstory.engine.settings import Settings

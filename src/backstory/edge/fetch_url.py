@@ -4,16 +4,20 @@ Every address a name stands for has to be a public one, unless a setting allows 
 address that was looked at, so that the name cannot mean another one a moment later. Redirections are looked at too.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
-
-import httpx
 
 from backstory.engine.file.spool import Spool
 from backstory.engine.file.unpack import SourceError
+
+if TYPE_CHECKING:
+    import httpx
 
 REDIRECTS_MAX = 5
 ATTEMPTS_MAX = 4
@@ -35,13 +39,16 @@ def is_web_address(text: str) -> bool:
 
 def fetch(url: str, spool: Spool, *, private: bool, on_bytes: OnBytes = lambda came, of: None) -> None:
     """Bring what is behind a URL into an open spool. Raises ``SourceError``; what came until then is gone on with."""
+    # Only here: most commands read files.
+    import httpx
+
     with httpx.Client(trust_env=False, follow_redirects=False, timeout=TIMEOUT_S) as client:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             before = spool.size
             try:
                 _fetch_once(client, url, spool, private=private, on_bytes=on_bytes)
                 return
-            except (httpx.TransportError, httpx.StreamError) as error:
+            except (httpx.TransportError, httpx.StreamError, _Gone) as error:
                 # A connection that brought something is worth another one.
                 if attempt == ATTEMPTS_MAX or spool.size <= before:
                     raise SourceError(
@@ -67,12 +74,16 @@ def _fetch_once(client: httpx.Client, url: str, spool: Spool, *, private: bool, 
     raise SourceError(f"{shown(url)} redirects more than {REDIRECTS_MAX} times")
 
 
+class _Gone(Exception):
+    """What came of a file before is not what is there now."""
+
+
 def _take(response: httpx.Response, url: str, spool: Spool, on_bytes: OnBytes) -> None:
     if response.status_code == 206 and response.headers.get("content-range", "").startswith(f"bytes {spool.size}-"):
         of = _count(response.headers["content-range"].rpartition("/")[2])
     elif response.status_code == 416 and spool.size:
         spool.start_again()
-        raise httpx.ReadError("what came before is not what is there now")
+        raise _Gone("what came before is not what is there now")
     elif response.status_code == 200:
         spool.start_again()
         of = _count(response.headers.get("content-length", ""))

@@ -4,32 +4,30 @@ Either way it is a client of the same HTTP endpoints, so that a command means th
 the application is called in this process, by a transport that streams.
 """
 
-import concurrent.futures
-import os
-import socket
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import anyio
-import httpx
 import msgspec
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from starlette.types import ASGIApp, Message, Scope
 
 from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.store.lock import FolderBusy
 
+if TYPE_CHECKING:
+    import httpx
+    from starlette.types import ASGIApp
+
 SOCKET_NAME = "backstory.sock"
 _ORIGIN = "http://backstory"
 _ATTEMPTS = 25
 _PAUSE_S = 0.2
-_CHUNKS_MAX = 16
 
 
 class CommandError(BackstoryError):
@@ -51,7 +49,7 @@ class Opened(Protocol):
 
 
 # Opens the folder and returns it with the application to call; raises FolderBusy.
-OpenFolder = Callable[[], tuple[Opened, ASGIApp]]
+OpenFolder = Callable[[], tuple[Opened, "ASGIApp"]]
 
 
 class Session:
@@ -74,8 +72,10 @@ class Session:
         # Whether there is no server, and this process opened the folder: then nothing is sent.
         self.in_process = False
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         transport = self._reach()
+        import httpx
+
         # Long work answers when it is done: no timeout of ours could tell slow from stuck.
         headers = {"Backstory-Workspace": self._workspace}
         client = httpx.Client(transport=transport, base_url=_ORIGIN, timeout=None, headers=headers)
@@ -100,6 +100,8 @@ class Session:
 
         ``wait`` asks for an answer when all reads show what was written.
         """
+        import httpx
+
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
         content = None if body is None else msgspec.json.encode(body)
         try:
@@ -117,6 +119,8 @@ class Session:
 
         Leaving early (an exception of ``on_line``, an interrupt) stops the work at a safe place first.
         """
+        import httpx
+
         try:
             with self._opened().stream("POST", path, content=msgspec.json.encode(body)) as response:
                 if not response.is_success:
@@ -129,9 +133,13 @@ class Session:
     def _reach(self) -> httpx.BaseTransport:
         """A server that is starting or stopping holds the folder and has no socket: it gets some time."""
         for attempt in range(_ATTEMPTS):
-            transport = socket_transport(self._data / SOCKET_NAME)
-            if transport is not None:
-                return transport
+            # What speaks HTTP is loaded where there is somebody to speak to.
+            if (self._data / SOCKET_NAME).is_socket():
+                from backstory.edge.transport import socket_transport
+
+                transport = socket_transport(self._data / SOCKET_NAME)
+                if transport is not None:
+                    return transport
             try:
                 folder, app = self._open_folder()
             except FolderBusy:
@@ -141,6 +149,8 @@ class Session:
             else:
                 self._exit.callback(folder.close)
                 self.in_process = True
+                from backstory.edge.transport import InProcess
+
                 return InProcess(app)
         raise AssertionError("the last attempt returns or raises")
 
@@ -156,122 +166,6 @@ def refusal_text(status: int, body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return f"the server answered {status}: {body[:200].decode(errors='replace')}"
     return "; ".join(_error_text(error) for error in errors)
-
-
-def socket_transport(path: Path) -> httpx.BaseTransport | None:
-    """A way to the server behind a socket; None when no server listens there (any more)."""
-    if not path.is_socket():
-        return None
-    # Where the path is too long for the kernel, the server left a link to a shorter one.
-    address = os.readlink(path) if path.is_symlink() else os.path.abspath(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(address)
-        except OSError:
-            return None
-    return httpx.HTTPTransport(uds=address)
-
-
-class InProcess(httpx.BaseTransport):
-    """Calls an ASGI application in this process; the body of the answer streams.
-
-    ``Workspace`` methods block, so the application gets an event loop in a thread of its own.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._exit = ExitStack()
-        self._portal = self._exit.enter_context(start_blocking_portal())
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = self._portal.call(_Exchange, self._portal, request.read())
-        exchange.start(self._app, _scope(request))
-        try:
-            status, headers = exchange.head()
-        except BaseException:
-            exchange.close()
-            raise
-        return httpx.Response(status, headers=headers, stream=exchange, request=request)
-
-    def close(self) -> None:
-        self._exit.close()
-
-
-class _Exchange(httpx.SyncByteStream):
-    """One request and its answer, handed from the event loop to the caller chunk by chunk.
-
-    A slow reader makes the application wait. When the caller leaves, the application hears of it and is waited for:
-    long work ends where it may.
-    """
-
-    def __init__(self, portal: BlockingPortal, body: bytes) -> None:
-        self._portal = portal
-        self._body: bytes | None = body
-        self._inlet, self._outlet = anyio.create_memory_object_stream[Message](_CHUNKS_MAX)
-        self._left = anyio.Event()
-
-    def start(self, app: ASGIApp, scope: Scope) -> None:
-        self._ended = self._portal.start_task_soon(self._run, app, scope)
-
-    def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
-        first = self._next()
-        if first is None:
-            self._ended.result()
-            raise CommandError("the request was not answered")
-        return first["status"], list(first["headers"])
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (message := self._next()) is not None:
-            yield message.get("body", b"")
-        # An error behind the first byte must not look like the end of the answer.
-        self._ended.result()
-
-    def close(self) -> None:
-        self._portal.call(self._leave)
-        concurrent.futures.wait([self._ended])
-
-    async def _run(self, app: ASGIApp, scope: Scope) -> None:
-        async with self._inlet:
-            await app(scope, self._receive, self._send)
-
-    def _next(self) -> Message | None:
-        try:
-            return self._portal.call(self._outlet.receive)
-        except anyio.EndOfStream:
-            return None
-
-    async def _leave(self) -> None:
-        self._left.set()
-        self._outlet.close()
-
-    async def _receive(self) -> Message:
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        with suppress(anyio.BrokenResourceError):
-            await self._inlet.send(message)
-
-
-def _scope(request: httpx.Request) -> Scope:
-    raw_path, _, query = request.url.raw_path.partition(b"?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": "http",
-        "path": request.url.path,
-        "raw_path": raw_path,
-        "query_string": query,
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "server": ("backstory", None),
-        "client": None,
-    }
 
 
 def _line(text: str) -> dict[str, Json]:

@@ -34,6 +34,8 @@ from backstory.store.record import EARLIEST, everybodys_rows
 from backstory.store.transition import logged_members
 
 KNOWN = "known"
+# Everybody who is there, stored as a leaf is, but only for the next start.
+ALIVE = "alive"
 TRUE_PAGE = -1
 _NOT_STORED = (KnownLeaf, RecordLeaf)
 LEAVES_AT_ONCE = 8
@@ -66,8 +68,7 @@ class Checkpoint:
         """Inside a transaction: bring the stored leaves that lag furthest behind up to date; returns how many."""
         if self.held:
             return 0
-        state, manifest = self._folder.state, self._folder.manifest
-        mark = LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
+        manifest, mark = self._folder.manifest, self._mark()
         leaves = dict(self._storable())
         lag = {text: self._stored[text].seq if text in self._stored else -1 for text in leaves}
         behind = sorted((seq, text) for text, seq in lag.items() if seq < mark.seq)
@@ -83,8 +84,18 @@ class Checkpoint:
         return min(len(behind), leaves_max)
 
     def everything(self) -> None:
-        """Inside a transaction: store all leaves, so that the next start has nothing to feed."""
+        """Inside the last transaction: store all leaves, so that the next start has nothing to feed or to count."""
         self.some(1 << 30)
+        self._folder.manifest.drop_leaf(ALIVE)
+        self._folder.manifest.put_leaf(ALIVE, self._mark(), [(TRUE_PAGE, self._segments.alive.serialize())])
+
+    def go_on(self) -> None:
+        """Inside the first transaction: who is there may be others from now on."""
+        self._folder.manifest.drop_leaf(ALIVE)
+
+    def _mark(self) -> LeafMark:
+        state = self._folder.state
+        return LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
 
     def drop(self) -> None:
         """Inside a transaction: no leaf is stored any more; after a restart all are built from history."""
@@ -123,8 +134,8 @@ class Checkpoint:
     def restore(self) -> list[int]:
         """At the start, before anything is applied; returns the segments that have to be built again."""
         segments, folder = self._segments, self._folder
-        segments.alive = living(folder.state.db)
         self._stored = read_leaf_marks(folder.state.db)
+        segments.alive = self._alive()
         self._restore_known()
         with segments.together():
             rebuild = self._restore_segments()
@@ -132,6 +143,17 @@ class Checkpoint:
         settle_all(segments, folder.state.now_us)
         self._writers.clear()
         return rebuild
+
+    def _alive(self) -> BitMap:
+        """Everybody who is there: as the last one that ended in order has left it, or else they are counted."""
+        if self._stored.pop(ALIVE, None) == self._mark():
+            try:
+                ((_, body),) = read_leaf_pages(self._folder.state.db, ALIVE)
+            except StorageError as error:
+                self._folder.fault(f"{error}: people are counted")
+            else:
+                return BitMap.deserialize(body)
+        return living(self._folder.state.db)
 
     def _restore_segments(self) -> list[int]:
         """Put every segment with its leaves; returns those that have to be built again."""
@@ -224,9 +246,7 @@ class Checkpoint:
         return True
 
     def _feed_again(self, leaf: CountLeaf | WindowLeaf, mark: LeafMark) -> None:
-        state = self._folder.state
-        now = LeafMark(seq=state.next_seq - 1, now_us=state.now_us, next_person=state.next_person)
-        feed_again(self._folder, leaf, mark, now, self._segments.alive)
+        feed_again(self._folder, leaf, mark, self._mark(), self._segments.alive)
 
     def _judge_again(self, leaf: AttributeLeaf, mark: LeafMark, now_us: int) -> None:
         if mark.seq not in self._writers:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from backstory.core.error import ConflictError, NotFoundError, RequestError
 from backstory.core.limit import WORKSPACES
-from backstory.engine.backfill.preload import Preload
 from backstory.engine.clock import SystemClock
-from backstory.engine.settings import Settings
-from backstory.engine.workspace import DEFAULT, Workspace, open_workspace
+from backstory.engine.settings import DEFAULT, Settings
 from backstory.store.lock import FolderLock
 
 if TYPE_CHECKING:
+    from backstory.engine.backfill.preload import Preload
     from backstory.engine.preview.aside import Aside
+    from backstory.engine.workspace import Workspace
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
@@ -93,6 +93,11 @@ class House:
     def _opened(self, name: str, preload: Preload | None = None) -> Workspace:
         self._take(name)
         try:
+            if preload is not None:
+                preload.locked(self._path(name))
+            # Only now: it brings the engine with it, and people are read beside that.
+            from backstory.engine.workspace import open_workspace
+
             workspace = open_workspace(self._path(name), clock=SystemClock(), settings=self._settings, preload=preload)
         except BaseException:
             self._closed(name)

@@ -21,6 +21,9 @@ _SERVICE = re.compile(PREFIX + r"(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)")
 DUCKDB_THREADS_MAX = 4
 KEY_CHARACTERS_MAX = 200
 
+# The workspace that there always is.
+DEFAULT = "default"
+
 Send = Literal["live", "mailbox", "off"]
 Value = str | int | float | bool | Path | None
 
@@ -157,7 +160,7 @@ def _send(text: str) -> str:
 SETTINGS: tuple[Setting, ...] = (
     Setting(name="data", read=_path, default=None, help="the folder that holds everything; needed"),
     Setting(
-        name="workspace", read=_key, default="default",
+        name="workspace", read=_key, default=DEFAULT,
         help="the workspace that a command works on; a server serves all of a folder, each by its keys",
     ),
     Setting(name="host", read=_host, default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all"),

@@ -28,7 +28,7 @@ from backstory.engine.purger import Purger
 from backstory.engine.segment.build import Builder
 from backstory.engine.segment.build_memory import recall
 from backstory.engine.segment.membership_log import catch_up
-from backstory.engine.settings import Settings
+from backstory.engine.settings import DEFAULT, Settings
 from backstory.store.definition import read_segments
 from backstory.store.folder import Folder, open_folder_stores
 from backstory.store.journal import Journal
@@ -36,7 +36,6 @@ from backstory.store.manifest import read_imports
 from backstory.store.retraction import read_retractions
 
 T = TypeVar("T")
-DEFAULT = "default"
 MAILBOX = "mailbox"
 CHECKPOINT_S = 5.0
 CLOCK_FAULT = (
@@ -108,7 +107,7 @@ class Workspace:
         for segment_id in rebuild:
             if segment_id in complete:
                 self.builder.build(segment_id)
-        self.loop.commit(self._log_what_imports_moved)
+        self.loop.commit(self._go_on)
         self.loop.replay()
         self.loop.commit(lambda: self.campaigns.settle_doubt(self.folder.state.now_us))
         for segment_id in rebuild:
@@ -124,7 +123,9 @@ class Workspace:
             self.compactor.start()
             self.imports.resume_interrupted()
 
-    def _log_what_imports_moved(self) -> None:
+    def _go_on(self) -> None:
+        self.checkpoint.go_on()
+        # What imports moved is logged.
         db = self.folder.state.db
         importing = [row.import_id for row in read_imports(db) if row.state in (IMPORTING, PAUSED)]
         turning = [number for number, one in read_retractions(db).items() if one.stage in ("begun", "taken")]

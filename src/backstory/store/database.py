@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -41,6 +41,23 @@ def connect(path: Path, *, synchronous: Synchronous, read_only: bool = False) ->
     except sqlite3.Error as error:
         raise StorageError(f"cannot open {path}: {error}") from error
     return connection
+
+
+def state_path(folder: Path) -> Path:
+    """Where the state of the workspace in a folder is."""
+    return folder / "state.db"
+
+
+def reading(connection: sqlite3.Connection) -> Callable[[str, tuple[Any, ...]], list[Any]]:
+    """What runs a query and returns all its rows; raises ``StorageError``."""
+
+    def rows(sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"the state cannot be read: {error}") from error
+
+    return rows
 
 
 def insert_rows(

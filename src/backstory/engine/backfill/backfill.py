@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -23,7 +22,7 @@ from backstory.core.fact import FinishImport, StartImport
 from backstory.engine.backfill.event_import import EventImport
 from backstory.engine.backfill.event_read import Staged
 from backstory.engine.backfill.fact_import import FactImport
-from backstory.engine.backfill.import_check import check, is_csv
+from backstory.engine.backfill.import_check import check
 from backstory.engine.backfill.import_control import IMPORTING, PAUSED, Paused, Running
 from backstory.engine.backfill.import_hint import hint
 from backstory.engine.backfill.import_job import Chunking, Counts, Job, Saved, row_of
@@ -34,11 +33,10 @@ from backstory.engine.backfill.people_import import PeopleImport
 from backstory.engine.backfill.people_read import PeopleCells, PeopleLines
 from backstory.engine.backfill.preload import First
 from backstory.engine.file import spool
-from backstory.engine.file.csv_cell import reading_of
 from backstory.engine.file.csv_source import CsvRow
 from backstory.engine.file.event_row import EventRow, read_event
+from backstory.engine.file.file_shape import is_csv, reading_of, row_shape
 from backstory.engine.file.options import BackfillOptions, Progress, Summary
-from backstory.engine.file.report import is_report
 from backstory.engine.file.row_shape import RowShape
 from backstory.engine.file.row_value import RowError
 from backstory.engine.file.source import Chunk, Place, Source
@@ -345,24 +343,6 @@ class _Run:
                 wait([coming])
                 source.close()
                 importer.close()
-
-
-def row_shape(options: BackfillOptions, path: Path) -> RowShape:
-    """How the rows of a file are to be read."""
-    own = "timestamp" if options.kind == "events" else "_timestamp"
-    time_column = options.time or next((name for name, field in options.map.items() if field == own), own)
-    told = options.types.get(time_column)
-    return RowShape(
-        identifier=options.identifier,
-        columns=options.map,
-        time_column=options.time,
-        is_report=is_report(path),
-        items=options.shape,
-        zone=None if options.zone is None else ZoneInfo(options.zone),
-        unit=told if told == "seconds" or told == "milliseconds" or told == "microseconds" else None,
-        # Cells have become what they were told to be before they are rows.
-        types={} if is_csv(path) else {name: kind for name, kind in options.types.items() if name != time_column},
-    )
 
 
 def _read_first(importer: EventImport, chunks: Iterator[Chunk], first: First | None) -> Staged | None:

@@ -214,10 +214,11 @@ def load() -> None:
 
 def table_of(kind: Kind, everybody: Iterable[Known]) -> IdentifierTable:
     """People by a kind of identifier."""
+    pieces = list(everybody)
     table = IdentifierTable(lower=kind == "email")
-    for texts, length, people in everybody:
-        at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
-        table.put(texts, at, length, people)
+    table.make_room(sum(len(people) for _, _, _, people in pieces), sum(len(texts) for texts, _, _, _ in pieces))
+    for piece in pieces:
+        table.put(*piece)
     return table
 
 

@@ -16,10 +16,9 @@ from backstory.core.condition import Json
 from backstory.core.fact import ChangeMembers, IdentifyObject, Receipt, Relate
 from backstory.core.identity import normal
 from backstory.core.person import values
-from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.backfill.import_job import Counts, Job, pass_over
-from backstory.engine.file.csv_cell import reading_of
 from backstory.engine.file.fact_row import FactRow, read_fact
+from backstory.engine.file.file_shape import is_csv, reading_of
 from backstory.engine.file.line_source import lines_of, too_long
 from backstory.engine.file.row_shape import RowShape
 from backstory.engine.file.row_value import NotHere, RowError, decode_line

@@ -51,7 +51,7 @@ class IdentifierTable:
         """Put texts with their numbers; ``keep``: those there already stay. Returns the number each has now."""
         if not len(at):
             return np.empty(0, np.int64)
-        self._make_room(len(at), int(length.sum(dtype=np.int64)))
+        self.make_room(len(at), int(length.sum(dtype=np.int64)))
         held = numbers.astype(np.int64)
         self._count += _put(
             np.frombuffer(source, np.uint8), at, length, self._lower, self._slots, self._records.view(np.uint8),
@@ -65,7 +65,8 @@ class IdentifierTable:
         at = (np.cumsum(length, dtype=np.int64) - length).astype(np.int32)
         self.put(b"".join(texts), at, length, np.array(numbers, np.int64))
 
-    def _make_room(self, more: int, more_bytes: int) -> None:
+    def make_room(self, more: int, more_bytes: int) -> None:
+        """For so many texts more, which have so many bytes."""
         words = int(self._used[0]) + 2 * more + more_bytes // 8 + 1
         if words > len(self._records):
             grown = np.zeros(max(words, 2 * len(self._records)), np.uint64)

@@ -9,15 +9,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from backstory.core.error import RequestError
-from backstory.engine.file.csv_cell import dialect_of, reading_of
+from backstory.engine.file.csv_cell import dialect_of
 from backstory.engine.file.csv_source import CsvSource
+from backstory.engine.file.file_shape import is_csv, reading_of
 from backstory.engine.file.options import BackfillOptions
-from backstory.engine.file.unpack import is_parquet, open_text
+from backstory.engine.file.unpack import open_text
 
 COLUMNS_SHOWN = 12
 # Brackets in a field are those of a path, such as tags[] or tags[0].
 _BRACKETS = re.compile(r"[^\[\]]*(\[\d*\][^\[\]]*)*\Z")
-PACKED = (".gz", ".zst", ".zstd")
 
 
 def check(options: BackfillOptions) -> None:
@@ -44,24 +44,6 @@ def check(options: BackfillOptions) -> None:
     for option, columns in (("map", list(options.map)), ("time", times), ("types", list(options.types))):
         for column in columns:
             _check_column(column, option, headers)
-
-
-def is_csv(path: Path) -> bool:
-    """By the name, else by the first character: JSON lines begin with an object. Parquet files become JSON lines."""
-    name = path.name.lower()
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    if name.endswith((".csv", ".tsv")):
-        return True
-    if name.endswith((".jsonl", ".ndjson", ".json")):
-        return False
-    if is_parquet(path):
-        return False
-    file = open_text(path)
-    try:
-        return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    finally:
-        file.close()
 
 
 def _header(path: Path, options: BackfillOptions) -> list[str] | None:

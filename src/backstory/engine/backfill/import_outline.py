@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from backstory.core.condition import Json
-from backstory.engine.backfill.import_check import is_csv
-from backstory.engine.file.csv_cell import Cells, reading_of
+from backstory.engine.file.csv_cell import Cells
+from backstory.engine.file.file_shape import is_csv, reading_of
 from backstory.engine.file.line_source import lines_of
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.row_shape import PERSON_FIELDS, shape_of

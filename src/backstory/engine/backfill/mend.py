@@ -24,13 +24,13 @@ from pyroaring import BitMap
 
 from backstory.core.error import BackstoryError, ConflictError, RequestError
 from backstory.engine.backfill import backfill
-from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.backfill.import_control import IMPORTING, PAUSED
 from backstory.engine.backfill.import_job import Chunking, Saved
 from backstory.engine.backfill.mended import REPORT_DIALECT, file_of, rows_in_order, rows_told
 from backstory.engine.backfill.net_difference import members_now
 from backstory.engine.file import spool
 from backstory.engine.file.csv_source import CsvSource
+from backstory.engine.file.file_shape import is_csv
 from backstory.engine.file.options import BackfillOptions, Summary
 from backstory.engine.file.report import lines_told, report_path
 from backstory.engine.file.spool import Spool, spool_folder

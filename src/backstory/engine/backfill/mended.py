@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from backstory.core.error import RequestError
-from backstory.engine.backfill.import_check import is_csv
 from backstory.engine.file.csv_dialect import Dialect
 from backstory.engine.file.csv_source import CsvSource
+from backstory.engine.file.file_shape import is_csv
 from backstory.engine.file.line_source import lines_of, too_long
 from backstory.engine.file.report import file_told, in_order, line_told
 from backstory.engine.file.row_value import RowError, Settled, decode_line

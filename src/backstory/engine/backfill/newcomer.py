@@ -212,10 +212,9 @@ class Newcomers:
     def _everybody(self) -> Iterator[Identifier]:
         kinds: tuple[Kind, ...] = ("id", "email")
         for kind in kinds:
-            for texts, lengths, _ in everybody(self._folder.state.rows, kind):
-                ends = np.cumsum(lengths).tolist()
-                for low, high in zip([0, *ends], ends, strict=False):
-                    yield Identifier(kind, texts[low:high].decode())
+            for texts, at, lengths, _ in everybody(self._folder.state.rows, kind):
+                for low, length in zip(at.tolist(), lengths.tolist(), strict=True):
+                    yield Identifier(kind, texts[low : low + length].decode())
 
     def _deleted_count(self) -> int:
         return self._folder.state.rows("SELECT count(*) FROM deleted")[0][0]

@@ -11,7 +11,7 @@ from backstory.engine.backfill.people_import import Batch, Ready, batch_of, read
 from backstory.engine.backfill.person_column import PersonColumns, columns_of, no_rows
 from backstory.engine.backfill.person_table import PersonRows
 from backstory.engine.file.csv_block import Block, CsvBlocks
-from backstory.engine.file.csv_cell import reading_of
+from backstory.engine.file.file_shape import reading_of
 from backstory.engine.file.line_source import lines_of, too_long
 from backstory.engine.file.person_row import PersonRow, read_person
 from backstory.engine.file.row_shape import RowShape

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backstory.core.error import StorageError
-from backstory.engine.backfill.import_check import is_csv
+from backstory.engine.file.event_row import read_event
+from backstory.engine.file.file_shape import is_csv, reading_of, row_shape
 from backstory.engine.file.options import BackfillOptions
+from backstory.engine.file.row_value import RowError, decode_line
 from backstory.engine.file.source import FAST_BYTES_MIN, Chunk, Place, Source
 from backstory.engine.file.unpack import READ_ERRORS, SourceError, open_text
+from backstory.store.database import connect, reading, state_path
+from backstory.store.everybody import everybody
 
 if TYPE_CHECKING:
     from backstory.engine.backfill.event_fast import Found
@@ -58,11 +62,16 @@ class Preload:
         if self._large:
             self._first = _beside("preload", self._read_first)
 
-    def opened(self, folder: Folder) -> None:
-        """The stores are open, and nothing is written to them yet: begin to read everybody."""
-        self._renamed = folder.people.renamed
-        if self._large:
+    def locked(self, folder: Path) -> None:
+        """No other process writes to this workspace's stores now: begin to read everybody, before they are open."""
+        if self._large and state_path(folder).exists():
             self._people = _beside("everybody", lambda: self._read_people(folder))
+
+    def opened(self, folder: Folder) -> None:
+        """The stores are open, and nothing is written to them yet."""
+        self._renamed = folder.people.renamed
+        if self._large and self._people is None:
+            self._people = _beside("everybody", lambda: self._read_people(folder.path))
 
     # Each is there once: what is returned is not kept here.
 
@@ -91,10 +100,8 @@ class Preload:
 
     def _read_first(self) -> First | None:
         # Numba comes with it.
-        from backstory.engine.backfill.backfill import row_shape
         from backstory.engine.backfill.event_fast import load, read_fast
         from backstory.engine.file.buffer import Buffers
-        from backstory.engine.file.csv_cell import reading_of
 
         load()
         path = Path(self._options.paths[0])
@@ -116,15 +123,14 @@ class Preload:
             stack.pop_all()
         return First(source, chunks, chunk, found, buffers)
 
-    def _read_people(self, folder: Folder) -> tuple[Kind, IdentifierTable] | None:
-        from backstory.store.everybody import everybody
-
+    def _read_people(self, folder: Path) -> tuple[Kind, IdentifierTable] | None:
         kind = _kind(self._options)
         if kind is None:
             return None
         try:
-            # While Numba is loaded, too.
-            pieces = list(takewhile(lambda _: not self._ended.is_set(), everybody(folder.state.rows, kind)))
+            with closing(connect(state_path(folder), synchronous="NORMAL", read_only=True)) as db:
+                # While Numba is loaded, too.
+                pieces = list(takewhile(lambda _: not self._ended.is_set(), everybody(reading(db), kind)))
         except StorageError:
             # Whoever needs them reads them, and tells of what is wrong.
             return None
@@ -150,11 +156,6 @@ def _beside(name: str, work: Callable[[], T]) -> Future[T]:
 
 def _kind(options: BackfillOptions) -> Kind | None:
     """By what the first row of the first file names its person: most files do so in one way."""
-    from backstory.engine.backfill.backfill import row_shape
-    from backstory.engine.file.csv_cell import reading_of
-    from backstory.engine.file.event_row import read_event
-    from backstory.engine.file.row_value import RowError, decode_line
-
     path = Path(options.paths[0])
     try:
         with closing(open_text(path, reading_of(options, path))) as text:

@@ -17,7 +17,6 @@ from backstory.engine.file.report import is_report, without_verdict
 from backstory.engine.file.row_shape import PinnedType, RowShape
 from backstory.engine.file.row_value import pinned_value
 from backstory.engine.file.source import Place
-from backstory.engine.file.unpack import Reading
 
 CELLS_REMEMBERED = 20_000
 # Identifiers, names and times are judged as they are written.
@@ -39,13 +38,6 @@ def dialect_of(options: BackfillOptions, path: Path) -> Dialect:
     if is_report(path):
         return Dialect(encoding="utf-8", quote='"')
     return Dialect(encoding=options.encoding, delimiter=options.delimiter, quote=options.quote)
-
-
-def reading_of(options: BackfillOptions, path: Path) -> Reading:
-    """How the text of a file that is no CSV is read."""
-    return Reading(
-        encoding="utf-8" if is_report(path) else options.encoding, keep_nulls=options.on_empty == "clear"
-    )
 
 
 class Cells:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backstory.engine.backfill.import_check import is_csv
-from backstory.engine.file.csv_cell import dialect_of, reading_of
+from backstory.engine.file.csv_cell import dialect_of
 from backstory.engine.file.csv_source import CsvSource
+from backstory.engine.file.file_shape import is_csv, reading_of
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.source import Place, Source
 from backstory.engine.preview.preview_view import RowSample
