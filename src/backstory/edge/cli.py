@@ -34,7 +34,7 @@ MODULES: Mapping[str, str] = {
     "objects": "cli_object",
     "people": "cli_people",
     "privacy": "cli_privacy",
-    "segments": "cli_segments",
+    "segments": "cli_segment_group",
     "verify": "cli_verify",
     "workspaces": "cli_workspace",
 }
