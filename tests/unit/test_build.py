@@ -206,6 +206,7 @@ def test_no_piece_of_a_build_is_about_more_people_than_a_page(live: Live) -> Non
         rows = [(number, f"p{number}", None, None, NOW_US, NOW_US, 0, b"\x80", None) for number in range(people)]
         state.db.executemany(INSERT_PERSON, rows)
         state.next_person = people
+        live.workspace.segments.alive = BitMap(range(people))
 
     live.workspace.call(populate)
     live.reopen()
