@@ -82,6 +82,7 @@ odd_times = st.sampled_from(
     (None, "", "abc", str(NOW_S), NOW_S * 1000, NOW_S * 10**6, 0, -5, True, Raw("1e9"), Raw("1717243200.0"), Raw("00"),
      Raw("1717243200.1234567"), Raw("4294967296.000001"), Raw("9999999999.999999"), 9999999999, 99999999999,
      "2024-06-01", "2024-06-01T24:00:00Z", "2024-06-01T23:59:60Z", "2024-02-30T00:00:00Z", "2024-06-01T12:00:00+02:00",
+     "31.12.2023", "02/01/2024 7:05",
      "2024-06-01T12:00:00", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "2024-06-31T00:00:00Z", "2024-06-01 12:00Z")
 )  # fmt: skip
 odd_ids = st.sampled_from(
@@ -200,12 +201,12 @@ def opened() -> Iterator[tuple[Workspace, Path]]:
         shutil.rmtree(folder)
 
 
-def imported(body: bytes, identifier: Any, chunking: Chunking) -> dict[str, Any]:
+def imported(body: bytes, identifier: Any, chunking: Chunking, notation: dict[str, Any]) -> dict[str, Any]:
     """Everything an import left behind, with people by their identifiers."""
     with opened() as (workspace, folder):
         path = folder / "events.jsonl"
         path.write_bytes(body)
-        options = BackfillOptions(kind="events", paths=(str(path),), identifier=identifier)
+        options = BackfillOptions(kind="events", paths=(str(path),), identifier=identifier, **notation)
         summary = backfill.run(workspace, options, lambda progress: None, chunking=chunking)
         rows = workspace.folder.state.rows("SELECT person, id, email_key, import_id FROM person")
         people = {row[0]: repr(row[1:3]) for row in rows}
@@ -249,11 +250,18 @@ STRICT = Chunking(fast_bytes_min=1 << 60)
 
 
 @settings(max_examples=examples(25))
-@given(files(), st.sampled_from((None, None, "id", "email")), st.sampled_from((400, 1 << 20)))
-def test_both_lanes_together_say_what_the_strict_one_says(body: bytes, identifier: Any, chunk_bytes: int) -> None:
+@given(
+    files(),
+    st.sampled_from((None, None, "id", "email")),
+    st.sampled_from((400, 1 << 20)),
+    st.sampled_from(({}, {}, {"dates": "dmy", "zone": "UTC"}, {"dates": "mdy", "decimal": "comma"})),
+)
+def test_both_lanes_together_say_what_the_strict_one_says(
+    body: bytes, identifier: Any, chunk_bytes: int, notation: dict[str, Any]
+) -> None:
     """The same people, events, data, keys, counts, errors and warnings."""
-    fast = imported(body, identifier, Chunking(fast_bytes_min=0, bytes_max=chunk_bytes))
-    assert fast == imported(body, identifier, STRICT)
+    fast = imported(body, identifier, Chunking(fast_bytes_min=0, bytes_max=chunk_bytes), notation)
+    assert fast == imported(body, identifier, STRICT, notation)
 
 
 def test_the_fast_lane_is_taken() -> None:

@@ -40,14 +40,18 @@ emails = st.sampled_from(("ann@x.org", "Ann@X.org", " bob@x.org ", "", "", "c@x.
 cells = st.sampled_from(
     ("", "", "pro", "free", "1", "0", "-2", "1.5", "1.10", "00001", "0.00001", "NaN", "true", "false", "null", " ",
      'say "x"', "two\nlines", "a,b", "\\", "\x01", "\0", "é日", "y" * 1000, "y" * 1001, "é" * 501, "123456789012345678",
-     "\x7f", "\u2028")
+     "\x7f", "\u2028", "1,5", "12,50", "-0,00", "1.234,5")
 )  # fmt: skip
 times = st.sampled_from(
     ("", "", str(NOW_S), str(NOW_S - 60), f"{NOW_S - 60}.5", "2024-06-01T00:00:00Z", "0", "-5", "4000", "abc",
-     str(NOW_S + 3600), str(NOW_S * 1000), "99999999999", "0123456789")
+     str(NOW_S + 3600), str(NOW_S * 1000), "99999999999", "0123456789", "01.06.2024", "31/12/2023 10:30", "12/31/2023")
 )  # fmt: skip
 # Documents of known people are read together, or the longer ones by themselves.
 doc_bytes = st.sampled_from((1 << 26, 1 << 26, 60, 0))
+# How numbers and dates are told to be written.
+notations = st.sampled_from(
+    ({}, {}, {"decimal": "comma"}, {"dates": "dmy", "zone": "Europe/Berlin"}, {"dates": "mdy", "decimal": "comma"})
+)
 ATTRIBUTES = ("plan", "n", "a.b", "phone", "when", "anonymous_id", "x" * 151)
 
 
@@ -144,11 +148,11 @@ def _readable(who: str, time_us: int, attributes: str, changes: str | None, *res
 @given(
     first=files(), second=files(), before=facts(), rows_max=st.sampled_from((1, 3, 1000)), document_bytes=doc_bytes,
     clear=st.booleans(), identifier=st.sampled_from((None, None, "id", "email")), as_csv=st.sampled_from((1, 1, 0)),
-    wanted=st.sampled_from(("all", "all", "only_new", "only_existing")), own_time=st.booleans(),
+    wanted=st.sampled_from(("all", "all", "only_new", "only_existing")), own_time=st.booleans(), notation=notations,
 )  # fmt: skip
 def test_columns_say_what_rows_say(
     first: list[Row], second: list[Row], before: list[Fact], rows_max: int, document_bytes: int, clear: bool,
-    identifier: Any, as_csv: int, wanted: Any, own_time: bool,
+    identifier: Any, as_csv: int, wanted: Any, own_time: bool, notation: Row,
 ) -> None:  # fmt: skip
     """The same people, values, times, memberships, history, counts and reports; also of files read a second time."""
     with worlds() as (quick, strict, folder):
@@ -161,7 +165,7 @@ def test_columns_say_what_rows_say(
         for path, rows in zip((*paths, paths[0]), (first, second, first), strict=True):
             options = BackfillOptions(
                 kind="people", paths=(path,), on_empty="clear" if clear else "ignore", identifier=identifier,
-                rows=wanted, time="when" if own_time and any("when" in row for row in rows) else None,
+                rows=wanted, time="when" if own_time and any("when" in row for row in rows) else None, **notation,
             )  # fmt: skip
             packing = Chunking(
                 people_rows_max=rows_max, document_bytes=document_bytes, blocks_from=5, block_rows_min=2

@@ -17,6 +17,7 @@ FILES = {
     "events.jsonl": b'{"type":"track","userId":"ann","event":"seen","timestamp":1700000002}\n',
     "zips.csv": b"id,zip,joined\nann,00123,2024-05-01\n",
     "visits.csv": b"who,what,day\nann,visited,2024-05-01\n",
+    "preise.csv": b"id;price;born\nann;1,50;31.12.1980\n",
     "accounts.csv": b"object_id,plan\nacme,pro\n",
     "seats.csv": b"object_id,id,role\nacme,ann,owner\n",
 }

@@ -102,6 +102,8 @@ def test_a_right_request_says_what_to_do_where_no_server_runs(client: httpx.Clie
         ({"shape": "segment"}, "shape"),
         ({"same_rows": True}, "same_rows"),
         ({"encoding": "ascii"}, "encoding"),
+        ({"decimal": ","}, "decimal"),
+        ({"dates": "iso"}, "dates"),
         ({"map": ["id"]}, "map"),
         ({"quote": "`"}, "quote"),
         ({"types": {"zip": "text"}}, "types.zip"),

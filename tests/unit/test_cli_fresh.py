@@ -87,6 +87,50 @@ def test_times_that_are_taken_for_text_are_pointed_out(tmp_path: Path) -> None:
     assert (told.exit_code, "times as text" in told.stderr) == (0, False)
 
 
+EUROPE = "id;price;born;seen\nann;1,50;31.12.1980;01.05.2024 10:30\nbob;2,00;24.12.1990;02.05.2024 8:00\n"
+
+
+def test_numbers_and_dates_of_other_countries_are_pointed_out(tmp_path: Path) -> None:
+    """They are text, or errors where they are the times of rows, until their notation is told; then nothing is said."""
+    rows = tmp_path / "people.csv"
+    rows.write_text(EUROPE)
+    command = ("backfill", "people", str(rows), "--time", "seen", "--preview")
+    data = str(tmp_path / "data")
+    plain = run(*command, BACKSTORY_DATA=data)
+    assert "price: taken for text; if a comma stands before the decimals" in plain.stderr
+    assert "--decimal comma reads 1,50 as 1.5" in plain.stderr
+    assert "born: times as text" in plain.stderr
+    assert "--type born=time --dates dmy --zone Europe/Berlin" in plain.stderr
+    assert "seen: dates such as 01.05.2024 10:30 cannot be read as they are; --dates dmy or mdy" in plain.stderr
+    assert "with --dates dmy or mdy and the zone" in plain.stdout
+    wrong = run(*command, "--dates", "mdy", "--type", "born=time", "--zone", "UTC", BACKSTORY_DATA=data)
+    assert "born: dates such as 31.12.1980 cannot be read with --dates mdy; --dates dmy reads them" in wrong.stderr
+    told = ("--dates", "dmy", "--type", "born=time", "--zone", "UTC", "--decimal", "comma")
+    quiet = run(*command, *told, BACKSTORY_DATA=data)
+    assert not any(said in quiet.stderr for said in ("cannot be read", "as text", "taken for text"))
+    assert "number      1,50 | 2,00" in quiet.stderr
+
+
+def test_rows_of_other_countries_come_in_and_are_mended_in_their_own_form(tmp_path: Path) -> None:
+    """Values are numbers and unix seconds; the error file has the cells as they were."""
+    rows, data = tmp_path / "people.csv", str(tmp_path / "data")
+    rows.write_text(EUROPE + "cay;3,25;30.02.1980;03.05.2024\n")
+    told = ("--time", "seen", "--dates", "dmy", "--type", "born=time", "--zone", "UTC", "--decimal", "comma")
+    assert run("backfill", "people", str(rows), *told, BACKSTORY_DATA=data).exit_code == 1
+    report = tmp_path / "data/workspaces/default/reports/import-1-errors.csv"
+    text = report.read_text()
+    assert text.splitlines()[1].startswith("cay;3,25;30.02.1980;03.05.2024;")
+    fixed = tmp_path / "fixed.csv"
+    fixed.write_text(text.replace("30.02.1980", "29.02.1980"))
+    assert run("imports", "retry", "1", str(fixed), BACKSTORY_DATA=data).exit_code == 0
+    shown = json.loads(run("people", "show", "cay", "--json", BACKSTORY_DATA=data).stdout)["customer"]
+    assert (shown["attributes"]["price"], shown["attributes"]["born"]) == ("3.25", "320630400")
+    assert shown["timestamps"]["price"] == 1714694400
+    ann = json.loads(run("people", "show", "ann", "--json", BACKSTORY_DATA=data).stdout)["customer"]
+    assert (ann["attributes"]["price"], ann["attributes"]["born"]) == ("1.5", "347068800")
+    assert ann["timestamps"]["price"] == 1714559400
+
+
 def test_rows_of_an_import_that_was_taken_back_are_not_to_be_mended(tmp_path: Path) -> None:
     """Its errors are still told; what to do about them would be refused."""
     rows = tmp_path / "events.csv"

@@ -261,6 +261,33 @@ def test_a_column_is_numbers_only_where_every_cell_round_trips(
         assert all(str(cell_value(cell, "number")) == cell for cell in column if cell)
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (("1,50", "2", "-30,25", "0"), "decimal"),
+        (("1", "2"), "decimal"),
+        (("0,0000001", ""), "decimal"),
+        (("52,520006599",), "decimal"),
+        (("1,5", "1.5"), "text"),
+        (("1.5",), "text"),
+        (("1.234,5",), "text"),
+        (("1,234,5",), "text"),
+        (("00001,5",), "text"),
+        (("-0",), "text"),
+        (("1,",), "text"),
+        ((",5",), "text"),
+        (("1,5 EUR",), "text"),
+        (("1234567,1234567",), "text"),
+        (("true",), "boolean"),
+    ],
+)
+def test_numbers_have_a_decimal_comma_where_that_was_told(path: Path, column: tuple[str, ...], kind: str) -> None:
+    """A point makes text of the whole column: it may stand between thousands."""
+    path.write_text("".join(f'"{cell}",x\n' for cell in ("n", *column)))
+    assert column_types(path, comma=True)[0] == kind
+    assert column_types(path)[0] != "decimal"
+
+
 def test_unusable_rows_have_no_say_about_types(path: Path) -> None:
     """A row with too many cells may have them in the wrong places."""
     path.write_bytes(b"id,n\n1,2\nx,y,z\n3,4\n")
@@ -272,3 +299,4 @@ def test_cells_become_what_their_column_is() -> None:
     assert [cell_value(cell, "number") for cell in ("7", "1.5", "007", "")] == [7, 1.5, "007", ""]
     assert [cell_value(cell, "boolean") for cell in ("true", "false", "no")] == [True, False, "no"]
     assert cell_value("7", "text") == "7"
+    assert [cell_value(cell, "decimal") for cell in ("7", "1,50", "2,00", "1.5")] == [7, 1.5, 2, "1.5"]

@@ -98,6 +98,28 @@ def test_times_are_read_in_the_zone_and_unit_that_were_told(live: Live, tmp_path
     assert known.get_us(1) == NOW_US - 86_400_000_000
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_events_have_numbers_and_dates_as_they_were_told_to_be_written(
+    live: Live, tmp_path: Path, ending: str
+) -> None:
+    """In CSV files numbers are found; in JSON lines a text is a number only where its type was told."""
+    path = tmp_path / f"events.{ending}"
+    row = {"customer_id": "ann", "name": "bought", "timestamp": "12/31/2023 2:30 PM", "price": "1,50", "code": "1.5"}
+    if ending == "csv":
+        path.write_text(";".join(row) + "\n" + ";".join(row.values()) + "\n")
+    else:
+        path.write_bytes(json_lines([row]))
+    (column,) = (one for one in outline(BackfillOptions(kind="events", paths=(str(path),)))[0].columns[3:4])
+    assert (column.name, column.type, column.notations) == ("price", "text", ["comma"])
+    types = {} if ending == "csv" else {"price": "number"}
+    summary = bring_in(live, path, "events", dates="mdy", decimal="comma", zone="UTC", types=types)
+    assert (summary.created, summary.errors) == (1, 0)
+    views, _ = live.workspace.reader.activities(
+        "id", "ann", types="event", name=None, deleted=False, before=None, limit=10, everything=True
+    )
+    assert [(view.time_us, view.data) for view in views] == [(1_704_033_000_000_000, {"code": "1.5", "price": 1.5})]
+
+
 def test_a_file_of_items_is_read_once_as_people_and_once_as_events(live: Live, tmp_path: Path) -> None:
     """What the other reading is for is passed over, and counted."""
     path = tmp_path / "calls.jsonl"

@@ -11,6 +11,7 @@ from backstory.engine.file.row_shape import RowShape
 from backstory.engine.file.row_value import RowError, pinned_value, read_time
 
 BERLIN = RowShape(zone=ZoneInfo("Europe/Berlin"))
+TOLD = RowShape(zone=ZoneInfo("Europe/Berlin"), dates="dmy", comma=True)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,32 @@ def test_what_cannot_be_that_is_an_error(value: Any, kind: Any) -> None:
     """With the column and the value."""
     with pytest.raises(RowError, match=r"^c: "):
         pinned_value(value, kind, "c", BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "is_now"),
+    [
+        ("12,50", "number", 12.5), (" 3,00 ", "number", 3), ("007,5", "number", 7.5), (1.5, "number", 1.5),
+        ("31.12.1980", "time", 347065200), ("31/12/1980 12:30:15+00:00", "seconds", 347113815), ("7", "time", 7),
+        ("1980-12-31", "time", 347065200),
+    ],
+)  # fmt: skip
+def test_numbers_and_dates_are_read_as_they_were_told_to_be_written(value: Any, kind: Any, is_now: Any) -> None:
+    """With a decimal comma, with the day first; what is as JSON and ISO 8601 have it is read too."""
+    found = pinned_value(value, kind, "c", TOLD)
+    assert (found, type(found)) == (is_now, type(is_now))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("1.234,50", "number"), ("1.5", "number"), ("1,2,3", "number"), ("12/31/1980", "time"), ("30.02.1980", "time"),
+     ("31.12.80", "time")],
+)  # fmt: skip
+def test_what_is_written_otherwise_than_told_is_an_error(value: Any, kind: Any) -> None:
+    """With the value as it stands there: nothing is guessed."""
+    with pytest.raises(RowError) as error:
+        pinned_value(value, kind, "c", TOLD)
+    assert error.value.value == value
 
 
 def test_data_of_json_lines_is_told_its_type_by_dotted_names() -> None:

@@ -22,6 +22,7 @@ from backstory.edge.app_import_control import progress_fields
 from backstory.edge.app_option import flag_of, refuse_unknown
 from backstory.edge.app_request import Call, Desk, Handler
 from backstory.edge.fetch_url import is_web_address
+from backstory.engine.file.notation import DATE_ORDERS, DECIMAL_MARKS
 from backstory.engine.file.options import BackfillOptions, Policy
 from backstory.engine.file.row_shape import ItemShape, PinnedType
 from backstory.engine.file.unpack import ENCODINGS, SourceError
@@ -34,6 +35,7 @@ _ROWS = ("all", "only_new", "only_existing")
 # Options of ours that are handed on as they are.
 _OPTIONS = (
     "triggers", "on_empty", "map", "time", "delimiter", "encoding", "quote", "shape", "types", "zone", "same_rows",
+    "decimal", "dates",
 )  # fmt: skip
 # Those of them that are one of a few words.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -42,6 +44,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "shape": get_args(ItemShape),
     "same_rows": ("once", "all"),
     "encoding": ENCODINGS,
+    "decimal": DECIMAL_MARKS,
+    "dates": DATE_ORDERS,
 }
 _KEYS = frozenset((
     *_OPTIONS, "name", "description", "type", "identifier", "data_file_url", "upload", "preview", "as_of",

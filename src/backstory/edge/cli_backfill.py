@@ -21,6 +21,7 @@ from backstory.edge.fetch import Input, Inputs, called, fetch_all
 from backstory.edge.local import ServerGone, Session
 from backstory.engine.backfill.preload import Preload
 from backstory.engine.file import options as engine_options
+from backstory.engine.file.notation import DATE_ORDERS, DECIMAL_MARKS
 from backstory.engine.file.options import BackfillOptions, Summary
 from backstory.engine.file.row_shape import PinnedType
 from backstory.engine.file.unpack import ENCODINGS
@@ -52,6 +53,50 @@ def backfill() -> None:
       backstory backfill people https://example.com/people.parquet
       backstory backfill events --sql postgresql://reader@db/shop --query 'SELECT * FROM orders' --key order_id
     """
+
+
+def _form(function: F) -> F:
+    """How the files are written, where that is not to be found or cannot be."""
+    for decorate in reversed(
+        (
+            click.option("--delimiter", help="What stands between the cells of CSV files; otherwise found."),
+            click.option(
+                "--encoding", type=click.Choice(ENCODINGS), help="The encoding of the text; otherwise found."
+            ),
+            click.option(
+                "--quote",
+                type=click.Choice(["double", "single", "none"]),
+                help="The quotes around cells of CSV files; otherwise found.",
+            ),
+            click.option(
+                "--shape",
+                type=click.Choice(["auto", "flat", "track2", "pipelines"]),
+                default="auto",
+                show_default=True,
+                help="What items of JSON lines look like: flat keys, Track v2, or Pipelines (Segment) calls.",
+            ),
+            click.option(
+                "--type",
+                "types",
+                multiple=True,
+                metavar="COLUMN=TYPE",
+                help="What a column holds: string, number, boolean, json, time, seconds, milliseconds, microseconds.",
+            ),
+            click.option(
+                "--decimal",
+                type=click.Choice(DECIMAL_MARKS),
+                help="What stands before the decimals of numbers in CSV files; otherwise a point.",
+            ),
+            click.option(
+                "--dates",
+                type=click.Choice(DATE_ORDERS),
+                help="How dates are written that are not as ISO 8601 has them: day first (31.12.1980) or month first.",
+            ),
+            click.option("--zone", help="The zone of times that name none, such as Europe/Berlin."),
+        )
+    ):
+        function = decorate(function)
+    return function
 
 
 def _flags(function: F) -> F:
@@ -86,30 +131,7 @@ def _flags(function: F) -> F:
             click.option("--sql", metavar="URL", help="Read the rows of a query instead of files, from this database."),
             click.option("--query", metavar="SQL", help="The query, whose columns are those of the rows."),
             click.option("--key", metavar="COLUMN", help="A column that orders the query's rows, to go on from."),
-            click.option("--delimiter", help="What stands between the cells of CSV files; otherwise found."),
-            click.option(
-                "--encoding", type=click.Choice(ENCODINGS), help="The encoding of the text; otherwise found."
-            ),
-            click.option(
-                "--quote",
-                type=click.Choice(["double", "single", "none"]),
-                help="The quotes around cells of CSV files; otherwise found.",
-            ),
-            click.option(
-                "--shape",
-                type=click.Choice(["auto", "flat", "track2", "pipelines"]),
-                default="auto",
-                show_default=True,
-                help="What items of JSON lines look like: flat keys, Track v2, or Pipelines (Segment) calls.",
-            ),
-            click.option(
-                "--type",
-                "types",
-                multiple=True,
-                metavar="COLUMN=TYPE",
-                help="What a column holds: string, number, boolean, json, time, seconds, milliseconds, microseconds.",
-            ),
-            click.option("--zone", help="The zone of times that name none, such as Europe/Berlin."),
+            _form,
             click.option(
                 "--same-rows",
                 type=click.Choice(["once", "all"]),
@@ -223,7 +245,7 @@ def _backfill(run: Run, kind: str, flags: dict[str, Any]) -> None:
         stack.enter_context(called(inputs, options.paths))
         if not run.as_json:
             files = session.ask("POST", "/local/outline", body=msgspec.to_builtins(options))
-            shown = outline_text(rows_of(files, "files"), options.kind, inputs.title if inputs.is_one_fetched else "")
+            shown = outline_text(rows_of(files, "files"), options, inputs.title if inputs.is_one_fetched else "")
             if shown:
                 click.echo(shown, err=True)
         if flags["preview"] or asks:
@@ -337,6 +359,8 @@ def _options(kind: str, flags: dict[str, Any], inputs: Inputs) -> BackfillOption
             "shape": flags["shape"],
             "types": _types(flags["types"]),
             "zone": flags["zone"],
+            "decimal": flags["decimal"],
+            "dates": flags["dates"],
             "same_rows": flags["same_rows"],
             "object_type_id": flags.get("object_type", 1),
             "segment_id": flags.get("segment"),

@@ -12,6 +12,8 @@ from backstory.core.condition import Json
 from backstory.core.error import BackstoryError
 from backstory.core.time import is_local, is_written_out
 from backstory.edge.cli_command import Row, Run, cell, columns, moment, rows_of
+from backstory.engine.file.notation import DATE_ORDERS, comma_number
+from backstory.engine.file.options import BackfillOptions
 
 _OUTCOMES = {
     "created": "created",
@@ -28,6 +30,7 @@ _SHOWN_MAX = 12
 _FILES_MAX = 5
 _EXAMPLES_MAX = 2
 _TEXT_MAX = 80
+_TIME_TYPES = ("time", "seconds", "milliseconds", "microseconds")
 
 
 @contextmanager
@@ -75,18 +78,19 @@ def hint_text(hint: Json) -> str:
     return f"hint: {cell(hint)}" if hint else ""
 
 
-def outline_text(files: list[dict[str, Any]], kind: str, title: str = "") -> str:
+def outline_text(files: list[dict[str, Any]], told: BackfillOptions, title: str = "") -> str:
     """How each file is read and what its columns are taken for; of many files the first ones.
 
     ``title`` is what to call the only one, where that is not its path.
     """
-    blocks = [_file(one, kind, title or _near(one["path"])) for one in files[:_FILES_MAX]]
+    blocks = [_file(one, told, title or _near(one["path"])) for one in files[:_FILES_MAX]]
     if len(files) > _FILES_MAX:
         blocks.append(f"… and {len(files) - _FILES_MAX} more files")
     return "\n".join(blocks)
 
 
-def _file(one: dict[str, Any], kind: str, title: str) -> str:
+def _file(one: dict[str, Any], told: BackfillOptions, title: str) -> str:
+    kind = told.kind
     shape = f", {one['shape']} items" if one["shape"] not in ("", "flat") else ""
     parts = {
         "person": "" if kind == "objects" else one["person"] or "no column, see --map",
@@ -112,24 +116,69 @@ def _file(one: dict[str, Any], kind: str, title: str) -> str:
         lines.append(f"of the first {seen:,} rows {unreadable:,} cannot be read: they will be errors")
     elif not seen:
         lines.append("no rows")
-    lines += _times_as_text(one)
+    lines += [*_times_as_text(one, told), *_dates_not_read(one, told), *_commas_not_read(one, told)]
     return "\n".join([head, *("  " + line for line in lines)])
 
 
-def _times_as_text(one: dict[str, Any]) -> list[str]:
+def _times_as_text(one: dict[str, Any], told: BackfillOptions) -> list[str]:
     """A line on columns that hold times as text; calls of other shapes have their own rules for them."""
     if one["shape"] not in ("", "flat"):
         return []
     columns_there = [column for column in one["columns"] if column["type"] == "text" and column["name"] != one["time"]]
     found = [
-        column for column in columns_there if column["examples"] and all(map(is_written_out, column["examples"]))
+        column
+        for column in columns_there
+        if _orders(column) or (column["examples"] and all(map(is_written_out, column["examples"])))
     ]
     if not found:
         return []
-    names = ", ".join(column["name"] for column in found[:_FILES_MAX]) + (", …" if len(found) > _FILES_MAX else "")
-    zone = " --zone Europe/Berlin" if any(is_local(text) for text in found[0]["examples"]) else ""
-    told = f"--type {found[0]['name']}=time{zone} makes them unix seconds"
-    return [f"{names}: times as text, which no condition on times sees; {told}"]
+    first = found[0]
+    orders = "" if told.dates in _orders(first) else _dates_flag(first)
+    zone = " --zone Europe/Berlin" if _orders(first) or any(map(is_local, first["examples"])) else ""
+    makes = f"--type {first['name']}=time{orders}{zone} makes them unix seconds"
+    return [f"{_named(found)}: times as text, which no condition on times sees; {makes}"]
+
+
+def _dates_not_read(one: dict[str, Any], told: BackfillOptions) -> list[str]:
+    """A line on dates in columns of times that cannot be read as they are: every such row is to be an error."""
+    times = {one["time"], *(column for column, kind in told.types.items() if kind in _TIME_TYPES)}
+    found = [
+        column
+        for column in one["columns"]
+        if column["name"] in times and _orders(column) and told.dates not in _orders(column)
+    ]
+    if not found:
+        return []
+    first = found[0]
+    zone = "" if told.zone else " --zone Europe/Berlin"
+    said = "as they are" if told.dates is None else f"with --dates {told.dates}"
+    reads = f"{_dates_flag(first).strip()}{zone} reads them"
+    return [f"{_named(found)}: dates such as {first['examples'][0]} cannot be read {said}; {reads}"]
+
+
+def _commas_not_read(one: dict[str, Any], told: BackfillOptions) -> list[str]:
+    """A line on numbers with a decimal comma: what they would be is shown, as it may stand between thousands."""
+    found = [column for column in one["columns"] if column["notations"] == ["comma"]]
+    if told.decimal is not None or not found or not one["form"].startswith("CSV"):
+        return []
+    example = next((text for text in found[0]["examples"] if "," in text), "1,5")
+    are = "not read as numbers" if any(column["type"] == "number, told" for column in found) else "taken for text"
+    reads = f"--decimal comma reads {example} as {comma_number(example)}"
+    return [f"{_named(found)}: {are}; if a comma stands before the decimals, {reads}"]
+
+
+def _orders(column: dict[str, Any]) -> list[str]:
+    return [notation for notation in column["notations"] if notation in DATE_ORDERS]
+
+
+def _dates_flag(column: dict[str, Any]) -> str:
+    """How to tell the order of dates; of which both could be, whoever knows it has to say it."""
+    orders = _orders(column)
+    return f" --dates {' or '.join(orders)}" if orders else ""
+
+
+def _named(found: list[dict[str, Any]]) -> str:
+    return ", ".join(column["name"] for column in found[:_FILES_MAX]) + (", …" if len(found) > _FILES_MAX else "")
 
 
 def _near(path: str) -> str:

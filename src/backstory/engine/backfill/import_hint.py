@@ -6,6 +6,7 @@ from pathlib import Path
 from backstory.core.time import is_local
 from backstory.engine.backfill.import_check import COLUMNS_SHOWN
 from backstory.engine.backfill.import_outline import FileOutline, outline_of
+from backstory.engine.file.notation import DATE_ORDERS
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.source import PEEK_BYTES
 from backstory.engine.file.unpack import beginning
@@ -35,7 +36,7 @@ def _said(file: FileOutline, options: BackfillOptions) -> str:
     wanted = {"person": "" if options.kind == "objects" else file.person, "object": file.object}
     missing = [what for what in _named_by(options.kind) if not wanted[what]]
     if not missing:
-        return _twice(file) or ("" if options.zone is not None else _zoneless(file))
+        return _twice(file) or _dated(file, options) or ("" if options.zone is not None else _zoneless(file))
     what = missing[0]
     column, field = ("COLUMN", "object_id") if what == "object" else _likely(names, options)
     shown = ", ".join(names[:COLUMNS_SHOWN]) + (", …" if len(names) > COLUMNS_SHOWN else "")
@@ -60,6 +61,19 @@ def _twice(file: FileOutline) -> str:
         if other != column.name:
             return f"{other} and {column.name} are both read as {column.field}: --map one of them to something else"
     return ""
+
+
+def _dated(file: FileOutline, options: BackfillOptions) -> str:
+    """The times are dates in an order that was not told, or in another than was."""
+    column = next((column for column in file.columns if column.name == file.time), None)
+    orders = [] if column is None else [one for one in column.notations if one in DATE_ORDERS]
+    if column is None or not orders or options.dates in orders:
+        return ""
+    zone = "" if options.zone is not None else " and the zone they are in, such as --zone Europe/Berlin"
+    return (
+        f"the times in {file.time} are dates such as {column.examples[0]}: run it again and say whether the day or the "
+        f"month stands first, with --dates {' or '.join(orders)}{zone}"
+    )
 
 
 def _zoneless(file: FileOutline) -> str:

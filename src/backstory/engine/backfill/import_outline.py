@@ -14,6 +14,7 @@ from backstory.core.condition import Json
 from backstory.engine.file.csv_cell import Cells
 from backstory.engine.file.file_shape import is_csv, reading_of
 from backstory.engine.file.line_source import lines_of
+from backstory.engine.file.notation import are_comma_numbers, orders_of
 from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.row_shape import PERSON_FIELDS, shape_of
 from backstory.engine.file.row_value import RowError, decode_line
@@ -26,12 +27,17 @@ EXAMPLE_CHARACTERS = 40
 
 
 class ColumnOutline(msgspec.Struct, frozen=True, kw_only=True):
-    """A column or key: what it is called there, what it is read as, the type of its values, some of them."""
+    """A column or key: what it is called there, what it is read as, the type of its values, some of them.
+
+    ``notations`` are those in which its texts would be numbers (``comma``) or dates (``dmy``, ``mdy``), as the rows
+    looked at have it, whether or not that was told.
+    """
 
     name: str
     field: str
     type: str
     examples: list[str]
+    notations: list[str] = []
 
 
 class FileOutline(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +120,7 @@ def _told(
             field=fields[name],
             type=f"{options.types[name]}, told" if name in options.types else kind,
             examples=_examples(row.get(name) for row in rows),
+            notations=_notations(row.get(name) for row in rows) if kind == "text" else [],
         )
         for name, kind in types.items()
     ]
@@ -155,6 +162,12 @@ def _type_of(values: Iterable[Json]) -> str:
 _KINDS: dict[type, str] = {
     str: "text", int: "number", float: "number", bool: "boolean", dict: "object", list: "list",
 }  # fmt: skip
+
+
+def _notations(values: Iterable[Json]) -> list[str]:
+    """Every text there is has to be one of the kind."""
+    texts = [value for value in values if isinstance(value, str) and value]
+    return ["comma"] if are_comma_numbers(texts) else [*orders_of(texts)]
 
 
 def _examples(values: Iterable[Json]) -> list[str]:

@@ -211,7 +211,7 @@ def _json(
     """Cells as canonical JSON, null for empty ones; and where that was possible (None: everywhere)."""
     lengths = np.diff(text_offsets(column))
     full = bool((lengths > 0).all())
-    if kind == "json" or (lengths > ATTRIBUTE_VALUE_BYTES.value).any():
+    if kind in ("json", "decimal") or (lengths > ATTRIBUTE_VALUE_BYTES.value).any():
         return _judged(column, encode)
     if kind == "text":
         if _ESCAPED[_bytes(column)].any():

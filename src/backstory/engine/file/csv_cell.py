@@ -48,7 +48,8 @@ class Cells:
     ) -> None:
         """``found``: the types of columns that are no text, as they were found in a file that this belongs to."""
         self.dialect = dialect_of(options, path)
-        types = column_types(path, self.dialect) if found is None else None
+        comma = options.decimal == "comma"
+        types = column_types(path, self.dialect, comma=comma) if found is None else None
         self._source = CsvSource(path, place, dialect=self.dialect)
         # A report of ours is read without the two columns it has for itself.
         self._width = len(without_verdict(dict.fromkeys(self._source.header))) if is_report(path) else None
@@ -66,7 +67,8 @@ class Cells:
         self._names = list(compress(self.header, self._used))
         self._all_used = all(self._used)
         kinds = cast("list[ColumnType]", list(compress(types, self._used)))
-        self._shape = RowShape(zone=None if options.zone is None else ZoneInfo(options.zone))
+        zone = None if options.zone is None else ZoneInfo(options.zone)
+        self._shape = RowShape(zone=zone, dates=options.dates, comma=comma)
         text = {name for name in self._names if options.map.get(name, name) in _TEXT_FIELDS or name == options.time}
         # What columns were told to be, by column and by field; text is text anyway.
         self._told: dict[str, PinnedType] = {
@@ -124,7 +126,8 @@ class Cells:
 
     def type_name(self, column: str) -> str:
         """What a column's cells are taken for."""
-        return "text" if column in self._told else self._types[self._names.index(column)]
+        kind = "text" if column in self._told else self._types[self._names.index(column)]
+        return "number" if kind == "decimal" else kind
 
     def kind(self, name: str) -> ColumnType:
         """The type of the column that gives an attribute."""

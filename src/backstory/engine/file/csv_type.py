@@ -1,7 +1,8 @@
 """What the cells of a CSV column stand for: numbers, truth or text, found over the whole file.
 
 A column holds numbers only when every cell of it round-trips: ``00001`` and ``12.00`` stay text, and so does their
-whole column. The same goes for ``true`` and ``false``, and for objects and lists of JSON. Source: design section 10.
+whole column. The same goes for ``true`` and ``false``, and for objects and lists of JSON. Where a decimal comma was
+told, ``12,00`` is a number, as no number would be written so again, and ``12.5`` is text. Source: design section 10.
 """
 
 import re
@@ -16,8 +17,10 @@ import pyarrow.compute as pc
 from backstory.core.condition import Json
 from backstory.engine.file.csv_block import CsvBlocks
 from backstory.engine.file.csv_dialect import Dialect
+from backstory.engine.file.notation import COMMA_NUMBER, comma_number
 
-ColumnType = Literal["number", "boolean", "json", "text"]
+# "decimal": numbers with a decimal comma, and whole ones; only where that was told.
+ColumnType = Literal["number", "decimal", "boolean", "json", "text"]
 # How many rows are looked at together.
 TYPE_ROWS = 20_000
 # What a cell of each type looks like; a number that looks like one and is small is written otherwise in JSON.
@@ -27,22 +30,23 @@ _NUMBER = re.compile(NUMBER + r"\Z")
 _SMALL = re.compile(SMALL)
 _DOCUMENT = r"(?s)\A(?:\{.*\}|\[.*\])\z"
 TEXT: ColumnType = "text"
-_KINDS: tuple[ColumnType, ...] = ("number", "boolean", "json")
+_KINDS: tuple[ColumnType, ...] = ("number", "decimal", "boolean", "json")
 _TRUTH = pa.array(["true", "false"])
 
 
-def column_types(path: Path, dialect: Dialect | None = None) -> list[ColumnType]:
-    """The type of each column, over all rows of the file; unusable rows have no say."""
+def column_types(path: Path, dialect: Dialect | None = None, *, comma: bool = False) -> list[ColumnType]:
+    """The type of each column, over all rows of the file; unusable rows have no say. ``comma``: numbers have one."""
     blocks = CsvBlocks(path, rows_max=TYPE_ROWS, dialect=dialect)
     try:
-        return _types_of(len(blocks.header), (block.columns for block in blocks))
+        return _types_of(len(blocks.header), (block.columns for block in blocks), comma=comma)
     finally:
         blocks.close()
 
 
-def _types_of(width: int, blocks: Iterable[list[pa.Array]]) -> list[ColumnType]:
+def _types_of(width: int, blocks: Iterable[list[pa.Array]], *, comma: bool) -> list[ColumnType]:
     """Each different cell of a column and block once, while the column may still be something else than text."""
-    may_be: list[set[ColumnType]] = [{"number", "boolean", "json"} for _ in range(width)]
+    number: ColumnType = "decimal" if comma else "number"
+    may_be: list[set[ColumnType]] = [{number, "boolean", "json"} for _ in range(width)]
     seen = [False] * width
     for columns in blocks:
         for at, column in enumerate(columns):
@@ -51,8 +55,8 @@ def _types_of(width: int, blocks: Iterable[list[pa.Array]]) -> list[ColumnType]:
             cells = column.unique()
             cells = cells.filter(pc.not_equal(cells, ""))
             seen[at] = seen[at] or bool(len(cells))
-            if "number" in may_be[at] and not are_numbers(cells):
-                may_be[at].discard("number")
+            if number in may_be[at] and not (are_decimals(cells) if comma else are_numbers(cells)):
+                may_be[at].discard(number)
             if "boolean" in may_be[at] and not are_truths(cells):
                 may_be[at].discard("boolean")
             if "json" in may_be[at] and not are_documents(cells):
@@ -66,6 +70,11 @@ def are_numbers(cells: pa.Array) -> bool:
         pc.match_substring_regex(cells, r"\A" + NUMBER + r"\z"), pc.match_substring_regex(cells, r"\A" + SMALL)
     )
     return bool(pc.all(good, min_count=0).as_py())
+
+
+def are_decimals(cells: pa.Array) -> bool:
+    """Is every one of these texts a number with a decimal comma, or a whole one?"""
+    return bool(pc.all(pc.match_substring_regex(cells, r"\A" + COMMA_NUMBER + r"\z"), min_count=0).as_py())
 
 
 def are_truths(cells: pa.Array) -> bool:
@@ -97,6 +106,8 @@ def cell_value(cell: str, kind: ColumnType) -> Json:
     """A cell as the value it stands for; a cell that does not fit its column stays text."""
     if kind == "number" and _NUMBER.match(cell) and not _SMALL.match(cell):
         return float(cell) if "." in cell else int(cell)
+    if kind == "decimal" and (number := comma_number(cell)) is not None:
+        return number
     if kind == "boolean" and cell in ("true", "false"):
         return cell == "true"
     if kind == "json" and cell[:1] in "{[" and _is_json(cell):

@@ -48,6 +48,8 @@ def row_shape(options: BackfillOptions, path: Path) -> RowShape:
         is_report=is_report(path),
         items=options.shape,
         zone=None if options.zone is None else ZoneInfo(options.zone),
+        dates=options.dates,
+        comma=options.decimal == "comma",
         unit=told if told == "seconds" or told == "milliseconds" or told == "microseconds" else None,
         # Cells have become what they were told to be before they are rows.
         types={} if is_csv(path) else {name: kind for name, kind in options.types.items() if name != time_column},

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from backstory.core.error import BackstoryError
+from backstory.engine.file.notation import DateOrder, DecimalMark
 from backstory.engine.file.row_shape import ItemShape, PinnedType
 
 # What an import may start: what is recent, nothing, or everything as if live (design section 9).
@@ -42,6 +43,9 @@ class BackfillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     shape: ItemShape = "auto"
     zone: str | None = None
     types: dict[str, PinnedType] = {}
+    # How numbers in CSV cells and dates in texts are written; None: with a point, and as ISO 8601 writes them.
+    decimal: DecimalMark | None = None
+    dates: DateOrder | None = None
     # Equal events without an id count once for each time the fuller source has them, or every time (design section 7).
     same_rows: Literal["once", "all"] = "once"
     # The type of objects whose rows name none; the manual segment that members are put into.

@@ -6,6 +6,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from backstory.core.condition import Json
+from backstory.engine.file.notation import DateOrder
 
 PERSON_FIELDS = ("customer_id", "id", "email")
 ItemShape = Literal["auto", "flat", "track2", "pipelines"]
@@ -30,6 +31,9 @@ class RowShape:
     zone: ZoneInfo | None = None
     unit: TimeUnit | None = None
     types: Mapping[str, PinnedType] = field(default_factory=dict[str, PinnedType])
+    # In which order dates are written that are not as ISO 8601 has them; whether numbers in texts have a decimal comma.
+    dates: DateOrder | None = None
+    comma: bool = False
 
     @property
     def plain(self) -> bool:

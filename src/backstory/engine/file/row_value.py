@@ -9,6 +9,7 @@ import msgspec
 from backstory.core.condition import Json
 from backstory.core.repeat import count_keys, maybe_repeated, repeated_key
 from backstory.core.time import LATEST_US, SECOND_US, TimeUnreadable, from_local, from_text, from_unix, is_local
+from backstory.engine.file.notation import comma_number, iso_date
 from backstory.engine.file.row_shape import PinnedType, RowShape, TimeUnit
 
 SHOWN_CHARACTERS = 80
@@ -69,6 +70,9 @@ def read_time(value: Json, name: str, shape: RowShape | None = None) -> tuple[in
     if value is None or value == "":
         return None, ""
     unit, zone = (None, None) if shape is None else (shape.unit, shape.zone)
+    told = value
+    if shape is not None and shape.dates is not None and isinstance(value, str):
+        value = iso_date(value, shape.dates)
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise TimeUnreadable("it is neither a number nor text")
@@ -88,7 +92,7 @@ def read_time(value: Json, name: str, shape: RowShape | None = None) -> tuple[in
         # The value is told once, by the error of the row, which cuts it where it is long.
         said = str(error).removeprefix(repr(value))
         what = said if said == str(error) else f"it{said}"
-        raise RowError(name, value, f"cannot be read: {what}") from None
+        raise RowError(name, told, f"cannot be read: {what}") from None
     return time_us, f"{name}: was taken as milliseconds or microseconds" if rescaled else ""
 
 
@@ -125,7 +129,7 @@ def pinned_value(value: Json, kind: PinnedType, name: str, shape: RowShape) -> J
         case "string":
             return value if isinstance(value, str) else msgspec.json.encode(value).decode()
         case "number":
-            return _as_number(value, name)
+            return _as_comma_number(value, name) if shape.comma and isinstance(value, str) else _as_number(value, name)
         case "boolean":
             text = str(value).strip().lower()
             if text not in _TRUTH:
@@ -134,11 +138,22 @@ def pinned_value(value: Json, kind: PinnedType, name: str, shape: RowShape) -> J
         case "json":
             return _as_json(value, name)
         case "time":
-            time_us, _ = read_time(value, name, RowShape(zone=shape.zone))
+            time_us, _ = read_time(value, name, RowShape(zone=shape.zone, dates=shape.dates))
         case _:
-            time_us, _ = read_time(value, name, RowShape(zone=shape.zone, unit=kind))
+            time_us, _ = read_time(value, name, RowShape(zone=shape.zone, dates=shape.dates, unit=kind))
     assert time_us is not None
     return time_us // SECOND_US if time_us % SECOND_US == 0 else time_us / SECOND_US
+
+
+def _as_comma_number(text: str, name: str) -> Json:
+    """A point in it would stand between thousands, or is a mistake: it is no number then."""
+    number = comma_number(text.strip())
+    if number is not None:
+        return number
+    try:
+        return _as_number("" if "." in text else text.replace(",", ".", 1), name)
+    except RowError:
+        raise RowError(name, text, "is not a number with a decimal comma") from None
 
 
 def _as_number(value: Json, name: str) -> Json:
