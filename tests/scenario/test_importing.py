@@ -15,6 +15,9 @@ FILES = {
     "exports/1.csv": b"customer_id,name,timestamp\nann,bought,1700000000\n",
     "exports/2.jsonl": b'{"customer_id":"ann","name":"bought","timestamp":1700000001}\n',
     "events.jsonl": b'{"type":"track","userId":"ann","event":"seen","timestamp":1700000002}\n',
+    "calls.jsonl": b'{"type":"group","userId":"ann","groupId":"acme","traits":{"plan":"pro"},"timestamp":1700000003}\n'
+    b'{"type":"identify","userId":"ann","traits":{"plan":"pro"},"timestamp":1700000003}\n'
+    b'{"type":"track","userId":"ann","event":"seen","timestamp":1700000004}\n',
     "zips.csv": b"id,zip,joined\nann,00123,2024-05-01\n",
     "visits.csv": b"who,what,day\nann,visited,2024-05-01\n",
     "preise.csv": b"id;price;born\nann;1,50;31.12.1980\n",
@@ -45,4 +48,6 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stderr)
         summary = json.loads(done.stdout)
         assert summary["rows"] > 0, command
-        assert (summary["state"], summary["errors"], summary["skipped"]) == ("imported", 0, 0), command
+        # Of a file of calls each import takes its own.
+        assert (summary["state"], summary["errors"]) == ("imported", 0), command
+        assert summary["skipped"] == (2 if "calls" in command else 0), command

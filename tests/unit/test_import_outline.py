@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from backstory.core.error import RequestError
+from backstory.core.fact import ObjectKey
 from backstory.engine.backfill import backfill
 from backstory.engine.backfill.import_outline import outline
 from backstory.engine.file.options import BackfillOptions, Summary
@@ -139,6 +140,33 @@ def test_a_file_of_items_is_read_once_as_people_and_once_as_events(live: Live, t
     people, events = bring_in(live, path), bring_in(live, path, "events")
     assert (people.created, people.skipped, people.errors) == (2, 3, 0)
     assert (events.created, events.skipped, events.errors) == (3, 2, 0)
+
+
+def test_group_calls_are_read_once_as_objects_and_once_as_relationships(live: Live, tmp_path: Path) -> None:
+    """Beside the calls that are people and events; the same file again says nothing new."""
+    path = tmp_path / "calls.jsonl"
+    traits = {"plan": "pro", "seats": 3, "relationshipAttributes": {"role": "owner"}}
+    calls: list[dict[str, Any]] = [
+        {"type": "identify", "userId": "ann", "traits": {"city": "Bern"}, "timestamp": NOW_S},
+        {"type": "track", "userId": "ann", "event": "bought", "timestamp": NOW_S, "messageId": "1"},
+        {"type": "group", "userId": "ann", "groupId": "acme", "traits": traits, "timestamp": NOW_S - 60},
+        {"type": "group", "anonymousId": "x", "groupId": "acme", "timestamp": NOW_S},
+    ]
+    path.write_bytes(json_lines(calls))
+    (found,) = outline(BackfillOptions(kind="objects", paths=(str(path),)))
+    assert (found.shape, found.object, found.time) == ("pipelines", "groupId", "timestamp")
+    summaries = [bring_in(live, path, kind) for kind in ("people", "events", "objects", "relationships")]
+    assert [(one.created, one.skipped, one.errors) for one in summaries] == [
+        (1, 3, 0), (1, 3, 0), (1, 2, 0), (1, 2, 1)
+    ]  # fmt: skip
+    assert (summaries[2].unchanged, summaries[2].hint) == (1, "")
+    related = live.workspace.reader.relationships("id", "ann", start="", limit=10)
+    assert related is not None
+    ((relation,), _) = related
+    assert (relation.object_id, relation.attributes) == ("acme", {"role": "owner"})
+    made = live.workspace.reader.object(ObjectKey(1, "acme"))
+    assert (made.attributes["plan"], made.times_us["plan"]) == ("pro", NOW_US - 60_000_000)
+    assert [bring_in(live, path, kind).created for kind in ("objects", "relationships")] == [0, 0]
 
 
 def test_the_same_rows_can_be_told_to_be_others(live: Live, tmp_path: Path) -> None:

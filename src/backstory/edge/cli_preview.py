@@ -51,12 +51,10 @@ def empty_folder(run: Run) -> Generator[Run]:
 def skipped_name(kind: str) -> str:
     """Why rows of an import of a kind, also as the API calls it, are passed over; "" where it is not known."""
     match kind:
-        case "people" | "events" | "event":
+        case "people" | "events" | "event" | "objects" | "object" | "relationships" | "relationship":
             return "skipped (by --rows, or of another kind)"
         case "members":
             return "skipped (nobody has the name, or --rows)"
-        case "objects" | "object" | "relationships" | "relationship":
-            return "skipped (by --rows)"
         case _:
             return "skipped"
 

@@ -137,7 +137,7 @@ def _told(
         shape=" and ".join(shapes),
         person=_column(people, fields),
         time=options.time or _column(times, fields),
-        object=_column(("object_id", "cio_object_id"), fields),
+        object=_column(("object_id", "cio_object_id", *(("groupId",) if "pipelines" in shapes else ())), fields),
         columns=columns,
         rows_seen=len(seen),
         rows_unreadable=len(seen) - len(rows),

@@ -59,8 +59,10 @@ def read_event(row: Mapping[str, Json], line: int, shape: RowShape) -> EventRow:
         case "track2":
             fields, used, person = _from_v2(fields)
         case "pipelines":
+            # What is no event is passed over, also where it names nobody.
+            said, used = event_of(fields), ""
             person = person_of_text("customer_id", person_text(fields), None)
-            fields, used = event_of(fields), ""
+            fields = said
         case _:
             used, person = _person(fields, shape.identifier)
     time_us, warning = read_time(fields.get("timestamp"), shape.time_column or "timestamp", shape)

@@ -14,6 +14,7 @@ from backstory.engine.file.row_value import NotHere, RowError
 
 _DATE_CHARACTERS = 10
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT")
+_RELATED = "traits.relationshipAttributes"
 # Track calls that ask for something else than an event; an import does not turn them into one.
 SEMANTIC = frozenset(
     (
@@ -59,10 +60,27 @@ def identify_of(call: Mapping[str, Json]) -> dict[str, Json]:
         raise NotHere("objects")
     if kind != "identify":
         raise RowError("type", kind, "must be identify")
-    attributes = {name: _seconds(value) for name, value in _object(call, "traits").items()}
-    if "createdAt" in attributes:
-        attributes.setdefault("created_at", _created(attributes.pop("createdAt")))
-    return attributes
+    return _attributes(_object(call, "traits"))
+
+
+def group_of(call: Mapping[str, Json]) -> tuple[dict[str, Json], dict[str, Json], dict[str, Json]]:
+    """A group call: ``object_id`` and ``object_type_id``, the attributes of the object, those of the relationship.
+
+    Raises ``RowError``, ``NotHere`` for calls that say something else.
+    """
+    kind = call.get("type")
+    if kind in ("track", "page", "screen"):
+        raise NotHere("events")
+    if kind == "identify":
+        raise NotHere("people")
+    if kind != "group":
+        raise RowError("type", kind, "must be group")
+    traits = dict(_object(call, "traits"))
+    given = traits.pop("object_type_id", None)
+    type_id = given if given is not None else traits.pop("objectTypeId", call.get("objectTypeId"))
+    related = _object({_RELATED: traits.pop("relationshipAttributes", None)}, _RELATED)
+    named: dict[str, Json] = {"object_id": call.get("groupId"), "object_type_id": type_id}
+    return named, _attributes(traits), _attributes(related)
 
 
 def person_text(call: Mapping[str, Json], *, or_email: bool = False) -> str:
@@ -114,6 +132,13 @@ def _object(call: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     if not isinstance(value, dict):
         raise RowError(name, value, "must be an object")
     return value
+
+
+def _attributes(traits: Mapping[str, Json]) -> dict[str, Json]:
+    attributes = {name: _seconds(value) for name, value in traits.items()}
+    if "createdAt" in attributes:
+        attributes.setdefault("created_at", _created(attributes.pop("createdAt")))
+    return attributes
 
 
 def _created(value: Json) -> Json:
