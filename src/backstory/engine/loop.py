@@ -257,7 +257,8 @@ class Loop:
         done: list[tuple[Ticket, list[Receipt]]] = [(ticket, []) for ticket in taken]
         self._done += done
         asked = any(ticket.on_applied is not None for ticket in taken)
-        self._apply_facts(facts, nows_us, receipts if asked else None)
+        with self._folder.people.gathered():
+            self._apply_facts(facts, nows_us, receipts if asked else None)
         at = 0
         for ticket, own in done if asked else ():
             own += receipts[at : at + len(ticket.facts)]

@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -14,7 +15,7 @@ from backstory.core.person import Document, Written, decode_document, encode_doc
 from backstory.store.database import among, insert_rows
 from backstory.store.knowledge import Knowledge
 from backstory.store.provenance import Namings
-from backstory.store.recent import Recent, RecentDocuments, mark
+from backstory.store.recent import RECENT_BYTES, Recent, RecentDocuments, mark
 
 CACHE_ROWS = 200_000
 CIO_ID_BASE = 0xA3000001
@@ -97,11 +98,14 @@ class Profile:
 class People:
     """Look-ups and writes; every write happens inside the loop's transaction."""
 
-    def __init__(self, db: sqlite3.Connection, namings: Namings) -> None:
+    def __init__(self, db: sqlite3.Connection, namings: Namings, *, recent_bytes: int = RECENT_BYTES) -> None:
         self._db = db
         self._namings = namings
         self._cache: OrderedDict[str, int] = OrderedDict()
-        self._recent = RecentDocuments()
+        self._recent = RecentDocuments(recent_bytes)
+        # Documents that are still to be written in the transaction under way; only while they are ``gathered``.
+        self._waiting: dict[int, bytes] = {}
+        self._gathering = False
         # Goes up whenever who has which identifier changes, so that look-ups made elsewhere can be told stale.
         self.version = 0
         # Goes up when an identifier that named somebody names them no more.
@@ -111,6 +115,27 @@ class People:
         """After a rollback, or after people came in bulk."""
         self._cache.clear()
         self._recent.clear()
+        self._waiting.clear()
+
+    @contextmanager
+    def gathered(self) -> Generator[None]:
+        """Inside a transaction: documents set meanwhile are written together, at the end.
+
+        A statement for each lets go of the interpreter lock, and where other threads want it, each time is a wait.
+        Meanwhile only this class may look for documents in the table.
+        """
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            documents = [(self._waiting[person], person) for person in sorted(self._waiting)]
+            self._waiting.clear()
+            self._update(documents)
 
     def find(self, identifier: Identifier) -> int | None:
         """The person with this (normal) identifier; who is found counts as named by it."""
@@ -179,6 +204,7 @@ class People:
 
     def read_many(self, people: Sequence[int]) -> dict[int, tuple[Profile, Document]]:
         """The profiles and documents of people who exist."""
+        self._write_waiting()
         query = f"SELECT {PROFILE_COLUMNS}, document FROM person WHERE {among(people, 'person')}"
         rows = self._db.execute(query).fetchall()
         return {row[0]: (Profile(*row[:-1]), decode_document(row[-1])) for row in rows}
@@ -187,6 +213,9 @@ class People:
         recent = self._recent.get(person)
         if recent is not None:
             return decode_document(recent.body)
+        waiting = self._waiting.get(person)
+        if waiting is not None:
+            return decode_document(waiting)
         row = self._db.execute("SELECT document FROM person WHERE person = ?", (person,)).fetchone()
         return decode_document(row[0])
 
@@ -311,12 +340,19 @@ class People:
         return True
 
     def _set(self, person: int, recent: Recent) -> None:
-        self._db.execute("UPDATE person SET document = ? WHERE person = ?", (recent.body, person))
+        if self._gathering:
+            self._waiting[person] = recent.body
+        else:
+            self._db.execute("UPDATE person SET document = ? WHERE person = ?", (recent.body, person))
         self._recent.put(person, recent)
 
     def set_documents(self, documents: Sequence[tuple[bytes, int]]) -> None:
         """Documents as they are stored, each with its person, who must exist."""
+        self._write_waiting()
         self._recent.clear()
+        self._update(documents)
+
+    def _update(self, documents: Sequence[tuple[bytes, int]]) -> None:
         # Nobody is inserted; but so many are updated by one statement, at three quarters of what one for each costs.
         insert_rows(
             self._db,
@@ -330,6 +366,7 @@ class People:
         """The person goes; what is to be remembered of them is written elsewhere."""
         self._db.execute("DELETE FROM person WHERE person = ?", (person,))
         self._recent.drop(person)
+        self._waiting.pop(person, None)
         self.version += 1
         self.renamed += 1
         self._cache.clear()
