@@ -14,12 +14,13 @@ from backstory.engine.backfill.field_column import BYTES_KEPT, VALUES_KEPT, Fiel
 from backstory.engine.backfill.identifier_table import UNKNOWN, IdentifierTable
 from backstory.engine.backfill.key_count import count_many
 from backstory.engine.backfill.known_key import KEYS_PER_WORD, WORDS_MIN, KeySieve, KnownKeys, marks_of
+from backstory.engine.backfill.radix import Radix
 from backstory.engine.file.event_row import RowError, RowShape, read_event
 from backstory.engine.file.event_scan import scan
 from backstory.engine.file.row_value import decode_line
 from backstory.engine.file.source import Chunk, Place
 from backstory.engine.file.text_column import gather
-from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_key
+from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_head, order_by_key
 from backstory.store.manifest import KeyRun
 from tests.hunt import examples
 
@@ -320,6 +321,23 @@ def test_keys_are_put_in_order_with_their_people(some: list[tuple[int, int]]) ->
     order = order_by_key(*columns(some)).tolist()
     assert [some[place] for place in order] == sorted(some)
     assert sorted(order) == list(range(len(some)))
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**20) | st.integers(-3, 3)))
+def test_numbers_are_put_in_order_by_their_digits(some: list[int]) -> None:
+    """As by comparing them; again and again, in memory that is used again."""
+    radix = Radix()
+    for numbers in (np.array(some, np.int64), np.array(some[::-1], np.int64) >> 7, np.arange(len(some))):
+        for found, expected in zip(radix.order_by_head(numbers), order_by_head(numbers), strict=True):
+            assert found.tolist() == expected.tolist()
+
+
+@given(st.integers(1, 5000), st.integers(0, 63))
+def test_many_numbers_are_put_in_order_by_their_digits(count: int, shift: int) -> None:
+    """Of any width."""
+    numbers = np.random.default_rng(count).integers(-(2**63), 2**63, count) >> shift
+    for found, expected in zip(Radix().order_by_head(numbers), order_by_head(numbers), strict=True):
+        assert found.tolist() == expected.tolist()
 
 
 def columns(some: list[tuple[int, int]]) -> tuple[Keys, PeopleArray]:

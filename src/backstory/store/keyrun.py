@@ -6,6 +6,7 @@ is sorted by key and, within a key, by person. Runs are immutable files, written
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,8 @@ PeopleArray = NDArray[np.uint32]
 # A key shared by more rows of a run is looked up by itself.
 WIDE = 16
 _READ_BYTES = 1 << 20
-
-
-def order_by_key(keys: Keys, people: PeopleArray) -> NDArray[np.int64]:
-    """The order by key, then person."""
-    heads, order = order_by_head(keys)
-    shared = sharing(heads)
-    if len(shared):
-        # Few keys are shared as a rule, or begin alike: only those are sorted again.
-        some = order[shared]
-        order[shared] = some[np.lexsort((people[some], keys[some]))]
-    return order
+# Puts numbers in order as ``order_by_head`` does.
+OrderByHead = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def order_by_head(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -46,6 +38,19 @@ def order_by_head(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArra
     order = packed & low
     packed >>= bits
     return packed, order
+
+
+def order_by_key(
+    keys: Keys, people: PeopleArray, by_head: OrderByHead = order_by_head
+) -> NDArray[np.int64]:
+    """The order by key, then person."""
+    heads, order = by_head(keys)
+    shared = sharing(heads)
+    if len(shared):
+        # Few keys are shared as a rule, or begin alike: only those are sorted again.
+        some = order[shared]
+        order[shared] = some[np.lexsort((people[some], keys[some]))]
+    return order
 
 
 def sharing(heads: NDArray[np.int64]) -> NDArray[np.int64]:

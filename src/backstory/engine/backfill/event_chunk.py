@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backstory.core.column import Truth
 from backstory.core.fact import IdentifierKind
-from backstory.store.keyrun import Keys, OpenRun, PeopleArray, order_by_head, order_by_key, sharing
+from backstory.store.keyrun import Keys, OpenRun, OrderByHead, PeopleArray, order_by_head, order_by_key, sharing
 
 _FIT_BITS = 63
 # The columns rows are staged in, whichever lane they came by.
@@ -183,11 +183,11 @@ def ranks_in_file(rows: Rows, some: NDArray[np.int64]) -> NDArray[np.int64]:
     return ranks
 
 
-def order_of(rows: Rows) -> NDArray[np.int64]:
+def order_of(rows: Rows, by_head: OrderByHead = order_by_head) -> NDArray[np.int64]:
     """The order of the rows by kind, name, person, time, and place in the file."""
     if not len(rows):
         return np.empty(0, np.int64)
-    return _order(codes_of(rows.kinds), codes_of(rows.names), rows.people, rows.times_us, rows.places)
+    return _order(codes_of(rows.kinds), codes_of(rows.names), rows.people, rows.times_us, rows.places, by_head)
 
 
 def _order(
@@ -196,6 +196,7 @@ def _order(
     people: PeopleArray,
     times_us: NDArray[np.int64],
     places: NDArray[np.int64],
+    by_head: OrderByHead,
 ) -> NDArray[np.int64]:
     """Numbers packed into one are sorted where they fit. Few have the same person and name: only those go by time."""
     bits = [int(part.max()).bit_length() for part in (names, people)]
@@ -205,7 +206,7 @@ def _order(
     packed = people.astype(np.int64)
     packed |= (kinds << bits[0] | names if kinds.any() else names) << bits[1]
     packed <<= place_bits
-    heads, order = order_by_head(packed)
+    heads, order = by_head(packed)
     shared = sharing(heads)
     some = order[shared]
     order[shared] = some[_order_by_time(heads[shared], times_us[some], places[some])]
@@ -256,13 +257,13 @@ class ByKey:
         return ByKey(self.rows[which], self.keys[which], self.people[which])
 
 
-def by_key(rows: Rows) -> ByKey:
+def by_key(rows: Rows, by_head: OrderByHead = order_by_head) -> ByKey:
     """The rows that have a key."""
     if rows.keyed.all():
-        order = order_by_key(rows.keys, rows.people)
+        order = order_by_key(rows.keys, rows.people, by_head)
     else:
         keyed = np.nonzero(rows.keyed)[0]
-        order = keyed[order_by_key(rows.keys[keyed], rows.people[keyed])]
+        order = keyed[order_by_key(rows.keys[keyed], rows.people[keyed], by_head)]
     return ByKey(order, rows.keys[order], rows.people[order])
 
 
@@ -279,9 +280,9 @@ class Arranged:
         return self.order if which.all() else self.order[which[self.order]]
 
 
-def arranged(rows: Rows) -> Arranged:
+def arranged(rows: Rows, by_head: OrderByHead = order_by_head) -> Arranged:
     """Put rows in order."""
-    return Arranged(rows, order_of(rows), by_key(rows))
+    return Arranged(rows, order_of(rows, by_head), by_key(rows, by_head))
 
 
 def count_known(

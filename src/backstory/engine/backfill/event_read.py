@@ -24,6 +24,7 @@ from backstory.engine.file.row_shape import RowShape
 from backstory.engine.file.row_value import RowError, decode_line
 from backstory.engine.file.source import PEEK_BYTES, Chunk, Place
 from backstory.store.everybody import everybody
+from backstory.store.keyrun import OrderByHead, order_by_head
 from backstory.store.tombstone import Gone
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class EventReader:
         self._scanned: Found | None = None
         # As of which renaming of people the tables are.
         self._tables_of = -1
+        # Rows are put in order beside reading, one chunk after the other.
+        self._by_head: OrderByHead = order_by_head
 
     def look(self, chunk: Chunk, first: First | None) -> bool:
         """Find out by the first chunk whether the fast lane is worth it and can read files like this.
@@ -80,7 +83,9 @@ class EventReader:
             return False
         # Only here: it brings Numba with it.
         from backstory.engine.backfill.event_fast import Tables, read_fast
+        from backstory.engine.backfill.radix import Radix
 
+        self._by_head = Radix().order_by_head
         self._tables_of = self._renamed()
         self._tables = Tables(self._read_table)
         self._newcomers.watch(self._tables.add)
@@ -130,7 +135,7 @@ class EventReader:
 
     def staged(self, rows: Rows, end: Place, counts: Counts) -> Staged:
         """The rows with what was reported of the chunk they are from."""
-        return Staged(self._beside.submit(arranged, rows), end, counts, *self._job.take_reports())
+        return Staged(self._beside.submit(arranged, rows, self._by_head), end, counts, *self._job.take_reports())
 
     def _read_table(self, kind: Kind) -> IdentifierTable:
         """Everybody, who may have been read beforehand."""

@@ -71,9 +71,12 @@ def _gather(source, at, order, offsets, texts):
     body, target = pointer(source), pointer(texts)
     size, count = len(source), len(order)
     for row in range(count):
-        # Texts lie far apart: they are sent for some rows beforehand.
-        if row + _AHEAD < count:
-            fetch(body, np.int64(at[order[row + _AHEAD]]))
+        # Texts lie far apart: they are sent for some rows beforehand, with where they end.
+        ahead = row + _AHEAD
+        if ahead < count:
+            place = np.int64(at[order[ahead]])
+            fetch(body, place)
+            fetch(body, place + np.int64(offsets[ahead + 1] - offsets[ahead]))
         begin = offsets[row]
         length = offsets[row + 1] - begin
         if length:
