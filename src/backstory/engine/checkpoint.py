@@ -283,7 +283,8 @@ def feed_again(
     folder: Folder, leaf: CountLeaf | WindowLeaf, told: LeafMark, now: LeafMark, alive: BitMap
 ) -> None:
     """Feed a leaf what came after one mark, up to another."""
-    feed_rows(leaf, scan(folder, leaf.test, Since(now.seq, now.now_us), since_seq=told.seq), alive)
+    if told.seq < now.seq:
+        feed_rows(leaf, scan(folder, leaf.test, Since(now.seq, now.now_us), since_seq=told.seq), alive)
     arrived = folder.state.rows("SELECT value FROM meta WHERE name = ?", (ARRIVED_US,))
     if arrived and int(arrived[0][0]) > told.now_us:
         feed_rows(leaf, scan(folder, leaf.test, Since(told.seq, now.now_us), since_us=told.now_us), alive)
