@@ -382,12 +382,9 @@ def settle_all(segments: SegmentEngine, now_us: int) -> None:
     """
     order = [segments.segments[number] for number in segments.closure(set(segments.segments))]
     everybody = segments.everybody()
-    pages = range(int(everybody[0]) >> PAGE_BITS, (int(everybody[-1]) >> PAGE_BITS) + 1) if len(everybody) else ()
-    for number in pages:
+    for number in range(int(everybody[-1] >> PAGE_BITS) + 1 if len(everybody) else 0):
         low, high = np.searchsorted(everybody, ((number << PAGE_BITS), (number + 1) << PAGE_BITS)).tolist()
         people = everybody[low:high]
-        if not len(people):
-            continue
         inside = np.zeros(PAGE_ROWS, bool)
         with segments.sharing():
             for kept in order:
