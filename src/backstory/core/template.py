@@ -50,10 +50,10 @@ class Rendering:
     """The templates of one message, which see the same names and share one budget of work and size."""
 
     def __init__(self, context: Mapping[str, object], *, now_us: int | None = None) -> None:
-        self._context = context
-        self._now_us = now_us
         from backstory.core.liquid import Budget
 
+        self._context = context
+        self._now_us = now_us
         self._budget = Budget()
 
     def render(self, text: str) -> str:

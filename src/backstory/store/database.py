@@ -43,11 +43,6 @@ def connect(path: Path, *, synchronous: Synchronous, read_only: bool = False) ->
     return connection
 
 
-def state_path(folder: Path) -> Path:
-    """Where the state of the workspace in a folder is."""
-    return folder / "state.db"
-
-
 def reading(connection: sqlite3.Connection) -> Callable[[str, tuple[Any, ...]], list[Any]]:
     """What runs a query and returns all its rows; raises ``StorageError``."""
 

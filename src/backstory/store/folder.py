@@ -9,7 +9,7 @@ import numpy as np
 from backstory.core.error import StorageError
 from backstory.store.baseline import Baselines
 from backstory.store.build_note import BuildNotes
-from backstory.store.database import make_folder, state_path
+from backstory.store.database import make_folder
 from backstory.store.definition import Definitions
 from backstory.store.device import Devices
 from backstory.store.duck import Duck
@@ -129,7 +129,7 @@ def open_folder_stores(
     except OSError as error:
         said = f"cannot make the temporary folder {temporary} (setting temp_folder): {error.strerror or error}"
         raise StorageError(said) from error
-    state = State(state_path(path))
+    state = State(path / "state.db")
     duck = Duck(memory_mb=memory_mb, threads=threads, temporary=temporary)
     namings = Namings(state.db)
     folder = Folder(

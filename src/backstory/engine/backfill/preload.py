@@ -23,7 +23,7 @@ from backstory.engine.file.options import BackfillOptions
 from backstory.engine.file.row_value import RowError, decode_line
 from backstory.engine.file.source import FAST_BYTES_MIN, Chunk, Place, Source
 from backstory.engine.file.unpack import READ_ERRORS, SourceError, open_text
-from backstory.store.database import connect, reading, state_path
+from backstory.store.database import connect, reading
 from backstory.store.everybody import everybody
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Preload:
 
     def locked(self, folder: Path) -> None:
         """No other process writes to this workspace's stores now: begin to read everybody, before they are open."""
-        if self._large and state_path(folder).exists():
+        if self._large and (folder / "state.db").exists():
             self._people = _beside("everybody", lambda: self._read_people(folder))
 
     def opened(self, folder: Folder) -> None:
@@ -128,7 +128,7 @@ class Preload:
         if kind is None:
             return None
         try:
-            with closing(connect(state_path(folder), synchronous="NORMAL", read_only=True)) as db:
+            with closing(connect(folder / "state.db", synchronous="NORMAL", read_only=True)) as db:
                 # While Numba is loaded, too.
                 pieces = list(takewhile(lambda _: not self._ended.is_set(), everybody(reading(db), kind)))
         except StorageError:
